@@ -1,0 +1,1 @@
+//! Floor 6: the control loop, the data-plane threads, signals.

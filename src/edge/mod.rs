@@ -1,0 +1,8 @@
+//! Floor 4: control's machine. One `Edge` a site: facts in, effects out, no I/O.
+
+mod plan;
+
+pub use plan::{
+    ConnectorPlan, Destination, LabelledRange, LinkPlan, Mode, OnStop, Plan, PortPlan, ProbePlan, RolePlan, RoutePlan,
+    SiteKind, SitePlan, SteeringPlan, TunnelPlan, UnderlayPlan,
+};

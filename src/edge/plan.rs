@@ -1,0 +1,190 @@
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use crate::health::HealthSettings;
+use crate::ike::{Identity, Phase1, Phase2, Retransmission};
+use crate::model::{ConnectorId, LinkId, Mbps, PathId, Role, Secret, TrafficSelector, UnderlayId};
+use crate::steer::RuleSet;
+
+/// What a site shall be: the checked outcome of its files. Whoever holds a `Plan` need not
+/// check anything again.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    pub site: SitePlan,
+    /// By `UnderlayId`.
+    pub underlays: Vec<UnderlayPlan>,
+    /// By `LinkId`.
+    pub links: Vec<LinkPlan>,
+    /// By `ConnectorId`.
+    pub connectors: Vec<ConnectorPlan>,
+    /// By `PathId`.
+    pub tunnels: Vec<TunnelPlan>,
+    pub rules: Arc<RuleSet>,
+    pub health: HealthSettings,
+    pub steering: SteeringPlan,
+    pub local_ports: PortPlan,
+    pub remote_ports: PortPlan,
+    pub routes: RoutePlan,
+    /// Unix socket of `trefoil status`.
+    pub control_socket: PathBuf,
+}
+
+#[derive(Clone, Debug)]
+pub struct SitePlan {
+    pub name: String,
+    pub kind: SiteKind,
+    pub country: Option<String>,
+    pub state: Option<String>,
+    pub license: Option<Mbps>,
+    pub native: Vec<IpNet>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum SiteKind {
+    Branch,
+    /// A gateway: also accepts tunnels and steers downstream.
+    CloudVpc,
+}
+
+/// One interface and address with its UDP sockets. At least one of the two is given.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct UnderlayPlan {
+    pub interface: Option<String>,
+    /// `None`: the interface's present IPv4 address.
+    pub address: Option<Ipv4Addr>,
+}
+
+#[derive(Clone, Debug)]
+pub struct LinkPlan {
+    pub name: String,
+    pub underlay: UnderlayId,
+    pub downstream: Mbps,
+    pub upstream: Mbps,
+    pub metered: bool,
+    /// 1 is first. Defaults to 1, for metered links to 2.
+    pub preference: u8,
+}
+
+#[derive(Clone, Debug)]
+pub struct ConnectorPlan {
+    pub name: String,
+    pub labels: Vec<(String, String)>,
+    pub description: Option<String>,
+    pub mode: Mode,
+    /// None means everything (route-based).
+    pub ranges: Vec<LabelledRange>,
+    /// Offered in every Child SA besides each tunnel's private addresses; never empty.
+    pub local_selectors: Vec<TrafficSelector>,
+    pub peer_selectors: Vec<TrafficSelector>,
+    /// Inner MTU; computed when `None`.
+    pub mtu: Option<u16>,
+    /// By `Role::index`. A connector has at least one.
+    pub roles: [Option<RolePlan>; 2],
+    /// How long the primary role must have been usable before traffic goes back to it.
+    pub failback_hold: Duration,
+}
+
+/// Who opens the tunnels (seeds: Responder Only and Bidirectional; Initiator and Responder).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Mode {
+    Initiator,
+    Responder,
+    Bidirectional,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LabelledRange {
+    pub label: String,
+    pub range: IpNet,
+}
+
+#[derive(Clone, Debug)]
+pub struct RolePlan {
+    pub pop_location: Option<String>,
+    /// 1 to 3.
+    pub tunnels: Vec<PathId>,
+}
+
+#[derive(Clone, Debug)]
+pub struct TunnelPlan {
+    pub name: String,
+    pub connector: ConnectorId,
+    pub role: Role,
+    pub link: LinkId,
+    /// `None` only where the connector's mode is `Responder`: whoever authenticates.
+    pub destination: Option<Destination>,
+    /// `None`: the public IP, else the source address, as an IPv4 identity (seed default).
+    pub local_id: Option<Identity>,
+    /// `None`: the destination's address as an IPv4 identity (seed default).
+    pub remote_id: Option<Identity>,
+    /// Our address as the peer sees it behind a 1:1 NAT.
+    pub public_ip: Option<Ipv4Addr>,
+    pub psk: Secret,
+    /// The tunnel's private addresses with their prefix.
+    pub private_local: Option<IpNet>,
+    pub private_remote: Option<IpNet>,
+    /// Last-mile bandwidth of this tunnel: its own, or its part of the link's.
+    pub downstream: Mbps,
+    pub upstream: Mbps,
+    pub probes: Vec<ProbePlan>,
+    pub phase1: Arc<Phase1>,
+    pub phase2: Arc<Phase2>,
+    pub retransmission: Retransmission,
+    /// Seed: a tunnel that is down and fails to come up is tried again at this interval.
+    pub rebuild_interval: Duration,
+    /// Seed: no data and no answer for this long tears the tunnel down for a rebuild.
+    pub dead_after: Duration,
+}
+
+impl TunnelPlan {
+    /// `connector/role/tunnel`: how logs, status and errors call it.
+    pub fn full_name(&self, connectors: &[ConnectorPlan]) -> String {
+        let connector = connectors.get(usize::from(self.connector.0)).map_or("?", |connector| &connector.name);
+        format!("{connector}/{}/{}", self.role, self.name)
+    }
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub enum Destination {
+    Fqdn(String),
+    Ipv4(Ipv4Addr),
+}
+
+/// An inner ICMP target.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ProbePlan {
+    pub target: IpAddr,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SteeringPlan {
+    /// Time between re-steers: 10 s by default (seed), from 1 s.
+    pub interval: Duration,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PortPlan {
+    pub ike: u16,
+    pub natt: u16,
+}
+
+/// What the daemon does to the host's routing.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct RoutePlan {
+    pub device: String,
+    pub table: u32,
+    /// The first of the priorities of our own rules.
+    pub rule_priority: u32,
+    pub on_stop: OnStop,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum OnStop {
+    /// Leave a blackhole for the network ranges: traffic never leaks in clear.
+    Block,
+    Release,
+}

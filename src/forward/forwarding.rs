@@ -1,0 +1,120 @@
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use arrayvec::ArrayVec;
+use ipnet::IpNet;
+
+use super::{RouteTable, SaTable};
+use crate::model::{ConnectorId, DropCounters, Leg, LinkId, OutboundSlot, PathId, Role, Selectors, Verdict, WorkerId};
+use crate::steer::{Candidate, RuleSet};
+
+/// All that a worker needs to forward packets, published as a whole: a worker sees either the
+/// old one or the new one, never a mixture.
+#[derive(Debug)]
+pub struct Forwarding {
+    pub generation: u64,
+    /// A flow whose entry has another one chooses its path again at its next packet: after a
+    /// change of rules, and at each re-steer.
+    pub policy_epoch: u32,
+    pub site: SiteFace,
+    /// Destination address to connector, by longest prefix.
+    pub routes: RouteTable,
+    /// By `ConnectorId`.
+    pub connectors: Box<[ConnectorFace]>,
+    /// By `PathId`: every configured tunnel, up or not.
+    pub paths: Box<[PathFace]>,
+    pub rules: Arc<RuleSet>,
+    pub sas: Arc<SaTable>,
+}
+
+#[derive(Debug)]
+pub struct SiteFace {
+    /// The site's native ranges: sources that may leave, and that may never arrive. Empty
+    /// means that any source may leave.
+    pub native: Box<[IpNet]>,
+    /// The tunnels' private addresses: ours, whatever arrives from them is forged.
+    pub own: Box<[IpAddr]>,
+    /// A gateway answers a flow on the path it arrived on until a rule, an unhealthy path or a
+    /// re-steer moves it (seed: "and not the tunnel on which it arrived").
+    pub answer_on_arrival: bool,
+}
+
+#[derive(Debug)]
+pub struct ConnectorFace {
+    pub id: ConnectorId,
+    pub active: Role,
+    /// The tunnels of each role, by `Role::index`.
+    pub roles: [ArrayVec<PathId, 3>; 2],
+}
+
+/// A tunnel as the packet road sees it.
+#[derive(Debug)]
+pub struct PathFace {
+    pub id: PathId,
+    pub connector: ConnectorId,
+    pub role: Role,
+    /// A flow pinned to this path under another epoch chooses again at its next packet.
+    pub epoch: u32,
+    /// It has a live Child SA and its verdict is not `Down`.
+    pub usable: bool,
+    pub verdict: Verdict,
+    pub link: LinkId,
+    pub preference: u8,
+    /// See `Candidate::weight`.
+    pub weight: u32,
+    /// The worker that numbers and sends this path's packets.
+    pub home: WorkerId,
+    pub leg: Leg,
+    /// Largest inner packet, in bytes.
+    pub mtu: u16,
+    /// The tunnel's own private address, for probes.
+    pub private: Option<IpAddr>,
+    pub children: Box<[ChildFace]>,
+    pub live: Arc<PathCounters>,
+}
+
+impl PathFace {
+    pub fn candidate(&self) -> Candidate {
+        Candidate {
+            path: self.id,
+            link: self.link,
+            verdict: self.verdict,
+            preference: self.preference,
+            weight: self.weight,
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+pub struct ChildFace {
+    pub selectors: Arc<Selectors>,
+    pub slot: OutboundSlot,
+}
+
+/// Counted by workers, read by control; inner packets and bytes.
+#[derive(Debug, Default)]
+pub struct PathCounters {
+    pub packets_out: AtomicU64,
+    pub bytes_out: AtomicU64,
+    pub packets_in: AtomicU64,
+    pub bytes_in: AtomicU64,
+    /// `Moment` nanoseconds of the last authenticated packet; 0 before the first.
+    pub last_in: AtomicU64,
+    /// Packets of flows that leave by another path of the site.
+    pub asymmetric_in: AtomicU64,
+    pub drops_out: DropCounters,
+    pub drops_in: DropCounters,
+}
+
+impl PathCounters {
+    pub fn sent(&self, packets: u64, bytes: u64) {
+        self.packets_out.fetch_add(packets, Ordering::Relaxed);
+        self.bytes_out.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    pub fn received(&self, packets: u64, bytes: u64) {
+        self.packets_in.fetch_add(packets, Ordering::Relaxed);
+        self.bytes_in.fetch_add(bytes, Ordering::Relaxed);
+    }
+}

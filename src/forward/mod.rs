@@ -1,0 +1,12 @@
+//! Floor 3: what the two planes share. Control publishes a `Forwarding` and swaps SAs in the
+//! `SaTable`; data reads both and answers with `ToControl` messages over bounded queues.
+
+mod forwarding;
+mod message;
+mod route;
+mod sa_table;
+
+pub use forwarding::{ChildFace, ConnectorFace, Forwarding, PathCounters, PathFace, SiteFace};
+pub use message::{ProbeOrder, ToControl, ToWorker};
+pub use route::RouteTable;
+pub use sa_table::SaTable;

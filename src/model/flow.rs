@@ -1,0 +1,76 @@
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+
+/// Numbers of the IP protocols that are told apart here.
+pub mod protocol {
+    pub const ICMP: u8 = 1;
+    pub const TCP: u8 = 6;
+    pub const UDP: u8 = 17;
+    pub const ESP: u8 = 50;
+    pub const ICMPV6: u8 = 58;
+}
+
+/// The 5-tuple of a flow as it leaves the site. Protocols without ports have 0 in both; ICMP
+/// echo has its identifier in `source_port`. Later fragments of a datagram have both ports 0.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct FlowKey {
+    pub segment: u8,
+    pub protocol: u8,
+    pub source: IpAddr,
+    pub destination: IpAddr,
+    pub source_port: u16,
+    pub destination_port: u16,
+}
+
+impl FlowKey {
+    /// The same flow seen from the other end: a packet that arrives belongs to the flow whose
+    /// outgoing key is the reverse of its own.
+    pub const fn reversed(self) -> FlowKey {
+        FlowKey {
+            segment: self.segment,
+            protocol: self.protocol,
+            source: self.destination,
+            destination: self.source,
+            source_port: self.destination_port,
+            destination_port: self.source_port,
+        }
+    }
+}
+
+impl fmt::Debug for FlowKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} {} -> {}",
+            match self.protocol {
+                protocol::ICMP | protocol::ICMPV6 => "icmp",
+                protocol::TCP => "tcp",
+                protocol::UDP => "udp",
+                _ => "ip",
+            },
+            SocketAddr::new(self.source, self.source_port),
+            SocketAddr::new(self.destination, self.destination_port)
+        )
+    }
+}
+
+/// A differentiated-services code point, 0 to 63 (RFC 2474).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct Dscp(u8);
+
+impl Dscp {
+    pub const DEFAULT: Dscp = Dscp(0);
+
+    pub const fn new(value: u8) -> Option<Dscp> {
+        if value < 64 { Some(Dscp(value)) } else { None }
+    }
+
+    /// The code point of an IPv4 TOS or IPv6 traffic-class byte.
+    pub const fn of_traffic_class(byte: u8) -> Dscp {
+        Dscp(byte >> 2)
+    }
+
+    pub const fn value(self) -> u8 {
+        self.0
+    }
+}

@@ -1,0 +1,1 @@
+//! Floor 5: the operating system: TUN, UDP, DNS, routes, clock.
