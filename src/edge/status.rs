@@ -1,0 +1,85 @@
+use serde::{Deserialize, Serialize};
+
+/// The answer to `trefoil status --json`. Fields are only ever added. Times are milliseconds
+/// since the Unix epoch; what was not measured is `null`, never zero.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct SiteStatus {
+    pub site: String,
+    /// `branch` or `cloud-vpc`.
+    pub kind: String,
+    pub at_ms: u64,
+    pub started_ms: u64,
+    /// Counts the published forwarding states.
+    pub generation: u64,
+    pub connectors: Vec<ConnectorStatus>,
+    /// Packets dropped before a path was known, by reason; only reasons that occurred.
+    pub drops: Vec<DropStatus>,
+    pub flows: u64,
+}
+
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct ConnectorStatus {
+    pub name: String,
+    pub state: ConnectorState,
+    /// `primary` or `secondary`: the role that carries the traffic.
+    pub active_role: String,
+    pub last_switch: Option<ChangeStatus>,
+    /// Every configured tunnel, up or not, in the order of the site file.
+    pub tunnels: Vec<TunnelStatus>,
+}
+
+/// `Up` when all tunnels are, `Partially Up` when some are.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum ConnectorState {
+    Up,
+    #[serde(rename = "Partially Up")]
+    PartiallyUp,
+    Down,
+}
+
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct TunnelStatus {
+    pub name: String,
+    pub role: String,
+    pub link: String,
+    /// The address in use, when one is known, with its port.
+    pub remote: Option<String>,
+    /// `waiting`, `resolving`, `connecting`, `up`, or `closing`.
+    pub state: String,
+    /// It has a live Child SA and its verdict is not `down`.
+    pub usable: bool,
+    /// `healthy`, `unknown`, `degraded` or `down`.
+    pub verdict: String,
+    /// Per cent over the window.
+    pub loss_percent: Option<f64>,
+    pub rtt_ms: Option<f64>,
+    pub jitter_ms: Option<f64>,
+    /// Its part of new flows without a rule, in per cent; 0 while its role is not active.
+    pub share_percent: f64,
+    pub bytes_out: u64,
+    pub bytes_in: u64,
+    pub packets_out: u64,
+    pub packets_in: u64,
+    pub drops_out: Vec<DropStatus>,
+    pub drops_in: Vec<DropStatus>,
+    /// Packets that arrived on this tunnel while their flow leaves by another.
+    pub asymmetric_in: u64,
+    pub child_sas: u32,
+    pub rekeys: u64,
+    pub last_change: Option<ChangeStatus>,
+}
+
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct ChangeStatus {
+    pub at_ms: u64,
+    pub from: String,
+    pub to: String,
+    /// In plain words.
+    pub reason: String,
+}
+
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct DropStatus {
+    pub reason: String,
+    pub packets: u64,
+}
