@@ -1,5 +1,7 @@
 use std::fmt;
 
+use super::{IV_LEN, SALT_LEN};
+
 /// Encryption algorithms that the seeds name (IKEv2 transform type 1).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Encryption {
@@ -33,6 +35,49 @@ impl Encryption {
             Encryption::AesGcm256 | Encryption::AesCbc256 => 256,
         }
     }
+
+    /// What the rest of the crate can encrypt with today.
+    pub const SUPPORTED: &[Encryption] = &[Encryption::AesGcm256, Encryption::AesGcm128];
+
+    pub fn is_supported(self) -> bool {
+        Self::SUPPORTED.contains(&self)
+    }
+
+    /// IKEv2 transform number; it always goes with a key length attribute of `key_bits`
+    /// (RFC 7296 3.3.5). AES-GCM is meant with a 16-byte tag (RFC 5282, RFC 4106).
+    pub const fn transform_id(self) -> u16 {
+        match self {
+            Encryption::AesCbc128 | Encryption::AesCbc256 => 12,
+            Encryption::AesGcm128 | Encryption::AesGcm256 => 20,
+        }
+    }
+
+    /// `None` for what we have no name for, and for AES without its key length attribute.
+    pub fn from_transform(id: u16, key_bits: Option<u16>) -> Option<Encryption> {
+        Self::ALL.iter().copied().find(|one| one.transform_id() == id && Some(one.key_bits()) == key_bits)
+    }
+
+    /// Bytes of the key alone.
+    pub const fn key_len(self) -> usize {
+        (self.key_bits() / 8) as usize
+    }
+
+    /// Bytes to derive for each direction: the key and, for AES-GCM, the 4-byte salt that
+    /// follows it (RFC 4106 8.1, RFC 5282 7.1).
+    pub const fn keymat_len(self) -> usize {
+        match self {
+            Encryption::AesGcm128 | Encryption::AesGcm256 => self.key_len() + SALT_LEN,
+            Encryption::AesCbc128 | Encryption::AesCbc256 => self.key_len(),
+        }
+    }
+
+    /// Bytes of the initialization vector in each message.
+    pub const fn iv_len(self) -> usize {
+        match self {
+            Encryption::AesGcm128 | Encryption::AesGcm256 => IV_LEN,
+            Encryption::AesCbc128 | Encryption::AesCbc256 => 16,
+        }
+    }
 }
 
 /// Integrity algorithms that the seeds name (IKEv2 transform type 3).
@@ -55,6 +100,28 @@ impl Integrity {
             Integrity::Sha512 => "sha2-512",
         }
     }
+
+    /// None yet: an integrity algorithm of its own belongs to CBC encryption only.
+    pub const SUPPORTED: &[Integrity] = &[];
+
+    pub fn is_supported(self) -> bool {
+        Self::SUPPORTED.contains(&self)
+    }
+
+    /// IKEv2 transform number: AUTH_HMAC_SHA1_96 (RFC 2404), and SHA2 truncated to half of its
+    /// output (RFC 4868).
+    pub const fn transform_id(self) -> u16 {
+        match self {
+            Integrity::Sha1 => 2,
+            Integrity::Sha256 => 12,
+            Integrity::Sha384 => 13,
+            Integrity::Sha512 => 14,
+        }
+    }
+
+    pub fn from_transform(id: u16) -> Option<Integrity> {
+        Self::ALL.iter().copied().find(|one| one.transform_id() == id)
+    }
 }
 
 /// Pseudo-random functions that the seeds name (IKEv2 transform type 2).
@@ -76,6 +143,36 @@ impl PrfAlgorithm {
             PrfAlgorithm::Sha256 => "sha2-256",
             PrfAlgorithm::Sha384 => "sha2-384",
             PrfAlgorithm::Sha512 => "sha2-512",
+        }
+    }
+
+    pub const SUPPORTED: &[PrfAlgorithm] = PrfAlgorithm::ALL;
+
+    pub fn is_supported(self) -> bool {
+        Self::SUPPORTED.contains(&self)
+    }
+
+    /// IKEv2 transform number of PRF_HMAC_* (RFC 7296 3.3.2, RFC 4868).
+    pub const fn transform_id(self) -> u16 {
+        match self {
+            PrfAlgorithm::Sha1 => 2,
+            PrfAlgorithm::Sha256 => 5,
+            PrfAlgorithm::Sha384 => 6,
+            PrfAlgorithm::Sha512 => 7,
+        }
+    }
+
+    pub fn from_transform(id: u16) -> Option<PrfAlgorithm> {
+        Self::ALL.iter().copied().find(|one| one.transform_id() == id)
+    }
+
+    /// Bytes of one output, and of the preferred key.
+    pub const fn output_len(self) -> usize {
+        match self {
+            PrfAlgorithm::Sha1 => 20,
+            PrfAlgorithm::Sha256 => 32,
+            PrfAlgorithm::Sha384 => 48,
+            PrfAlgorithm::Sha512 => 64,
         }
     }
 }
@@ -103,7 +200,32 @@ impl DhGroup {
         DhGroup::Modp1024,
     ];
 
-    /// The group's number in IKEv2, which is also its name in profiles and in the seeds.
+    /// What `KeyExchange` can do today.
+    pub const SUPPORTED: &[DhGroup] = &[DhGroup::Ecp256, DhGroup::Ecp384, DhGroup::Modp2048];
+
+    pub fn is_supported(self) -> bool {
+        Self::SUPPORTED.contains(&self)
+    }
+
+    /// The group of an IKEv2 transform or Key Exchange payload; `None` for what we have no name for.
+    pub fn from_transform(id: u16) -> Option<DhGroup> {
+        Self::ALL.iter().copied().find(|group| group.number() == id)
+    }
+
+    /// Bytes of a public value on the wire: the length of the modulus, or of x and y (RFC 5903 7).
+    pub const fn public_len(self) -> usize {
+        match self {
+            DhGroup::Modp1024 => 128,
+            DhGroup::Modp1536 => 192,
+            DhGroup::Modp2048 => 256,
+            DhGroup::Modp3072 => 384,
+            DhGroup::Modp4096 => 512,
+            DhGroup::Ecp256 => 64,
+            DhGroup::Ecp384 => 96,
+        }
+    }
+
+    /// The group's number in IKEv2 (transform type 4), which is also its name in profiles and in the seeds.
     pub const fn number(self) -> u16 {
         match self {
             DhGroup::Modp1024 => 2,

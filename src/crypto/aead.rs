@@ -1,0 +1,144 @@
+use std::fmt;
+
+use aes_gcm::{AeadInOut, Aes128Gcm, Aes256Gcm, KeyInit};
+use aws_lc_rs::aead::{AES_128_GCM, AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
+
+use super::{BadTag, CryptoError, Encryption};
+
+/// Bytes of a nonce: the salt, then the initialization vector (RFC 4106 4).
+pub const NONCE_LEN: usize = SALT_LEN + IV_LEN;
+/// Bytes of salt that are derived with the key and never sent.
+pub const SALT_LEN: usize = 4;
+/// Bytes of initialization vector in each message.
+pub const IV_LEN: usize = 8;
+/// Bytes of tag: the 16-byte form of AES-GCM, the only one we speak.
+pub const TAG_LEN: usize = 16;
+
+/// Who does the work. Both give the same bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Backend {
+    /// aws-lc: 2.5 times as fast at packet sizes; for ESP.
+    Fast,
+    /// RustCrypto: portable, without C; for IKE payloads, and what `Fast` is tested against.
+    Portable,
+}
+
+/// A key for authenticated encryption in place. Nothing is allocated per message, and the key is
+/// wiped on drop. A nonce must never be used twice with one key for sealing.
+pub struct AeadKey(Cipher);
+
+enum Cipher {
+    Fast(LessSafeKey),
+    Portable128(Box<Aes128Gcm>),
+    Portable256(Box<Aes256Gcm>),
+}
+
+impl AeadKey {
+    pub fn new(backend: Backend, encryption: Encryption, key: &[u8]) -> Result<AeadKey, CryptoError> {
+        let wrong_length = CryptoError::KeyLength { expected: encryption.key_len(), found: key.len() };
+        let algorithm = match encryption {
+            Encryption::AesGcm128 => &AES_128_GCM,
+            Encryption::AesGcm256 => &AES_256_GCM,
+            Encryption::AesCbc128 | Encryption::AesCbc256 => {
+                return Err(CryptoError::UnsupportedEncryption(encryption));
+            }
+        };
+        let cipher = match backend {
+            Backend::Fast => UnboundKey::new(algorithm, key).ok().map(|key| Cipher::Fast(LessSafeKey::new(key))),
+            Backend::Portable if encryption.key_len() == 16 => {
+                Aes128Gcm::new_from_slice(key).ok().map(|key| Cipher::Portable128(Box::new(key)))
+            }
+            Backend::Portable => Aes256Gcm::new_from_slice(key).ok().map(|key| Cipher::Portable256(Box::new(key))),
+        };
+        cipher.map(AeadKey).ok_or(wrong_length)
+    }
+
+    /// Encrypts `bytes` in place and returns the tag over `aad` and them. `None` only for more
+    /// than 64 GiB.
+    pub fn seal(&self, nonce: [u8; NONCE_LEN], aad: &[u8], bytes: &mut [u8]) -> Option<[u8; TAG_LEN]> {
+        match &self.0 {
+            Cipher::Fast(key) => {
+                let nonce = Nonce::assume_unique_for_key(nonce);
+                let tag = key.seal_in_place_separate_tag(nonce, Aad::from(aad), bytes).ok()?;
+                tag.as_ref().try_into().ok()
+            }
+            Cipher::Portable128(key) => {
+                key.encrypt_inout_detached(&nonce.into(), aad, bytes.into()).ok().map(Into::into)
+            }
+            Cipher::Portable256(key) => {
+                key.encrypt_inout_detached(&nonce.into(), aad, bytes.into()).ok().map(Into::into)
+            }
+        }
+    }
+
+    /// Checks the tag over `aad` and `bytes` and decrypts them in place. After a `BadTag` the
+    /// contents of `bytes` mean nothing.
+    pub fn open(
+        &self,
+        nonce: [u8; NONCE_LEN],
+        aad: &[u8],
+        bytes: &mut [u8],
+        tag: &[u8; TAG_LEN],
+    ) -> Result<(), BadTag> {
+        match &self.0 {
+            Cipher::Fast(key) => {
+                let nonce = Nonce::assume_unique_for_key(nonce);
+                key.open_in_place_separate_tag(nonce, Aad::from(aad), tag, bytes).map(|_| ()).map_err(|_| BadTag)
+            }
+            Cipher::Portable128(key) => {
+                key.decrypt_inout_detached(&nonce.into(), aad, bytes.into(), tag.into()).map_err(|_| BadTag)
+            }
+            Cipher::Portable256(key) => {
+                key.decrypt_inout_detached(&nonce.into(), aad, bytes.into(), tag.into()).map_err(|_| BadTag)
+            }
+        }
+    }
+}
+
+impl fmt::Debug for AeadKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("AeadKey(..)")
+    }
+}
+
+/// A key with the salt that IKE and ESP derive along with it (RFC 5282 7.1, RFC 4106 8.1): the
+/// nonce is the salt, then the 8-byte initialization vector of the message, which must never
+/// repeat for sealing.
+pub struct SaltedKey {
+    key: AeadKey,
+    salt: [u8; SALT_LEN],
+}
+
+impl SaltedKey {
+    /// `keymat` is key and salt, `Encryption::keymat_len` bytes.
+    pub fn new(backend: Backend, encryption: Encryption, keymat: &[u8]) -> Result<SaltedKey, CryptoError> {
+        let wrong_length = CryptoError::KeyLength { expected: encryption.keymat_len(), found: keymat.len() };
+        let (key, salt) = keymat.split_last_chunk().ok_or(wrong_length)?;
+        if keymat.len() != encryption.keymat_len() && encryption.is_aead() {
+            return Err(wrong_length);
+        }
+        Ok(SaltedKey { key: AeadKey::new(backend, encryption, key)?, salt: *salt })
+    }
+
+    /// See `AeadKey::seal`.
+    pub fn seal(&self, iv: [u8; IV_LEN], aad: &[u8], bytes: &mut [u8]) -> Option<[u8; TAG_LEN]> {
+        self.key.seal(self.nonce(iv), aad, bytes)
+    }
+
+    /// See `AeadKey::open`.
+    pub fn open(&self, iv: [u8; IV_LEN], aad: &[u8], bytes: &mut [u8], tag: &[u8; TAG_LEN]) -> Result<(), BadTag> {
+        self.key.open(self.nonce(iv), aad, bytes, tag)
+    }
+
+    fn nonce(&self, iv: [u8; IV_LEN]) -> [u8; NONCE_LEN] {
+        let [a, b, c, d] = self.salt;
+        let [e, f, g, h, i, j, k, l] = iv;
+        [a, b, c, d, e, f, g, h, i, j, k, l]
+    }
+}
+
+impl fmt::Debug for SaltedKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SaltedKey(..)")
+    }
+}
