@@ -1,1 +1,3 @@
 //! Floor 8: the command line, one file a verb.
+
+pub mod status;

@@ -1,1 +1,9 @@
-//! Floor 5: the Unix-socket API and the shape of `status`.
+//! Floor 5: the Unix-socket API: one JSON request a line, one JSON answer a line.
+
+mod client;
+mod message;
+mod server;
+
+pub use client::{ClientError, ask};
+pub use message::{Call, Request, Response};
+pub use server::{BindError, Server};

@@ -44,7 +44,7 @@ pub struct TunnelStatus {
     pub link: String,
     /// The address in use, when one is known, with its port.
     pub remote: Option<String>,
-    /// `waiting`, `resolving`, `connecting`, `up`, or `closing`.
+    /// `waiting`, `listening`, `resolving`, `connecting` or `up`.
     pub state: String,
     /// It has a live Child SA and its verdict is not `down`.
     pub usable: bool,
@@ -66,6 +66,8 @@ pub struct TunnelStatus {
     pub asymmetric_in: u64,
     pub child_sas: u32,
     pub rekeys: u64,
+    /// What health suspects, in plain words.
+    pub note: Option<String>,
     pub last_change: Option<ChangeStatus>,
 }
 

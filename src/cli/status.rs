@@ -1,0 +1,235 @@
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use crate::control::{self, Request, Response};
+use crate::edge::{ChangeStatus, ConnectorState, DropStatus, SiteStatus, TunnelStatus};
+
+/// Shows what the running daemon is doing.
+#[derive(clap::Args, Debug)]
+pub struct StatusArgs {
+    /// Print the answer as one JSON document (its shape: docs/status.md)
+    #[arg(long)]
+    json: bool,
+    /// The daemon's control socket
+    #[arg(long, default_value = "/run/trefoil/control.sock")]
+    socket: PathBuf,
+}
+
+pub fn run(args: &StatusArgs) -> ExitCode {
+    let status = match control::ask(&args.socket, Request::Status) {
+        Ok(Response::Status(status)) => status,
+        Ok(Response::Refused { reason }) => return fail(&reason),
+        Err(error) => return fail(&error.to_string()),
+    };
+    if args.json {
+        match serde_json::to_string_pretty(&status) {
+            Ok(text) => println!("{text}"),
+            Err(error) => return fail(&error.to_string()),
+        }
+    } else {
+        print!("{}", render(&status));
+    }
+    ExitCode::SUCCESS
+}
+
+fn fail(reason: &str) -> ExitCode {
+    eprintln!("trefoil: {reason}");
+    ExitCode::FAILURE
+}
+
+const HEADINGS: [&str; 13] =
+    ["", "tunnel", "link", "remote", "state", "verdict", "loss", "rtt", "jitter", "share", "out", "in", "drops"];
+
+/// The status as text for a terminal of some 120 columns.
+pub fn render(status: &SiteStatus) -> String {
+    let mut text = format!("site {} ({}), {} flows\n", status.site, status.kind, status.flows);
+    for connector in &status.connectors {
+        let state = match connector.state {
+            ConnectorState::Up => "Up",
+            ConnectorState::PartiallyUp => "Partially Up",
+            ConnectorState::Down => "Down",
+        };
+        text.push_str(&format!(
+            "\nconnector {}: {state}, traffic on the {} role{}\n",
+            connector.name,
+            connector.active_role,
+            connector.last_switch.as_ref().map_or_else(String::new, |switch| format!(
+                " since {} ago ({})",
+                age(switch, status),
+                switch.reason
+            )),
+        ));
+        let rows: Vec<[String; 13]> = std::iter::once(HEADINGS.map(str::to_owned))
+            .chain(connector.tunnels.iter().map(|tunnel| row(tunnel, &connector.active_role)))
+            .collect();
+        let widths: [usize; 13] =
+            std::array::from_fn(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0));
+        for row in &rows {
+            let cells: Vec<String> = row
+                .iter()
+                .zip(widths)
+                .enumerate()
+                // Words to the left, numbers to the right.
+                .map(
+                    |(column, (cell, width))| {
+                        if column < 6 { format!("{cell:width$}") } else { format!("{cell:>width$}") }
+                    },
+                )
+                .collect();
+            text.push_str(cells.join("  ").trim_end());
+            text.push('\n');
+        }
+        for tunnel in &connector.tunnels {
+            if let Some(change) = &tunnel.last_change {
+                text.push_str(&format!(
+                    "  {}/{}: {} -> {} {} ago: {}\n",
+                    tunnel.role,
+                    tunnel.name,
+                    change.from,
+                    change.to,
+                    age(change, status),
+                    change.reason
+                ));
+            }
+            if let Some(note) = &tunnel.note {
+                text.push_str(&format!("  {}/{}: {note}\n", tunnel.role, tunnel.name));
+            }
+        }
+    }
+    if !status.drops.is_empty() {
+        text.push_str(&format!("\ndropped before a tunnel was chosen: {}\n", list(&status.drops)));
+    }
+    text
+}
+
+fn row(tunnel: &TunnelStatus, active: &str) -> [String; 13] {
+    let number =
+        |value: Option<f64>, unit: &str| value.map_or_else(|| "-".to_owned(), |value| format!("{value:.1}{unit}"));
+    let drops: u64 = tunnel.drops_out.iter().chain(&tunnel.drops_in).map(|drop| drop.packets).sum();
+    [
+        if tunnel.role == active && tunnel.usable { "*" } else { "" }.to_owned(),
+        format!("{}/{}", tunnel.role, tunnel.name),
+        tunnel.link.clone(),
+        tunnel.remote.clone().unwrap_or_else(|| "-".to_owned()),
+        tunnel.state.clone(),
+        tunnel.verdict.clone(),
+        number(tunnel.loss_percent, "%"),
+        number(tunnel.rtt_ms, "ms"),
+        number(tunnel.jitter_ms, "ms"),
+        format!("{:.1}%", tunnel.share_percent),
+        bytes(tunnel.bytes_out),
+        bytes(tunnel.bytes_in),
+        drops.to_string(),
+    ]
+}
+
+fn age(change: &ChangeStatus, status: &SiteStatus) -> String {
+    let seconds = status.at_ms.saturating_sub(change.at_ms) / 1_000;
+    match seconds {
+        0..=119 => format!("{seconds} s"),
+        120..=7_199 => format!("{} min", seconds / 60),
+        _ => format!("{} h", seconds / 3_600),
+    }
+}
+
+fn bytes(count: u64) -> String {
+    match count {
+        0..=9_999 => format!("{count} B"),
+        10_000..=9_999_999 => format!("{:.1} kB", count as f64 / 1e3),
+        10_000_000..=9_999_999_999 => format!("{:.1} MB", count as f64 / 1e6),
+        _ => format!("{:.1} GB", count as f64 / 1e9),
+    }
+}
+
+fn list(drops: &[DropStatus]) -> String {
+    drops.iter().map(|drop| format!("{} {}", drop.packets, drop.reason)).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::edge::ConnectorStatus;
+
+    fn tunnel(name: &str, role: &str, usable: bool) -> TunnelStatus {
+        TunnelStatus {
+            name: name.to_owned(),
+            role: role.to_owned(),
+            link: name.to_owned(),
+            remote: usable.then(|| "192.0.2.1:4500".to_owned()),
+            state: if usable { "up" } else { "waiting" }.to_owned(),
+            usable,
+            verdict: if usable { "healthy" } else { "down" }.to_owned(),
+            loss_percent: usable.then_some(0.0),
+            rtt_ms: usable.then_some(20.25),
+            jitter_ms: None,
+            share_percent: if usable { 100.0 } else { 0.0 },
+            bytes_out: 1_234_567,
+            bytes_in: 0,
+            packets_out: 1_000,
+            packets_in: 0,
+            drops_out: vec![DropStatus { reason: "too_big".to_owned(), packets: 2 }],
+            drops_in: Vec::new(),
+            asymmetric_in: 0,
+            child_sas: 1,
+            rekeys: 0,
+            note: None,
+            last_change: Some(ChangeStatus {
+                at_ms: 40_000,
+                from: "connecting".to_owned(),
+                to: "up".to_owned(),
+                reason: "Child SA established".to_owned(),
+            }),
+        }
+    }
+
+    #[test]
+    fn a_status_reads_as_a_table_with_reasons_and_dashes_for_what_was_not_measured() {
+        let status = SiteStatus {
+            site: "lisbon".to_owned(),
+            kind: "branch".to_owned(),
+            at_ms: 100_000,
+            started_ms: 0,
+            generation: 3,
+            connectors: vec![ConnectorStatus {
+                name: "pop".to_owned(),
+                state: ConnectorState::PartiallyUp,
+                active_role: "primary".to_owned(),
+                last_switch: None,
+                tunnels: vec![tunnel("fibre", "primary", true), tunnel("dsl", "primary", false)],
+            }],
+            drops: vec![DropStatus { reason: "not_native".to_owned(), packets: 7 }],
+            flows: 12,
+        };
+        let expected = "\
+site lisbon (branch), 12 flows
+
+connector pop: Partially Up, traffic on the primary role
+   tunnel         link   remote          state    verdict  loss     rtt  jitter   share        out   in  drops
+*  primary/fibre  fibre  192.0.2.1:4500  up       healthy  0.0%  20.2ms       -  100.0%  1234.6 kB  0 B      2
+   primary/dsl    dsl    -               waiting  down        -       -       -    0.0%  1234.6 kB  0 B      2
+  primary/fibre: connecting -> up 60 s ago: Child SA established
+  primary/dsl: connecting -> up 60 s ago: Child SA established
+
+dropped before a tunnel was chosen: 7 not_native
+";
+        assert_eq!(render(&status), expected);
+    }
+
+    #[test]
+    fn the_json_shape_survives_a_round_trip() {
+        let status = SiteStatus {
+            site: String::new(),
+            kind: String::new(),
+            at_ms: 1,
+            started_ms: 0,
+            generation: 0,
+            connectors: Vec::new(),
+            drops: Vec::new(),
+            flows: 0,
+        };
+        let response = Response::Status(Box::new(status));
+        let text = serde_json::to_string(&response).unwrap();
+        assert!(text.starts_with(r#"{"answer":"status","site":"""#), "{text}");
+        assert_eq!(serde_json::from_str::<Response>(&text).unwrap(), response);
+    }
+}

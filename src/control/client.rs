@@ -1,0 +1,47 @@
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::{Request, Response};
+
+/// The daemon answers at once; this only keeps a client from hanging on a stopped one.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A status of thousands of tunnels stays well below.
+const ANSWER_LIMIT: u64 = 64 << 20;
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    #[error("no trefoil daemon is running: nothing listens at {} (start one with `trefoil run --config SITE.toml`, or name its socket with --socket)", path.display())]
+    NoDaemon { path: PathBuf },
+    #[error("not allowed to ask the daemon at {}: run as the user that started it", path.display())]
+    NotAllowed { path: PathBuf },
+    #[error("the daemon at {} does not answer: {source}", path.display())]
+    Io { path: PathBuf, source: io::Error },
+    #[error("the daemon's answer is not understood (is it of another version?): {0}")]
+    Answer(#[from] serde_json::Error),
+}
+
+/// Asks the daemon one question.
+pub fn ask(socket: &Path, request: Request) -> Result<Response, ClientError> {
+    let path = || socket.to_owned();
+    let mut stream = UnixStream::connect(socket).map_err(|source| match source.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => ClientError::NoDaemon { path: path() },
+        io::ErrorKind::PermissionDenied => ClientError::NotAllowed { path: path() },
+        _ => ClientError::Io { path: path(), source },
+    })?;
+    let mut talk = || -> io::Result<String> {
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_write_timeout(Some(PATIENCE))?;
+        let mut line = serde_json::to_vec(&request)?;
+        line.push(b'\n');
+        stream.write_all(&line)?;
+        let mut answer = String::new();
+        BufReader::new((&mut stream).take(ANSWER_LIMIT)).read_line(&mut answer)?;
+        Ok(answer)
+    };
+    let answer = talk().map_err(|source| ClientError::Io { path: path(), source })?;
+    Ok(serde_json::from_str(&answer)?)
+}

@@ -1,0 +1,195 @@
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::time::timeout;
+
+use super::{Call, Request, Response};
+
+/// Clients served at a time; more wait in the socket's backlog. An operator has a few at most.
+const CLIENTS: usize = 16;
+
+/// A request is one short line.
+const REQUEST_LIMIT: u64 = 4_096;
+
+/// A client that says nothing for so long is let go.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Listens on the control socket. The file is removed when the server is dropped.
+#[derive(Debug)]
+pub struct Server {
+    path: PathBuf,
+    listener: UnixListener,
+}
+
+/// Why the control socket cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    #[error("another trefoil daemon already listens at {}; stop it first, or give this site another [control] socket", .0.display())]
+    InUse(PathBuf),
+    #[error("{} exists and is not a socket; remove it, or give this site another [control] socket", .0.display())]
+    NotASocket(PathBuf),
+    #[error("cannot listen at {}: {source}", path.display())]
+    Io { path: PathBuf, source: io::Error },
+}
+
+impl Server {
+    /// Must run inside a tokio runtime. Only the owner may connect.
+    pub fn bind(path: &Path) -> Result<Server, BindError> {
+        let failed = |source| BindError::Io { path: path.to_owned(), source };
+        if let Some(directory) = path.parent().filter(|directory| !directory.as_os_str().is_empty()) {
+            std::fs::DirBuilder::new().recursive(true).mode(0o755).create(directory).map_err(failed)?;
+        }
+        remove_stale(path)?;
+        let listener = UnixListener::bind(path).map_err(failed)?;
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).map_err(failed)?;
+        Ok(Server { path: path.to_owned(), listener })
+    }
+
+    /// Answers clients for ever; a request that the control loop does not take is refused.
+    pub async fn serve(self, calls: mpsc::Sender<Call>) {
+        let places = Arc::new(Semaphore::new(CLIENTS));
+        loop {
+            let Ok(place) = places.clone().acquire_owned().await else { return };
+            match self.listener.accept().await {
+                Ok((stream, _)) => {
+                    let calls = calls.clone();
+                    tokio::spawn(async move {
+                        if let Err(error) = attend(stream, calls).await {
+                            tracing::debug!(%error, "a control client left");
+                        }
+                        drop(place);
+                    });
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "the control socket does not accept");
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+/// A socket that an ended daemon left behind goes; one that somebody listens on stays.
+fn remove_stale(path: &Path) -> Result<(), BindError> {
+    use std::os::unix::fs::FileTypeExt;
+    let failed = |source| BindError::Io { path: path.to_owned(), source };
+    match std::fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(failed(error)),
+        Ok(metadata) if !metadata.file_type().is_socket() => Err(BindError::NotASocket(path.to_owned())),
+        Ok(_) => match std::os::unix::net::UnixStream::connect(path) {
+            Ok(_) => Err(BindError::InUse(path.to_owned())),
+            Err(_) => std::fs::remove_file(path).map_err(failed),
+        },
+    }
+}
+
+async fn attend(stream: UnixStream, calls: mpsc::Sender<Call>) -> io::Result<()> {
+    let (reader, mut writer) = stream.into_split();
+    let mut reader = BufReader::new(reader);
+    loop {
+        let mut line = String::new();
+        let read = timeout(PATIENCE, (&mut reader).take(REQUEST_LIMIT).read_line(&mut line)).await??;
+        if read == 0 {
+            return Ok(());
+        }
+        let response = answer(&line, &calls).await;
+        let mut bytes = serde_json::to_vec(&response)?;
+        bytes.push(b'\n');
+        timeout(PATIENCE, writer.write_all(&bytes)).await??;
+        if !line.ends_with('\n') {
+            return Ok(());
+        }
+    }
+}
+
+async fn answer(line: &str, calls: &mpsc::Sender<Call>) -> Response {
+    let request: Request = match serde_json::from_str(line) {
+        Ok(request) => request,
+        Err(error) => return Response::Refused { reason: format!("not a request: {error}") },
+    };
+    let (reply, response) = oneshot::channel();
+    let stopping = || Response::Refused { reason: "the daemon is stopping".to_owned() };
+    match calls.send(Call { request, reply }).await {
+        Ok(()) => response.await.unwrap_or_else(|_| stopping()),
+        Err(_) => stopping(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::{ClientError, ask};
+
+    fn runtime() -> tokio::runtime::Runtime {
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap()
+    }
+
+    fn socket() -> PathBuf {
+        let unique = format!("trefoil-control-{}-{:?}", std::process::id(), std::thread::current().id());
+        std::env::temp_dir().join(unique.replace(['(', ')'], "")).join("control.sock")
+    }
+
+    fn serve(runtime: &tokio::runtime::Runtime, path: &Path) {
+        let (calls, mut inbox) = mpsc::channel::<Call>(4);
+        let server = runtime.block_on(async { Server::bind(path) }).unwrap();
+        runtime.spawn(server.serve(calls));
+        runtime.spawn(async move {
+            while let Some(call) = inbox.recv().await {
+                let _ = call.reply.send(Response::Refused { reason: format!("{:?} reached control", call.request) });
+            }
+        });
+    }
+
+    #[test]
+    fn a_request_reaches_control_and_its_answer_the_client() {
+        let (runtime, path) = (runtime(), socket());
+        serve(&runtime, &path);
+        let answer = ask(&path, Request::Status).unwrap();
+        assert_eq!(answer, Response::Refused { reason: "Status reached control".to_owned() });
+    }
+
+    #[test]
+    fn what_is_not_a_request_is_refused_and_the_next_one_is_answered() {
+        use std::io::{BufRead, BufReader, Write};
+        let (runtime, path) = (runtime(), socket());
+        serve(&runtime, &path);
+        let mut stream = std::os::unix::net::UnixStream::connect(&path).unwrap();
+        stream.write_all(b"{\"request\":\"dance\"}\n{\"request\":\"status\"}\n").unwrap();
+        let mut lines = BufReader::new(stream).lines();
+        assert!(lines.next().unwrap().unwrap().contains("not a request"));
+        assert!(lines.next().unwrap().unwrap().contains("reached control"));
+    }
+
+    #[test]
+    fn a_second_daemon_is_refused_and_a_stale_socket_is_replaced() {
+        let (runtime, path) = (runtime(), socket());
+        serve(&runtime, &path);
+        let second = runtime.block_on(async { Server::bind(&path) });
+        assert!(matches!(second, Err(BindError::InUse(_))), "{second:?}");
+        drop(runtime);
+        let stale = std::os::unix::net::UnixListener::bind(path.with_extension("stale")).unwrap();
+        drop(stale);
+        let runtime = super::tests::runtime();
+        serve(&runtime, &path.with_extension("stale"));
+        assert!(ask(&path.with_extension("stale"), Request::Status).is_ok());
+    }
+
+    #[test]
+    fn without_a_daemon_the_client_says_so() {
+        let error = ask(&socket(), Request::Status).unwrap_err();
+        assert!(matches!(error, ClientError::NoDaemon { .. }), "{error}");
+    }
+}
