@@ -1,5 +1,11 @@
 //! Floor 1: bytes to values and back: IP, TCP, UDP and ICMP headers, checksums, buffers.
 
 mod buffer;
+mod checksum;
+mod ecn;
+mod ip;
 
 pub use buffer::{Batch, Datagram, HEADROOM, PacketBuf, TAILROOM};
+pub use checksum::Checksum;
+pub use ecn::Ecn;
+pub use ip::{Fragment, IPV4_HEADER, IPV6_HEADER, Parsed, parse, set_ecn, write_header};
