@@ -3,9 +3,17 @@
 mod buffer;
 mod checksum;
 mod ecn;
+mod fragment;
+mod icmp;
 mod ip;
+mod mss;
+mod probe;
 
 pub use buffer::{Batch, Datagram, HEADROOM, PacketBuf, TAILROOM};
 pub use checksum::Checksum;
 pub use ecn::Ecn;
+pub use fragment::fragment;
+pub use icmp::{Echo, Refusal, refuse};
 pub use ip::{Fragment, IPV4_HEADER, IPV6_HEADER, Parsed, parse, set_ecn, write_header};
+pub use mss::clamp_mss;
+pub use probe::{Probe, ProbeKey};
