@@ -1,1 +1,8 @@
-//! Floor 5: the operating system: TUN, UDP, DNS, routes, clock.
+//! Floor 5: the operating system: TUN, UDP, DNS, routes, clock, each with a twin in memory where
+//! tests and the demo need one. The only place for `unsafe`.
+
+mod bell;
+mod memory_site;
+
+pub use bell::Bell;
+pub use memory_site::{HostSide, MemorySite, memory_site};
