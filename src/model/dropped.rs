@@ -50,6 +50,8 @@ drop_reasons! {
     BadTag = "bad_tag",
     /// Authenticated, but padding, next header or inner lengths are wrong.
     BadInner = "bad_inner",
+    /// Authenticated, and meant to be thrown away: the peer hides its traffic pattern (RFC 4303 2.6).
+    Dummy = "dummy",
     /// The inner packet is outside the negotiated selectors.
     SelectorMismatch = "selector_mismatch",
     /// The inner source does not route back to the connector it came from, or is our own.

@@ -1,0 +1,113 @@
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use super::overhead::gcm_pad_len;
+use super::{HEADER_LEN, TRAILER_LEN, next_header};
+use crate::crypto::{Backend, CryptoError, Encryption, SaltedKey, TAG_LEN};
+use crate::model::{DropReason, PathId, Secret, Spi};
+use crate::packet::PacketBuf;
+
+/// Without extended sequence numbers an SA ends at 2^32 - 1 packets (RFC 4303 3.3.3). That also
+/// keeps AES-GCM well within its bounds: even of 64 KiB packets it is 2^44 blocks, an advantage of
+/// 2^-41 for who would tell them from noise.
+const LAST_SEQUENCE: u64 = u32::MAX as u64;
+/// 90 % of the sequence numbers. The rest lasts seven minutes at a million packets a second.
+const SOFT_LIMIT: u64 = LAST_SEQUENCE / 10 * 9;
+
+/// Packets of one Child SA to the peer. It cannot be cloned: a second counter under the same key
+/// would use nonces twice.
+#[derive(Debug)]
+pub struct OutboundSa {
+    spi: Spi,
+    path: PathId,
+    key: SaltedKey,
+    /// Sequence numbers given out.
+    sealed: AtomicU64,
+    soft_limit_told: AtomicBool,
+}
+
+impl OutboundSa {
+    /// `spi` is the peer's. `key` is key and salt (RFC 4106 8.1).
+    pub fn new(spi: Spi, path: PathId, encryption: Encryption, key: &Secret) -> Result<OutboundSa, CryptoError> {
+        let key = SaltedKey::new(Backend::Fast, encryption, key.expose())?;
+        Ok(OutboundSa { spi, path, key, sealed: AtomicU64::new(0), soft_limit_told: AtomicBool::new(false) })
+    }
+
+    /// Turns an inner IPv4 or IPv6 packet into an ESP packet, in place. A packet that is refused
+    /// has no meaningful contents any more.
+    pub fn seal(&self, packet: &mut PacketBuf) -> Result<(), DropReason> {
+        let next_header = next_header(packet.bytes()).ok_or(DropReason::Malformed)?;
+        let pad_len = gcm_pad_len(packet.len());
+        let tail = packet.append(pad_len + TRAILER_LEN + TAG_LEN).ok_or(DropReason::TooBig)?;
+        // RFC 4303 2.4: the padding is 1, 2, 3, ...
+        let trailer = (1..=pad_len as u8).chain([pad_len as u8, next_header]);
+        for (place, byte) in tail.iter_mut().zip(trailer) {
+            *place = byte;
+        }
+
+        let sequence = self.sealed.fetch_add(1, Ordering::Relaxed).saturating_add(1);
+        if sequence > LAST_SEQUENCE {
+            return Err(DropReason::Exhausted);
+        }
+        // The sequence number never repeats under one key, so it is the IV (RFC 4106 3.1).
+        let iv = sequence.to_be_bytes();
+        let header = packet.prepend(HEADER_LEN).ok_or(DropReason::TooBig)?;
+        let fields = self.spi.0.to_be_bytes().into_iter().chain((sequence as u32).to_be_bytes()).chain(iv);
+        for (place, byte) in header.iter_mut().zip(fields) {
+            *place = byte;
+        }
+
+        let (aad, rest) = packet.bytes_mut().split_first_chunk_mut::<{ super::AAD_LEN }>().ok_or(DropReason::TooBig)?;
+        let (_, rest) = rest.split_first_chunk_mut::<{ crate::crypto::IV_LEN }>().ok_or(DropReason::TooBig)?;
+        let (body, tag) = rest.split_last_chunk_mut::<TAG_LEN>().ok_or(DropReason::TooBig)?;
+        *tag = self.key.seal(iv, aad, body).ok_or(DropReason::TooBig)?;
+        Ok(())
+    }
+
+    /// Is it time for a rekey? `true` once in the life of the SA.
+    pub fn soft_limit_reached(&self) -> bool {
+        self.sealed.load(Ordering::Relaxed) >= SOFT_LIMIT && !self.soft_limit_told.swap(true, Ordering::Relaxed)
+    }
+
+    pub fn spi(&self) -> Spi {
+        self.spi
+    }
+
+    pub fn path(&self) -> PathId {
+        self.path
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::esp::tests::{ipv4, keymat};
+
+    fn sa_after(sealed: u64) -> OutboundSa {
+        let sa = OutboundSa::new(Spi(0x1_0001), PathId(0), Encryption::AesGcm128, &keymat(Encryption::AesGcm128));
+        let sa = sa.expect("the key fits");
+        sa.sealed.store(sealed, Ordering::Relaxed);
+        sa
+    }
+
+    #[test]
+    fn the_last_sequence_number_is_used_and_none_after_it() {
+        let sa = sa_after(LAST_SEQUENCE - 1);
+        let mut packet = ipv4(40);
+        assert_eq!(sa.seal(&mut packet), Ok(()));
+        assert_eq!(packet.bytes()[4..8], [0xff; 4]);
+        for _ in 0..3 {
+            assert_eq!(sa.seal(&mut ipv4(40)), Err(DropReason::Exhausted));
+        }
+    }
+
+    #[test]
+    fn the_soft_limit_is_told_once() {
+        let sa = sa_after(SOFT_LIMIT - 2);
+        let mut told = Vec::new();
+        for _ in 0..5 {
+            assert_eq!(sa.seal(&mut ipv4(40)), Ok(()));
+            told.push(sa.soft_limit_reached());
+        }
+        assert_eq!(told, [false, true, false, false, false]);
+    }
+}
