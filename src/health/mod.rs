@@ -1,8 +1,15 @@
 //! Floor 2: what each path is worth. Probe schedule, measurement windows, and verdicts with
 //! hysteresis, one `PathHealth` a tunnel.
 
+mod echo;
+mod estimate;
+mod judge;
+mod liveness;
 mod metrics;
+mod path_health;
 mod settings;
+mod window;
 
 pub use metrics::Metrics;
+pub use path_health::{MAX_TARGETS, PathHealth, Probe, ProbeKind, VerdictChange};
 pub use settings::{HealthSettings, ProbeTarget};

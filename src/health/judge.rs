@@ -1,0 +1,154 @@
+use std::fmt;
+use std::time::Duration;
+
+use super::window::Window;
+use super::{HealthSettings, Metrics};
+use crate::model::Permille;
+
+/// The newest results that are looked at by themselves, so that a path turns `Degraded` sooner
+/// than the whole window would show.
+const RECENT: usize = 10;
+/// A limit counts as exceeded only on this many lost probes, or differences above it.
+const MIN_EVIDENCE: usize = 3;
+/// Below this chance that a path which loses exactly the limit shows so many losses, its loss is
+/// taken to be above the limit. At 1 % and the default limit of 5 %: 4 lost of the newest 10, or
+/// 6 of 30.
+const SIGNIFICANCE: f64 = 0.01;
+
+/// Compares windows with the limits.
+#[derive(Clone, Debug)]
+pub(super) struct Judge {
+    settings: HealthSettings,
+    recent: usize,
+    /// So many lost of the newest `recent`, and of the whole window, are too many.
+    lost_recent: usize,
+    lost_window: usize,
+}
+
+/// What is beyond its limit.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Worse {
+    Loss {
+        lost: usize,
+        of: usize,
+        limit: Permille,
+    },
+    Rtt {
+        median: Duration,
+        limit: Duration,
+    },
+    Jitter {
+        mean: Duration,
+        limit: Duration,
+    },
+    /// Every inner target that used to answer is silent, and IKE is not.
+    Inner,
+}
+
+impl Judge {
+    pub fn new(settings: HealthSettings, window: usize) -> Judge {
+        let recent = RECENT.min(window);
+        Judge {
+            settings,
+            recent,
+            lost_recent: too_many(recent, settings.loss_limit),
+            lost_window: too_many(window, settings.loss_limit),
+        }
+    }
+
+    /// What makes a path with this window `Degraded`.
+    pub fn worse(&self, window: &Window) -> Option<Worse> {
+        let limit = self.settings.loss_limit;
+        let lost = window.lost(self.recent);
+        if lost >= self.lost_recent {
+            return Some(Worse::Loss { lost, of: window.len().min(self.recent), limit });
+        }
+        let lost = window.lost(window.len());
+        if lost >= self.lost_window {
+            return Some(Worse::Loss { lost, of: window.len(), limit });
+        }
+        if window.rtts(self.recent).count() < MIN_EVIDENCE {
+            return None;
+        }
+        let limit = self.settings.rtt_limit;
+        if let Some(median) = window.median_rtt(self.recent).filter(|median| *median > limit) {
+            return Some(Worse::Rtt { median, limit });
+        }
+        // One late answer makes two differences: no reason to leave.
+        let limit = self.settings.jitter_limit;
+        let beyond = window.differences(self.recent).filter(|difference| *difference > limit).count();
+        let mean = window.jitter(self.recent).filter(|mean| *mean > limit && beyond >= MIN_EVIDENCE)?;
+        Some(Worse::Jitter { mean, limit })
+    }
+
+    /// Whether all that the whole window shows is below three quarters of the limits.
+    pub fn better(&self, window: &Window) -> bool {
+        let measured = metrics(window);
+        let loss_limit = self.settings.loss_limit.value();
+        window.len() > 0
+            && self.worse(window).is_none()
+            // A limit of zero can only be met, not undercut.
+            && measured.loss.is_some_and(|loss| loss.value() == 0 || loss.value() * 4 < loss_limit * 3)
+            && measured.rtt.is_none_or(|rtt| rtt * 4 < self.settings.rtt_limit * 3)
+            && measured.jitter.is_none_or(|jitter| jitter * 4 < self.settings.jitter_limit * 3)
+    }
+}
+
+pub(super) fn metrics(window: &Window) -> Metrics {
+    let all = window.len();
+    Metrics { loss: window.loss(), rtt: window.median_rtt(all), jitter: window.jitter(all) }
+}
+
+/// The smallest number of losses among `count` probes that a path losing exactly `limit` would
+/// show with a chance of at most `SIGNIFICANCE`; at least `MIN_EVIDENCE`, at most all of them.
+fn too_many(count: usize, limit: Permille) -> usize {
+    if limit == Permille::FULL {
+        return usize::MAX;
+    }
+    let loss = f64::from(limit.value()) / 1000.0;
+    // Binomial distribution: the chance of exactly `lost`, from that of one fewer.
+    let mut exactly = 1.0;
+    for _ in 0..count {
+        exactly *= 1.0 - loss;
+    }
+    let mut at_least = 1.0;
+    let mut lost = 0;
+    while lost < count && at_least > SIGNIFICANCE {
+        at_least -= exactly;
+        exactly *= (count - lost) as f64 / (lost + 1) as f64 * loss / (1.0 - loss);
+        lost += 1;
+    }
+    lost.max(MIN_EVIDENCE.min(count))
+}
+
+impl fmt::Display for Worse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Worse::Loss { lost, of, limit } => write!(f, "{lost} of the last {of} probes lost, limit {limit}"),
+            Worse::Rtt { median, limit } => {
+                write!(f, "round-trip time {} ms, limit {} ms", median.as_millis(), limit.as_millis())
+            }
+            Worse::Jitter { mean, limit } => {
+                write!(f, "jitter {} ms, limit {} ms", mean.as_millis(), limit.as_millis())
+            }
+            Worse::Inner => write!(f, "IKE answers, inner probes do not any more"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_numbers_of_lost_probes_are_those_of_the_documentation() {
+        let table = [(10, 50, 4), (30, 50, 6), (10, 10, 3), (30, 10, 3), (10, 200, 6), (100, 50, 12), (3, 500, 3)];
+        for (count, limit, expected) in table {
+            let found = too_many(count, Permille::new(limit).unwrap());
+            assert_eq!(found, expected, "{count} probes, limit {limit}");
+        }
+        assert_eq!(too_many(10, Permille::ZERO), 3);
+        assert_eq!(too_many(1, Permille::new(50).unwrap()), 1);
+        assert_eq!(too_many(10, Permille::FULL), usize::MAX);
+    }
+}

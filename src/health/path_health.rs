@@ -1,0 +1,356 @@
+use std::collections::VecDeque;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use arrayvec::ArrayVec;
+
+use super::echo::{EchoAnswer, EchoTarget, Returns};
+use super::judge::{Judge, Worse, metrics};
+use super::liveness::Liveness;
+use super::window::Window;
+use super::{HealthSettings, Metrics, ProbeTarget};
+use crate::model::{Chance, Moment, Verdict};
+
+/// More inner targets than this add traffic, not knowledge; the rest are ignored.
+pub const MAX_TARGETS: usize = 8;
+
+/// So many answers make a new path's numbers worth a verdict.
+const START_ANSWERS: u16 = 3;
+/// So many results of an inner target are enough to judge by it.
+const MEASURING_RESULTS: usize = 3;
+/// The range of `HealthSettings::interval`.
+const INTERVALS: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(60));
+/// While the verdict is open (new, silent, or coming back), probes are at most this far apart.
+const OPEN_PACE: Duration = Duration::from_secs(1);
+/// A path stays `Degraded` at least so long, whatever its window shows: no flapping when a short
+/// interval fills the window in seconds.
+const DWELL: Duration = Duration::from_secs(10);
+/// Called later than this, we were paused, and answers may wait unread.
+const PAUSED: Duration = Duration::from_millis(250);
+/// Inner targets that never answered are mentioned after so many losses.
+const NEVER_ANSWERED: u16 = 10;
+/// Changes that nobody has asked for yet; the oldest is forgotten. Each fact makes at most one.
+const MAX_UNREAD: usize = 8;
+
+/// Measures and judges one path.
+///
+/// Order: `handle_*`, then `poll_probe` and `poll_change` until `None`, then `poll_timeout`. What
+/// decides: the path's own signs of life, which are answers to its IKE liveness exchange and to
+/// inner probes that come back on it; see `docs/steering.md`.
+#[derive(Debug)]
+pub struct PathHealth {
+    settings: HealthSettings,
+    judge: Judge,
+    verdict: Verdict,
+    verdict_since: Moment,
+    liveness: Liveness,
+    targets: Vec<EchoTarget>,
+    /// Of the next inner probe, and of the first since the last restart.
+    next_id: u64,
+    first_id: u64,
+    /// The last sign of life since the last restart.
+    alive: Option<Moment>,
+    /// Answered own probes: since the restart, and since the last one that was lost.
+    answers: u16,
+    answered_in_row: u16,
+    /// Liveness probes lost since the last sign of life.
+    lost_in_row: u16,
+    changes: VecDeque<VerdictChange>,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct VerdictChange {
+    pub from: Verdict,
+    pub to: Verdict,
+    /// In plain words.
+    pub reason: String,
+    pub at: Moment,
+}
+
+/// A probe to send now.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Probe {
+    /// Names an `Echo` in `handle_echo`.
+    pub id: u64,
+    pub kind: ProbeKind,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ProbeKind {
+    /// An IKE liveness exchange (RFC 7296 1.4); when one is outstanding, the same request again.
+    Liveness,
+    /// An ICMP echo through the tunnel, from the tunnel's private address.
+    Echo(IpAddr),
+}
+
+impl PathHealth {
+    /// The first probes are spread by chance, so that the paths of a site take turns.
+    pub fn new(settings: HealthSettings, targets: &[ProbeTarget], now: Moment, chance: &mut Chance) -> PathHealth {
+        let interval = settings.interval.clamp(INTERVALS.0, INTERVALS.1);
+        let settings = HealthSettings { interval, ..settings };
+        let spread = interval.min(OPEN_PACE);
+        let mut first = || now + spread.mul_f64(f64::from(chance.below(1000)) / 1000.0);
+        let liveness = Liveness::new(settings.window, first());
+        let echo = |target: &ProbeTarget| EchoTarget::new(target.address, settings.window, first());
+        let mut targets: Vec<EchoTarget> = targets.iter().take(MAX_TARGETS).map(echo).collect();
+        targets.sort_by_key(|target| target.address);
+        targets.dedup_by_key(|target| target.address);
+        let next_id = chance.next_u64();
+        PathHealth {
+            settings,
+            judge: Judge::new(settings, liveness.window.size()),
+            verdict: Verdict::Unknown,
+            verdict_since: now,
+            liveness,
+            targets,
+            next_id,
+            first_id: next_id,
+            alive: None,
+            answers: 0,
+            answered_in_row: 0,
+            lost_in_row: 0,
+            changes: VecDeque::new(),
+        }
+    }
+
+    /// Counts probes whose time is over as lost, and makes those due that are.
+    pub fn handle_timeout(&mut self, now: Moment) {
+        if now.since(self.poll_timeout()) > PAUSED {
+            self.liveness.excuse(now + PAUSED);
+            self.targets.iter_mut().for_each(|target| target.excuse(now + PAUSED));
+        }
+        let confirm = self.verdict != Verdict::Down;
+        let lost = self.liveness.expire(now, self.alive, confirm);
+        if lost > 0 {
+            self.lost_in_row = self.lost_in_row.saturating_add(lost);
+            self.answered_in_row = 0;
+        }
+        self.targets.iter_mut().for_each(|target| target.expire(now));
+        self.decide(now);
+        let pace = self.pace();
+        self.liveness.schedule(now, pace);
+        self.targets.iter_mut().for_each(|target| target.schedule(now, pace));
+    }
+
+    /// The IKE exchange of this path was answered. `rtt` is `None` when the request had been
+    /// sent more than once, since it cannot be told which one was answered.
+    pub fn handle_liveness(&mut self, rtt: Option<Duration>, now: Moment) {
+        self.liveness.answer(rtt, now);
+        self.count_answer();
+        self.sign_of_life(now);
+    }
+
+    /// An inner probe was answered. Not over the same path: neither good nor bad for this one.
+    pub fn handle_echo(&mut self, id: u64, target: IpAddr, same_path: bool, rtt: Duration, now: Moment) {
+        let ours = id.wrapping_sub(self.first_id) < self.next_id.wrapping_sub(self.first_id);
+        let Some(target) = self.targets.iter_mut().find(|known| known.address == target).filter(|_| ours) else {
+            return;
+        };
+        if same_path {
+            match target.answer(id, rtt) {
+                EchoAnswer::InTime => self.count_answer(),
+                EchoAnswer::Late => {}
+                EchoAnswer::Ignored => return,
+            }
+            self.sign_of_life(now);
+        } else {
+            target.answer_elsewhere(id);
+            self.decide(now);
+        }
+    }
+
+    /// The tunnel was set up anew: whatever was measured is of another one.
+    pub fn handle_restart(&mut self, now: Moment) {
+        let first = now + self.settings.interval.min(OPEN_PACE) / 4;
+        self.liveness = Liveness::new(self.settings.window, first);
+        for target in &mut self.targets {
+            *target = EchoTarget::new(target.address, self.settings.window, first);
+        }
+        self.first_id = self.next_id;
+        self.alive = None;
+        self.answers = 0;
+        self.answered_in_row = 0;
+        self.lost_in_row = 0;
+        if self.verdict != Verdict::Unknown {
+            self.change(Verdict::Unknown, "the tunnel was set up anew".into(), now);
+        }
+    }
+
+    /// What to send now.
+    pub fn poll_probe(&mut self, now: Moment) -> Option<Probe> {
+        if self.liveness.poll(now) {
+            return Some(Probe { id: 0, kind: ProbeKind::Liveness });
+        }
+        let id = self.next_id;
+        let target = self.targets.iter_mut().find_map(|target| target.poll(id, now).then_some(target.address))?;
+        self.next_id = id.wrapping_add(1);
+        Some(Probe { id, kind: ProbeKind::Echo(target) })
+    }
+
+    pub fn poll_change(&mut self) -> Option<VerdictChange> {
+        self.changes.pop_front()
+    }
+
+    /// When `handle_timeout` has something to do.
+    pub fn poll_timeout(&self) -> Moment {
+        let targets = self.targets.iter().map(EchoTarget::next_event);
+        targets.fold(self.liveness.next_event(), Moment::min)
+    }
+
+    pub fn verdict(&self) -> Verdict {
+        self.verdict
+    }
+
+    /// Of the whole window of the source that decides: the inner target with the least loss, or
+    /// IKE when no target is answered over this path.
+    pub fn metrics(&self) -> Metrics {
+        let all = self.each_window(metrics);
+        all.into_iter().min_by_key(|metrics| (metrics.loss, metrics.rtt)).unwrap_or_default()
+    }
+
+    /// What an operator should know besides the verdict, in plain words.
+    pub fn note(&self) -> Option<String> {
+        let named = |wanted: &dyn Fn(&EchoTarget) -> bool| {
+            let names: Vec<String> =
+                self.targets.iter().filter(|target| wanted(target)).map(|target| target.address.to_string()).collect();
+            (!names.is_empty()).then(|| names.join(", "))
+        };
+        if self.inner_silent() {
+            let silent = named(&|target| target.returns == Returns::SamePath)?;
+            return Some(format!(
+                "IKE answers, inner probes to {silent} do not: suspect what lies behind the PoP or a shared return tunnel"
+            ));
+        }
+        if self.liveness.lost_in_row >= self.settings.down_after && self.verdict != Verdict::Down {
+            return Some("inner probes are answered, IKE is not".into());
+        }
+        if let Some(silent) = named(&|target| self.is_silent(target)) {
+            return Some(format!("inner probes to {silent} are not answered any more, others are"));
+        }
+        if let Some(elsewhere) = named(&|target| target.returns == Returns::OtherPath) {
+            return Some(format!(
+                "answers to inner probes to {elsewhere} come back over another tunnel and say nothing about this path"
+            ));
+        }
+        let never = named(&|target| target.returns == Returns::Never && target.lost_in_row >= NEVER_ANSWERED)?;
+        Some(format!("inner probes to {never} have never been answered and do not count"))
+    }
+
+    fn sign_of_life(&mut self, now: Moment) {
+        self.alive = Some(now);
+        self.lost_in_row = 0;
+        self.decide(now);
+    }
+
+    fn count_answer(&mut self) {
+        self.answers = self.answers.saturating_add(1);
+        self.answered_in_row = self.answered_in_row.saturating_add(1);
+    }
+
+    /// Changes the verdict if the facts ask for it.
+    fn decide(&mut self, now: Moment) {
+        let silent = self.lost_in_row >= self.settings.down_after.max(1);
+        match self.verdict {
+            Verdict::Unknown | Verdict::Healthy | Verdict::Degraded if silent => {
+                let reason = match self.alive {
+                    Some(_) => format!("{} probes in a row were not answered", self.lost_in_row),
+                    None => format!("none of {} probes was answered", self.lost_in_row),
+                };
+                self.change(Verdict::Down, reason, now);
+            }
+            Verdict::Unknown if self.answers >= START_ANSWERS => match self.worse() {
+                Some(worse) => self.change(Verdict::Degraded, worse.to_string(), now),
+                None => self.change(Verdict::Healthy, "measured, and within all limits".into(), now),
+            },
+            Verdict::Healthy => {
+                if let Some(worse) = self.worse() {
+                    self.change(Verdict::Degraded, worse.to_string(), now);
+                }
+            }
+            Verdict::Degraded => {
+                if now.since(self.verdict_since) >= DWELL && self.better() {
+                    self.change(Verdict::Healthy, "all below three quarters of the limits".into(), now);
+                }
+            }
+            Verdict::Down if self.answered_in_row >= self.settings.up_after.max(1) => {
+                let answered = format!("{} probes in a row were answered", self.answered_in_row);
+                if self.better() {
+                    self.change(Verdict::Healthy, answered, now);
+                } else {
+                    self.change(Verdict::Degraded, format!("{answered}; the window still shows the outage"), now);
+                }
+            }
+            Verdict::Unknown | Verdict::Down => {}
+        }
+        if self.is_open() {
+            let soon = now + self.pace();
+            self.liveness.next = self.liveness.next.min(soon);
+            self.targets.iter_mut().for_each(|target| target.next = target.next.min(soon));
+        }
+    }
+
+    fn change(&mut self, to: Verdict, reason: String, at: Moment) {
+        if self.changes.len() >= MAX_UNREAD {
+            self.changes.pop_front();
+        }
+        self.changes.push_back(VerdictChange { from: self.verdict, to, reason, at });
+        self.verdict = to;
+        self.verdict_since = at;
+    }
+
+    fn pace(&self) -> Duration {
+        if self.is_open() { self.settings.interval.min(OPEN_PACE) } else { self.settings.interval }
+    }
+
+    fn is_open(&self) -> bool {
+        match self.verdict {
+            Verdict::Unknown => true,
+            Verdict::Healthy | Verdict::Degraded => self.lost_in_row > 0,
+            Verdict::Down => self.answered_in_row > 0,
+        }
+    }
+
+    fn worse(&self) -> Option<Worse> {
+        if self.inner_silent() {
+            return Some(Worse::Inner);
+        }
+        self.each_window(|window| self.judge.worse(window)).into_iter().reduce(Option::and).flatten()
+    }
+
+    fn better(&self) -> bool {
+        !self.inner_silent() && self.each_window(|window| self.judge.better(window)).contains(&true)
+    }
+
+    /// Asks `question` of the window of each inner target that measures this path, which is how
+    /// the site's own packets travel; when there is none, of that of IKE.
+    fn each_window<T>(&self, question: impl Fn(&Window) -> T) -> ArrayVec<T, MAX_TARGETS> {
+        let mut answers: ArrayVec<T, MAX_TARGETS> =
+            self.measuring_targets().map(|target| question(&target.window)).take(MAX_TARGETS).collect();
+        if answers.is_empty() {
+            answers.push(question(&self.liveness.window));
+        }
+        answers
+    }
+
+    fn measuring_targets(&self) -> impl Iterator<Item = &EchoTarget> {
+        self.targets.iter().filter(|target| {
+            target.returns == Returns::SamePath
+                && !self.is_silent(target)
+                && target.window.len() >= MEASURING_RESULTS.min(target.window.size())
+        })
+    }
+
+    /// A target that used to be answered over this path and is not any more.
+    fn is_silent(&self, target: &EchoTarget) -> bool {
+        target.returns == Returns::SamePath && target.lost_in_row >= self.settings.down_after.max(1)
+    }
+
+    /// All targets that used to be answered over this path have gone silent, but the path lives.
+    fn inner_silent(&self) -> bool {
+        let mut own = self.targets.iter().filter(|target| target.returns == Returns::SamePath).peekable();
+        own.peek().is_some()
+            && own.all(|target| self.is_silent(target))
+            && self.liveness.window.len() > 0
+            && self.liveness.lost_in_row == 0
+    }
+}
