@@ -1,3 +1,30 @@
-//! Floor 8: the command line, one file a verb.
+//! Floor 8: the command line, one file a verb. A verb has its arguments and a `run` that ends in
+//! an exit code: 0 done, 1 failed, 2 called wrongly.
 
+pub mod check;
 pub mod status;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser, Debug)]
+#[command(name = "trefoil", version, about, max_term_width = 100)]
+struct Args {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+/// In the order in which an operator comes to need them.
+#[derive(Subcommand, Debug)]
+enum Verb {
+    Check(check::CheckArgs),
+    Status(status::StatusArgs),
+}
+
+pub fn main() -> ExitCode {
+    match Args::parse().verb {
+        Verb::Check(args) => check::run(&args),
+        Verb::Status(args) => status::run(&args),
+    }
+}

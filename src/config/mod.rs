@@ -1,1 +1,32 @@
 //! Floor 5: site, profile and policy files become a `Plan`, or every diagnostic at once.
+//!
+//! The road: each file is read into drafts whose fields are checked one by one (`site`, `wan`,
+//! `connector`, `tunnel`, `profile`, `policy`), `check` sees whether they go together, and `build`
+//! makes the plan. Findings are collected on the way, so that one run reports all of them.
+
+mod algorithm;
+mod build;
+mod check;
+mod connector;
+mod diagnostic;
+mod files;
+mod keepalive;
+mod label;
+mod load;
+mod policy;
+mod profile;
+mod psk;
+mod settings;
+mod site;
+mod source;
+mod table;
+mod tunnel;
+mod wan;
+mod words;
+
+#[cfg(test)]
+mod tests;
+
+pub use diagnostic::{Diagnostic, Severity};
+pub use files::{Disk, FILE_BYTES_MAX, Files};
+pub use load::{Loaded, load, load_from};

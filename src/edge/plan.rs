@@ -1,3 +1,4 @@
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -134,6 +135,9 @@ pub struct TunnelPlan {
     pub phase1: Arc<Phase1>,
     pub phase2: Arc<Phase2>,
     pub retransmission: Retransmission,
+    /// Silence after which an empty request asks whether the peer is alive (RFC 7296 2.4; seeds:
+    /// keep-alive check, DPD). `None`: dead peer detection is off.
+    pub keepalive: Option<Duration>,
     /// Seed: a tunnel that is down and fails to come up is tried again at this interval.
     pub rebuild_interval: Duration,
     /// Seed: no data and no answer for this long tears the tunnel down for a rebuild.
@@ -152,6 +156,15 @@ impl TunnelPlan {
 pub enum Destination {
     Fqdn(String),
     Ipv4(Ipv4Addr),
+}
+
+impl fmt::Display for Destination {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Destination::Fqdn(name) => f.write_str(name),
+            Destination::Ipv4(address) => write!(f, "{address}"),
+        }
+    }
 }
 
 /// An inner ICMP target.

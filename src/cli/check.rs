@@ -1,0 +1,142 @@
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use crate::config::{self, Diagnostic, Loaded, Severity};
+use crate::edge::{Mode, OnStop, Plan, SiteKind, TunnelPlan};
+use crate::model::{LinkId, Permille, Role};
+
+/// Checks a site file and all files that it names; reports every error at once.
+#[derive(clap::Args, Debug)]
+pub struct CheckArgs {
+    /// The site file
+    #[arg(value_name = "SITE.toml")]
+    site: PathBuf,
+}
+
+pub fn run(args: &CheckArgs) -> ExitCode {
+    let outcome = config::load(&args.site);
+    let code = if outcome.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    // Nobody reads on when the pipe is closed, and the exit code still tells.
+    let _ = print(&outcome, &args.site.display().to_string(), &mut io::stdout().lock());
+    code
+}
+
+fn print(outcome: &Result<Loaded, Vec<Diagnostic>>, site: &str, out: &mut impl Write) -> io::Result<()> {
+    let diagnostics = match outcome {
+        Ok(loaded) => &loaded.warnings,
+        Err(diagnostics) => diagnostics,
+    };
+    for diagnostic in diagnostics {
+        writeln!(out, "{diagnostic}")?;
+    }
+    if let Ok(loaded) = outcome {
+        if !diagnostics.is_empty() {
+            writeln!(out)?;
+        }
+        summarise(&loaded.plan, out)?;
+        writeln!(out)?;
+    }
+    let of = |severity| diagnostics.iter().filter(|one| one.severity == severity).count();
+    let (errors, warnings) = (of(Severity::Error), of(Severity::Warning));
+    match (errors, warnings) {
+        (0, 0) => writeln!(out, "{site}: good"),
+        (0, _) => writeln!(out, "{site}: good, with {}", counted(warnings, "warning")),
+        (_, 0) => writeln!(out, "{site}: {}", counted(errors, "error")),
+        _ => writeln!(out, "{site}: {}, {}", counted(errors, "error"), counted(warnings, "warning")),
+    }
+}
+
+/// What the daemon would do with these files, in a few lines.
+fn summarise(plan: &Plan, out: &mut impl Write) -> io::Result<()> {
+    let kind = match plan.site.kind {
+        SiteKind::Branch => "branch",
+        SiteKind::CloudVpc => "cloud-vpc",
+    };
+    let native = listed(plan.site.native.iter().map(ToString::to_string), "any");
+    writeln!(out, "site {} ({kind}), native ranges {native}", plan.site.name)?;
+    for link in &plan.links {
+        let underlay = plan.underlays.get(usize::from(link.underlay.0));
+        let interface = underlay.and_then(|underlay| underlay.interface.clone());
+        let address = underlay.and_then(|underlay| underlay.address).map(|address| address.to_string());
+        let over = [interface, address].into_iter().flatten().collect::<Vec<_>>().join(" ");
+        writeln!(
+            out,
+            "  link {:<12} {over}, {} down, {} up, preference {}{}",
+            link.name,
+            link.downstream,
+            link.upstream,
+            link.preference,
+            if link.metered { ", metered" } else { "" }
+        )?;
+    }
+    for connector in &plan.connectors {
+        let ranges = listed(connector.ranges.iter().map(|range| range.range.to_string()), "everything");
+        let mode = match connector.mode {
+            Mode::Initiator => "initiator",
+            Mode::Responder => "responder",
+            Mode::Bidirectional => "bidirectional",
+        };
+        writeln!(out, "connector {} ({mode}) carries {ranges}", connector.name)?;
+        for role in Role::ALL {
+            let Some(group) = connector.roles.get(role.index()).and_then(Option::as_ref) else { continue };
+            let location = group.pop_location.as_ref().map_or_else(String::new, |place| format!(", PoP {place}"));
+            writeln!(out, "  {role}: {}{location}", counted(group.tunnels.len(), "tunnel"))?;
+            for id in &group.tunnels {
+                let Some(tunnel) = plan.tunnels.get(usize::from(id.0)) else { continue };
+                summarise_tunnel(plan, tunnel, out)?;
+            }
+        }
+    }
+    let on_stop = match plan.routes.on_stop {
+        OnStop::Block => "block",
+        OnStop::Release => "release",
+    };
+    writeln!(
+        out,
+        "{}; measured every {:?}, steered every {:?}; device {}, routing table {}, on stop {on_stop}",
+        counted(plan.rules.rules.len(), "rule"),
+        plan.health.interval,
+        plan.steering.interval,
+        plan.routes.device,
+        plan.routes.table,
+    )
+}
+
+fn summarise_tunnel(plan: &Plan, tunnel: &TunnelPlan, out: &mut impl Write) -> io::Result<()> {
+    let link = plan.links.get(usize::from(tunnel.link.0)).map_or("?", |link| &link.name);
+    let destination = tunnel.destination.as_ref().map_or_else(|| "any peer".to_string(), ToString::to_string);
+    let local_id = tunnel.local_id.as_ref().map(ToString::to_string);
+    let local_id = local_id.or_else(|| tunnel.public_ip.map(|address| address.to_string()));
+    let local_id = local_id.unwrap_or_else(|| "its address".to_string());
+    writeln!(
+        out,
+        "    {:<16} over {link} to {destination} as {local_id}, {} down, {} up, {}",
+        tunnel.name,
+        tunnel.downstream,
+        tunnel.upstream,
+        share(plan, tunnel)
+    )
+}
+
+/// What part of the flows without a rule it carries while all tunnels of its role are healthy.
+fn share(plan: &Plan, tunnel: &TunnelPlan) -> String {
+    let preference = |link: LinkId| plan.links.get(usize::from(link.0)).map_or(u8::MAX, |link| link.preference);
+    let role = || plan.tunnels.iter().filter(|one| (one.connector, one.role) == (tunnel.connector, tunnel.role));
+    let first = role().map(|one| preference(one.link)).min();
+    if Some(preference(tunnel.link)) != first {
+        return format!("reserve (preference {})", preference(tunnel.link));
+    }
+    let alike = role().filter(|one| Some(preference(one.link)) == first);
+    let whole = alike.map(|one| u64::from(one.upstream.value())).sum();
+    format!("share {}", Permille::of(u64::from(tunnel.upstream.value()), whole))
+}
+
+fn listed(items: impl Iterator<Item = String>, none: &str) -> String {
+    let items: Vec<String> = items.collect();
+    if items.is_empty() { none.to_string() } else { items.join(", ") }
+}
+
+fn counted(count: usize, noun: &str) -> String {
+    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
+}

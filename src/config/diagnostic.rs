@@ -1,0 +1,117 @@
+use std::cell::{Cell, RefCell};
+use std::cmp::Ordering;
+use std::fmt;
+use std::path::PathBuf;
+
+use super::source::Spot;
+
+/// More findings than anybody reads; a hostile file of 1 MiB could otherwise make a million.
+const DIAGNOSTICS_MAX: usize = 1000;
+
+/// One finding: where, what is wrong, and what would be right.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Diagnostic {
+    pub file: PathBuf,
+    /// From 1; 0 when it is about the file as a whole.
+    pub line: u32,
+    /// From 1, in characters; 0 when it is about the file as a whole.
+    pub column: u32,
+    pub severity: Severity,
+    pub what: String,
+    /// What would be right; may be empty where `what` says it already.
+    pub instead: String,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Severity {
+    Error,
+    Warning,
+}
+
+impl Diagnostic {
+    /// Errors first, then by file and position.
+    fn order(&self, other: &Diagnostic) -> Ordering {
+        let key = |diagnostic: &Diagnostic| {
+            (diagnostic.severity, diagnostic.file.clone(), diagnostic.line, diagnostic.column)
+        };
+        key(self).cmp(&key(other))
+    }
+}
+
+/// `branch.toml:14:9 unknown WAN link "lte2" (known: fibre, dsl, lte)`
+impl fmt::Display for Diagnostic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.file.display())?;
+        if self.line > 0 {
+            write!(f, ":{}:{}", self.line, self.column)?;
+        }
+        match self.severity {
+            Severity::Error => write!(f, " {}", self.what)?,
+            Severity::Warning => write!(f, " warning: {}", self.what)?,
+        }
+        if !self.instead.is_empty() {
+            write!(f, " ({})", self.instead)?;
+        }
+        Ok(())
+    }
+}
+
+/// Collects the findings of one load, from all files.
+#[derive(Default)]
+pub struct Report {
+    found: RefCell<Vec<Diagnostic>>,
+    errors: Cell<usize>,
+}
+
+impl Report {
+    pub fn error(&self, at: &Spot, what: impl Into<String>, instead: impl Into<String>) {
+        self.add(at, Severity::Error, what.into(), instead.into());
+    }
+
+    pub fn warn(&self, at: &Spot, what: impl Into<String>, instead: impl Into<String>) {
+        self.add(at, Severity::Warning, what.into(), instead.into());
+    }
+
+    /// Something required is not there. In a file with syntax errors it may well be on a line
+    /// that could not be read, so nothing is said until those are corrected.
+    pub fn missing(&self, at: &Spot, what: impl Into<String>, instead: impl Into<String>) {
+        if !at.source.has_syntax_errors() {
+            self.error(at, what, instead);
+        }
+    }
+
+    /// A syntax error itself, which `add` would otherwise silence.
+    pub fn syntax(&self, at: &Spot, what: impl Into<String>, instead: impl Into<String>) {
+        self.push(at, Severity::Error, what.into(), instead.into());
+    }
+
+    pub fn error_count(&self) -> usize {
+        self.errors.get()
+    }
+
+    /// Every finding: errors first, each group by file and position, nothing twice.
+    pub fn into_diagnostics(self) -> Vec<Diagnostic> {
+        let mut found = self.found.into_inner();
+        found.sort_by(Diagnostic::order);
+        found.dedup();
+        found
+    }
+
+    /// What the parser made of a broken line says nothing about the operator's intention.
+    fn add(&self, at: &Spot, severity: Severity, what: String, instead: String) {
+        if !at.source.is_broken_line(at.line_column().0) {
+            self.push(at, severity, what, instead);
+        }
+    }
+
+    fn push(&self, at: &Spot, severity: Severity, what: String, instead: String) {
+        if severity == Severity::Error {
+            self.errors.set(self.errors.get() + 1);
+        }
+        let mut found = self.found.borrow_mut();
+        if found.len() < DIAGNOSTICS_MAX {
+            let (line, column) = at.line_column();
+            found.push(Diagnostic { file: at.source.path.clone(), line, column, severity, what, instead });
+        }
+    }
+}

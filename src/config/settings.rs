@@ -1,0 +1,147 @@
+//! The tables of a site file that have a default for everything: health, steering, ports, routes, control.
+
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::diagnostic::Report;
+use super::table::{Table, Value};
+use super::words::{self, Complaint};
+use crate::edge::{OnStop, PortPlan, RoutePlan, SteeringPlan};
+use crate::health::HealthSettings;
+use crate::model::Permille;
+
+const HEALTH_INTERVAL: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(60);
+const STEERING_INTERVAL: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(3600);
+/// Seed: "traffic is re-distributed to the best-performing link every 10 seconds".
+const STEERING_DEFAULT: Duration = Duration::from_secs(10);
+/// The kernel's `main` table has the rule 32766; ours must come before it.
+const RULE_PRIORITY_MAX: i64 = 32_000;
+/// `default`, `main` and `local` belong to the system.
+const SYSTEM_TABLES: RangeInclusive<u32> = 253..=255;
+/// Free in /etc/iproute2/rt_tables, and not strongSwan's 220.
+const TABLE_DEFAULT: u32 = 221;
+const RULE_PRIORITY_DEFAULT: u32 = 2210;
+/// `sun_path` of a Unix socket address, without its final zero.
+const SOCKET_PATH_MAX: usize = 107;
+const SOCKET_DEFAULT: &str = "/run/trefoil/control.sock";
+
+pub fn read_health(table: Option<Table<'_>>) -> HealthSettings {
+    let defaults = HealthSettings::default();
+    let Some(mut table) = table else { return defaults };
+    let interval = table.value("interval").and_then(|value| value.duration(HEALTH_INTERVAL));
+    let window = table.value("window").and_then(|value| value.number(5..=600, "probes"));
+    let mut count = |key| table.value(key).and_then(|value| value.number(1..=100, "probes"));
+    let (down_after, up_after) = (count("down_after"), count("up_after"));
+    let loss = table.value("loss_percent").and_then(|value| value.decimal(0.1..=100.0, "per cent"));
+    let mut limit = |key| {
+        let number = table.value(key).and_then(|value| value.number::<u64>(1..=10_000, "ms"));
+        number.map(Duration::from_millis)
+    };
+    let (rtt, jitter) = (limit("rtt_ms"), limit("jitter_ms"));
+    table.finish();
+    HealthSettings {
+        interval: interval.unwrap_or(defaults.interval),
+        window: window.unwrap_or(defaults.window),
+        down_after: down_after.unwrap_or(defaults.down_after),
+        up_after: up_after.unwrap_or(defaults.up_after),
+        loss_limit: loss.and_then(|loss| Permille::new((loss * 10.0).round() as u16)).unwrap_or(defaults.loss_limit),
+        rtt_limit: rtt.unwrap_or(defaults.rtt_limit),
+        jitter_limit: jitter.unwrap_or(defaults.jitter_limit),
+    }
+}
+
+pub fn read_steering(table: Option<Table<'_>>) -> SteeringPlan {
+    let interval = table.and_then(|mut table| {
+        let interval = table.value("interval").and_then(|value| value.duration(STEERING_INTERVAL));
+        table.finish();
+        interval
+    });
+    SteeringPlan { interval: interval.unwrap_or(STEERING_DEFAULT) }
+}
+
+/// Our ports and the peers'.
+pub fn read_ports(table: Option<Table<'_>>, report: &Report) -> (PortPlan, PortPlan) {
+    // RFC 7296 2, RFC 3948.
+    let standard = PortPlan { ike: 500, natt: 4500 };
+    let Some(mut table) = table else { return (standard, standard) };
+    let spot = table.spot().clone();
+    let mut port = |key, standard: u16| {
+        table.value(key).and_then(|value| value.number(1..=i64::from(u16::MAX), "")).unwrap_or(standard)
+    };
+    let local = PortPlan { ike: port("ike", standard.ike), natt: port("natt", standard.natt) };
+    let remote = PortPlan { ike: port("peer_ike", standard.ike), natt: port("peer_natt", standard.natt) };
+    for (ports, keys) in [(local, "ike and natt"), (remote, "peer_ike and peer_natt")] {
+        if ports.ike == ports.natt {
+            report.error(
+                &spot,
+                format!("{keys} are both port {}", ports.ike),
+                "two different ports, by default 500 and 4500",
+            );
+        }
+    }
+    table.finish();
+    (local, remote)
+}
+
+pub fn read_routes(table: Option<Table<'_>>) -> RoutePlan {
+    let defaults = RoutePlan {
+        device: "trefoil0".to_string(),
+        table: TABLE_DEFAULT,
+        rule_priority: RULE_PRIORITY_DEFAULT,
+        on_stop: OnStop::Block,
+    };
+    let Some(mut table) = table else { return defaults };
+    let device = table.value("device").and_then(|value| value.parse(words::interface));
+    let number = table.value("table").and_then(|value| routing_table(&value));
+    let rule_priority = table.value("rule_priority").and_then(|value| value.number(1..=RULE_PRIORITY_MAX, ""));
+    let on_stop = table.value("on_stop").and_then(|value| value.parse(on_stop));
+    table.finish();
+    RoutePlan {
+        device: device.unwrap_or(defaults.device),
+        table: number.unwrap_or(defaults.table),
+        rule_priority: rule_priority.unwrap_or(defaults.rule_priority),
+        on_stop: on_stop.unwrap_or(defaults.on_stop),
+    }
+}
+
+/// The path of the control socket; a relative one starts at the site file's folder.
+pub fn read_control(table: Option<Table<'_>>, folder: &Path) -> PathBuf {
+    let socket = table.and_then(|mut table| {
+        let socket = table.value("socket").and_then(|value| {
+            let path = folder.join(value.text()?);
+            let length = path.as_os_str().len();
+            if length > SOCKET_PATH_MAX || value.is_text("") {
+                value.error(
+                    format!("a socket path of {length} bytes"),
+                    format!("1 to {SOCKET_PATH_MAX} bytes, such as \"{SOCKET_DEFAULT}\""),
+                );
+                return None;
+            }
+            Some(path)
+        });
+        table.finish();
+        socket
+    });
+    socket.unwrap_or_else(|| PathBuf::from(SOCKET_DEFAULT))
+}
+
+fn routing_table(value: &Value<'_>) -> Option<u32> {
+    let number: u32 = value.number(1..=i64::from(u32::MAX), "")?;
+    if SYSTEM_TABLES.contains(&number) {
+        value.error(format!("routing table {number} is the system's"), "a table of its own, such as 221");
+        return None;
+    }
+    Some(number)
+}
+
+fn on_stop(text: &str) -> Result<OnStop, Complaint> {
+    match text {
+        "block" => Ok(OnStop::Block),
+        "release" => Ok(OnStop::Release),
+        _ => Err(Complaint {
+            what: format!("unknown on_stop {}", words::quoted(text)),
+            instead: words::known(["block", "release"]),
+        }),
+    }
+}

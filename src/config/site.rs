@@ -1,0 +1,114 @@
+use std::path::{Path, PathBuf};
+
+use ipnet::IpNet;
+
+use super::connector::{CONNECTORS_MAX, ConnectorDraft};
+use super::diagnostic::Report;
+use super::psk::PskFiles;
+use super::settings;
+use super::source::At;
+use super::table::Table;
+use super::wan::Wan;
+use super::words::{self, Complaint};
+use crate::edge::{PortPlan, RoutePlan, SiteKind, SteeringPlan};
+use crate::health::HealthSettings;
+use crate::model::Mbps;
+
+/// Native ranges become source checks for every packet.
+const NATIVE_MAX: usize = 256;
+
+/// A site file as written, each field checked by itself.
+pub struct SiteDraft {
+    pub name: Option<String>,
+    pub kind: SiteKind,
+    pub country: Option<String>,
+    pub state: Option<String>,
+    pub license: Option<Mbps>,
+    pub native: Vec<At<IpNet>>,
+    pub wan: Wan,
+    pub connectors: Vec<ConnectorDraft>,
+    pub health: HealthSettings,
+    pub steering: SteeringPlan,
+    pub local_ports: PortPlan,
+    pub remote_ports: PortPlan,
+    pub routes: RoutePlan,
+    pub control_socket: PathBuf,
+}
+
+impl SiteDraft {
+    pub fn read(mut table: Table<'_>, folder: &Path, keys: &mut PskFiles<'_>, report: &Report) -> SiteDraft {
+        // Read before, by whoever opens the files that they name.
+        let _ = (table.value("profiles"), table.value("policy"));
+        let spot = table.spot().clone();
+        let mut name = None;
+        let mut kind = SiteKind::Branch;
+        let (mut country, mut state, mut license, mut native) = (None, None, None, Vec::new());
+        match table.table("site") {
+            None => report.missing(&spot, "missing [site]", "such as [site] with name = \"branch-1\""),
+            Some(mut site) => {
+                name = site.required("name", "name = \"branch-1\"").and_then(|value| value.parse(words::name));
+                kind = site.value("kind").and_then(|value| value.parse(site_kind)).unwrap_or(kind);
+                country = site.value("country").and_then(|value| value.parse(words::free_text));
+                state = site.value("state").and_then(|value| value.parse(words::free_text));
+                license = site.value("license_mbps").and_then(|value| value.mbps());
+                let ranges = site.value("native_ranges");
+                native = ranges.map_or_else(Vec::new, |value| value.parse_items(NATIVE_MAX, words::network));
+                site.finish();
+            }
+        }
+        let mut links = table.table("wan");
+        let wan = Wan::read(links.as_mut().map_or_else(Vec::new, Table::named_tables), report);
+        if wan.is_empty() {
+            report.missing(&spot, "no WAN link", "such as [wan.fibre] with interface = \"eth1\"");
+        }
+        let tables = table.table("connector").map_or_else(Vec::new, |mut table| table.named_tables());
+        if tables.is_empty() {
+            report.missing(&spot, "no connector", "such as [connector.pop]");
+        }
+        if let Some((name, _)) = tables.get(CONNECTORS_MAX) {
+            report.error(&name.spot, "one connector too many", format!("at most {CONNECTORS_MAX}"));
+        }
+        let connectors = tables.into_iter().take(CONNECTORS_MAX);
+        let connectors =
+            connectors.map(|(name, table)| ConnectorDraft::read(name, table, &wan, keys, report)).collect();
+        let health = settings::read_health(table.table("health"));
+        let steering = settings::read_steering(table.table("steering"));
+        let (local_ports, remote_ports) = settings::read_ports(table.table("ports"), report);
+        let routes = settings::read_routes(table.table("routes"));
+        let control_socket = settings::read_control(table.table("control"), folder);
+        table.finish();
+        SiteDraft {
+            name,
+            kind,
+            country,
+            state,
+            license,
+            native,
+            wan,
+            connectors,
+            health,
+            steering,
+            local_ports,
+            remote_ports,
+            routes,
+            control_socket,
+        }
+    }
+
+    /// What "a site of 100 Mbps" means: its license, and without one what its links have
+    /// together, in the direction that has more.
+    pub fn bandwidth_mbps(&self) -> u64 {
+        self.license.map_or_else(|| self.wan.total_mbps(), |license| u64::from(license.value()))
+    }
+}
+
+fn site_kind(text: &str) -> Result<SiteKind, Complaint> {
+    match text {
+        "branch" => Ok(SiteKind::Branch),
+        "cloud-vpc" => Ok(SiteKind::CloudVpc),
+        _ => Err(Complaint {
+            what: format!("unknown kind {}", words::quoted(text)),
+            instead: words::known(["branch", "cloud-vpc"]),
+        }),
+    }
+}
