@@ -164,7 +164,8 @@ impl Algorithm for DhGroup {
 }
 
 fn shown_list<'a, T: Algorithm>(algorithms: impl Iterator<Item = &'a T>) -> String {
-    algorithms.map(|one| one.shown()).collect::<Vec<_>>().join(", ")
+    let shown: Vec<String> = algorithms.map(|one| one.shown()).collect();
+    if shown.is_empty() { "none".to_string() } else { shown.join(", ") }
 }
 
 fn named<T: Algorithm>(text: &str, all: &[T], kind: &str, spelling: fn(&str) -> Option<T>) -> Result<T, Complaint> {
