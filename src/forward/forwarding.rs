@@ -28,6 +28,16 @@ pub struct Forwarding {
     pub sas: Arc<SaTable>,
 }
 
+impl Forwarding {
+    pub fn connector(&self, id: ConnectorId) -> Option<&ConnectorFace> {
+        self.connectors.get(usize::from(id.0))
+    }
+
+    pub fn path(&self, id: PathId) -> Option<&PathFace> {
+        self.paths.get(usize::from(id.0))
+    }
+}
+
 #[derive(Debug)]
 pub struct SiteFace {
     /// The site's native ranges: sources that may leave, and that may never arrive. Empty
@@ -38,6 +48,16 @@ pub struct SiteFace {
     /// A gateway answers a flow on the path it arrived on until a rule, an unhealthy path or a
     /// re-steer moves it (seed: "and not the tunnel on which it arrived").
     pub answer_on_arrival: bool,
+}
+
+impl SiteFace {
+    pub fn is_native(&self, address: IpAddr) -> bool {
+        self.native.iter().any(|range| range.contains(&address))
+    }
+
+    pub fn is_own(&self, address: IpAddr) -> bool {
+        self.own.contains(&address)
+    }
 }
 
 #[derive(Debug)]

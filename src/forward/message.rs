@@ -3,8 +3,9 @@ use std::net::IpAddr;
 use crate::model::{Leg, Moment, PathId, Spi};
 
 /// From a worker to control, over a bounded queue. When the queue is full the message is lost
-/// and counted: IKE is retransmitted, probes count as lost, counters are polled anyway.
-#[derive(Debug)]
+/// and counted: IKE is retransmitted, probes count as lost, counters are polled anyway. What is
+/// told only once (first use, soft limit) the worker tells again until it is taken.
+#[derive(Clone, Debug)]
 pub enum ToControl {
     /// An IKE message, without the non-ESP marker.
     Ike {

@@ -20,7 +20,7 @@ macro_rules! drop_reasons {
 drop_reasons! {
     /// Not an IPv4 or IPv6 packet whose lengths agree.
     Malformed = "malformed",
-    /// From the site, but its source is outside the native ranges.
+    /// From the site with a source, or to the site with a destination, outside the native ranges.
     NotNative = "not_native",
     /// No connector's network ranges cover the destination.
     NoRoute = "no_route",
@@ -52,6 +52,9 @@ drop_reasons! {
     BadInner = "bad_inner",
     /// Authenticated, and meant to be thrown away: the peer hides its traffic pattern (RFC 4303 2.6).
     Dummy = "dummy",
+    /// Marked on the way as having met congestion, and its sender would not understand the mark
+    /// (RFC 6040 4.2).
+    Congested = "congested",
     /// The inner packet is outside the negotiated selectors.
     SelectorMismatch = "selector_mismatch",
     /// The inner source does not route back to the connector it came from, or is our own.

@@ -10,8 +10,9 @@ pub mod protocol {
     pub const ICMPV6: u8 = 58;
 }
 
-/// The 5-tuple of a flow as it leaves the site. Protocols without ports have 0 in both; ICMP
-/// echo has its identifier in `source_port`. Later fragments of a datagram have both ports 0.
+/// The 5-tuple of a flow as it leaves the site. Protocols without ports have 0 in both; an ICMP
+/// echo request has its identifier in `source_port` and a reply in `destination_port`, so that
+/// their keys are the reverse of each other. Later fragments of a datagram have both ports 0.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct FlowKey {
     pub segment: u8,

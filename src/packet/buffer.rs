@@ -56,10 +56,17 @@ impl PacketBuf {
 
     /// Replaces the contents; `false`, and empty, when `bytes` do not fit.
     pub fn fill(&mut self, bytes: &[u8]) -> bool {
-        let room = self.reset();
-        let Some(place) = room.get_mut(..bytes.len()) else { return false };
-        place.copy_from_slice(bytes);
-        self.set_len(bytes.len());
+        self.fill_parts(bytes, &[])
+    }
+
+    /// Replaces the contents by `front` and `back` behind it; `false`, and empty, when they do
+    /// not fit.
+    pub fn fill_parts(&mut self, front: &[u8], back: &[u8]) -> bool {
+        let Some((place, rest)) = self.reset().split_at_mut_checked(front.len()) else { return false };
+        let Some(rest) = rest.get_mut(..back.len()) else { return false };
+        place.copy_from_slice(front);
+        rest.copy_from_slice(back);
+        self.set_len(front.len() + back.len());
         true
     }
 
