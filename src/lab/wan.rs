@@ -1,11 +1,10 @@
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::{self, JoinHandle};
 
 use super::address_block::AddressBlock;
 use super::clock::Clock;
 use super::courier::Courier;
+use super::driver::Driver;
 use super::impairment::{Impairment, LinkModel, NetworkLoss};
 use super::relay::{Direction, Relay};
 use crate::model::{Dscp, Moment};
@@ -15,8 +14,7 @@ use crate::model::{Dscp, Moment};
 /// it runs.
 pub struct Wan {
     lines: Arc<Mutex<Lines>>,
-    stop: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
+    _driver: Driver,
 }
 
 /// A WAN link as it shall be: the same line leads to every PoP.
@@ -80,17 +78,12 @@ impl Wan {
             }
         }
         let lines = Arc::new(Mutex::new(Lines::new(links, usize::from(pops), voice, seed)));
-        let stop = Arc::new(AtomicBool::new(false));
         let mut courier = Courier::new(relays, Arc::clone(&lines), clock);
-        let stopped = Arc::clone(&stop);
-        let run = move || {
-            while !stopped.load(Ordering::Relaxed) {
-                courier.turn();
-                courier.sleep();
-            }
-        };
-        let thread = thread::Builder::new().name("wan".into()).spawn(run)?;
-        Ok(Wan { lines, stop, thread: Some(thread) })
+        let driver = Driver::start("wan", move || {
+            courier.turn();
+            courier.sleep();
+        })?;
+        Ok(Wan { lines, _driver: driver })
     }
 
     pub fn set(&self, link: usize, direction: Direction, model: LinkModel) {
@@ -135,16 +128,6 @@ impl Wan {
     fn set_unreachable(&self, pop: usize, unreachable: bool) {
         if let Some(place) = lock(&self.lines).unreachable.get_mut(pop) {
             *place = unreachable;
-        }
-    }
-}
-
-impl Drop for Wan {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-        if let Some(thread) = self.thread.take() {
-            // A panic there has been printed already.
-            let _panicked = thread.join();
         }
     }
 }
