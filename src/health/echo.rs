@@ -2,13 +2,11 @@ use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::estimate::RttEstimate;
+use super::estimate::{LATEST, RttEstimate};
 use super::liveness::following;
 use super::window::{Outcome, Window};
 use crate::model::Moment;
 
-/// An answer this late, by which its probe has long been counted as lost, is none.
-const LATEST: Duration = Duration::from_secs(10);
 /// The longest patience (5 s) at the shortest interval (100 ms), and some; then the oldest goes.
 const MAX_PENDING: usize = 64;
 
@@ -113,13 +111,16 @@ impl EchoTarget {
         EchoAnswer::InTime
     }
 
-    /// An answer over another tunnel.
-    pub fn answer_elsewhere(&mut self, id: u64) {
-        if self.take(id) {
-            self.returns = Returns::OtherPath;
-            self.lost_in_row = 0;
-            self.window.clear();
+    /// An answer over another tunnel. Even a late one tells which way the answers take.
+    pub fn answer_elsewhere(&mut self, id: u64, rtt: Duration) {
+        if rtt > LATEST {
+            return;
         }
+        self.take(id);
+        self.estimate.sample(rtt);
+        self.returns = Returns::OtherPath;
+        self.lost_in_row = 0;
+        self.window.clear();
     }
 
     pub fn excuse(&mut self, until: Moment) {

@@ -8,6 +8,8 @@ const FIRST_RESEND: Duration = Duration::from_secs(1);
 const MIN_PATIENCE: Duration = Duration::from_millis(500);
 /// A path that needs longer than this to answer carries nothing of use.
 const MAX_PATIENCE: Duration = Duration::from_secs(5);
+/// No round trip is longer: its probe was counted as lost long before.
+pub(super) const LATEST: Duration = Duration::from_secs(10);
 /// Clock granularity and scheduling on both ends (the G of RFC 6298 2.3).
 const MARGIN: Duration = Duration::from_millis(20);
 /// Enough doublings to get from any patience to the longest.
@@ -20,13 +22,16 @@ pub(super) struct RttEstimate {
     variation: Duration,
     /// Not measured but the most that it can have been: the first measurement replaces it.
     guessed: bool,
+    /// Doublings of the times below, until the next measurement.
     backoff: u32,
+    ambiguous_in_row: u32,
 }
 
 impl RttEstimate {
     /// A measured round trip (the filters of RFC 6298 2.3).
     pub fn sample(&mut self, rtt: Duration) {
         self.backoff = 0;
+        self.ambiguous_in_row = 0;
         match self.smoothed {
             Some(smoothed) if !self.guessed => {
                 self.variation = (self.variation * 3 + smoothed.abs_diff(rtt)) / 4;
@@ -40,17 +45,23 @@ impl RttEstimate {
         }
     }
 
-    /// An answer of which it cannot be told which of several transmissions it is for, but it
-    /// came `at_most` after the first. Karn's algorithm (RFC 6298 3 and 5.7): such a time is no
-    /// measurement; when it was we who sent `again`, wait longer before doing so the next time,
-    /// so that the next answer is one.
-    pub fn ambiguous(&mut self, at_most: Duration, again: bool) {
+    /// An answer of which it cannot be told which of several transmissions it is for: it came
+    /// `since_first` and `since_latest` after them. Karn's algorithm (RFC 6298 3 and 5.7): such a
+    /// time is no measurement, but wait longer before sending again, so that the next one is.
+    ///
+    /// Unlike for TCP, the ordinary case is a path that loses probes, where waiting would only
+    /// measure less. So an answer that fits the latest transmission counts as ordinary, except
+    /// for each third in a row: the path may have become slower by just that much.
+    pub fn ambiguous(&mut self, since_first: Duration, since_latest: Duration) {
         if self.smoothed.is_none() {
-            self.smoothed = Some(at_most);
-            self.variation = at_most / 2;
+            self.smoothed = Some(since_first);
+            self.variation = since_first / 2;
             self.guessed = true;
+            return;
         }
-        if again {
+        self.ambiguous_in_row = self.ambiguous_in_row.wrapping_add(1);
+        let fits = since_latest >= self.plausible() && since_latest <= self.usual();
+        if since_first > since_latest && (!fits || self.ambiguous_in_row.is_multiple_of(3)) {
             self.backoff = (self.backoff + 1).min(MAX_BACKOFF);
         }
     }
@@ -67,11 +78,15 @@ impl RttEstimate {
     /// Before this an answer is not even late, and sending again would only blur which
     /// transmission was answered.
     pub fn resend_after(&self) -> Duration {
-        let base = match self.smoothed {
+        self.backed_off(self.usual())
+    }
+
+    /// An answer that comes later than this is late.
+    fn usual(&self) -> Duration {
+        match self.smoothed {
             Some(smoothed) => smoothed + (self.variation * 4).max(smoothed / 2) + MARGIN,
             None => FIRST_RESEND,
-        };
-        self.backed_off(base)
+        }
     }
 
     /// No answer comes sooner than this after its request.

@@ -1,7 +1,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use super::estimate::RttEstimate;
+use super::estimate::{LATEST, RttEstimate};
 use super::window::{Outcome, Window};
 use crate::model::Moment;
 
@@ -100,10 +100,11 @@ impl Liveness {
 
     /// The exchange was answered. `rtt` when the request had been sent once.
     pub fn answer(&mut self, rtt: Option<Duration>, now: Moment) {
+        let rtt = rtt.map(|rtt| rtt.min(LATEST));
         if let Some(rtt) = rtt {
             self.estimate.sample(rtt);
-        } else if let Some(first) = self.sent.front() {
-            self.estimate.ambiguous(now.since(first.at), self.sent.len() > 1);
+        } else if let (Some(first), Some(latest)) = (self.sent.front(), self.sent.back()) {
+            self.estimate.ambiguous(now.since(first.at), now.since(latest.at));
         }
         // The answer is taken to be for the latest transmission that leaves time for a round
         // trip. Those before it had waited longer than is usual, and are lost; those after it

@@ -8,6 +8,8 @@ mod liveness;
 mod metrics;
 mod path_health;
 mod settings;
+#[cfg(test)]
+mod tests;
 mod window;
 
 pub use metrics::Metrics;

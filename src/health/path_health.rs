@@ -154,7 +154,7 @@ impl PathHealth {
             }
             self.sign_of_life(now);
         } else {
-            target.answer_elsewhere(id);
+            target.answer_elsewhere(id, rtt);
             self.decide(now);
         }
     }
