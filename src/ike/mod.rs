@@ -4,6 +4,7 @@
 mod event;
 mod identity;
 mod peer;
+pub mod wire;
 
 pub use event::{ChildSa, CloseReason, Event, IkeKeys, SaId};
 pub use identity::Identity;

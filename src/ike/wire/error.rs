@@ -1,0 +1,20 @@
+/// Why bytes are not an IKE message.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum WireError {
+    #[error("it ends too early")]
+    Truncated,
+    #[error("a length field disagrees with its contents")]
+    BadLength,
+    #[error("IKE version {0} is not 2")]
+    Version(u8),
+    #[error("more payloads, proposals, transforms or selectors than anybody needs")]
+    TooMany,
+    #[error("something follows the encrypted payload")]
+    AfterEncrypted,
+    #[error("an encrypted payload inside an encrypted payload")]
+    NestedEncrypted,
+    #[error("payload type {0} is unknown and critical")]
+    UnsupportedCritical(u8),
+    #[error("a field has a value that RFC 7296 forbids")]
+    BadValue,
+}
