@@ -40,6 +40,11 @@ impl IdBody {
         }
     }
 
+    /// For messages to the operator: an identity of any type, as bytes where nothing fits better.
+    pub fn any_identity(&self) -> Identity {
+        self.identity().unwrap_or_else(|| Identity::KeyId(self.data.clone()))
+    }
+
     pub fn encode(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(4 + self.data.len());
         bytes.push(self.kind);

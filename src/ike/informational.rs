@@ -1,0 +1,60 @@
+use super::CloseReason;
+use super::child::Stage;
+use super::context::Context;
+use super::established::{Established, Then};
+use super::parts::Parts;
+use super::task::Purpose;
+use super::wire::{Exchange, NotifyType, Payload, protocol_id};
+use crate::model::Spi;
+
+/// Answers a request of INFORMATIONAL (RFC 7296 1.4): a liveness check, which is empty, or
+/// DELETE. Notifications that we do not act upon are simply acknowledged.
+pub fn answer(established: &mut Established, parts: &Parts, context: &mut Context<'_>) -> (Vec<Payload>, Then) {
+    if parts.deletes.iter().any(|(protocol, _)| *protocol == protocol_id::IKE) {
+        // RFC 7296 1.4.1: an empty answer.
+        let then = match parts.notify(NotifyType::AUTHENTICATION_FAILED) {
+            Some(_) => Then::End(CloseReason::AuthenticationFailed { by_peer: true }),
+            None => Then::Deleted,
+        };
+        return (Vec::new(), then);
+    }
+    if parts.notify(NotifyType::AUTHENTICATION_FAILED).is_some() {
+        return (Vec::new(), Then::End(CloseReason::AuthenticationFailed { by_peer: true }));
+    }
+    let mut deleted = Vec::new();
+    let named = parts.deletes.iter().filter(|(protocol, _)| *protocol == protocol_id::ESP);
+    for outbound in named.flat_map(|(_, spis)| spis) {
+        if let Some(inbound) = handle_delete(established, Spi(*outbound), context) {
+            deleted.push(inbound.0);
+        }
+    }
+    let payloads = match deleted.is_empty() {
+        true => Vec::new(),
+        false => vec![Payload::Delete { protocol: protocol_id::ESP, spis: deleted }],
+    };
+    (payloads, Then::Nothing)
+}
+
+/// Gives our SPI of the pair, to be named in the answer.
+fn handle_delete(established: &mut Established, outbound: Spi, context: &mut Context<'_>) -> Option<Spi> {
+    let child = established.children.iter().find(|child| child.outbound == outbound)?;
+    let inbound = child.inbound;
+    let reason = match child.stage {
+        Stage::Live => "deleted by the peer",
+        Stage::Replaced { .. } | Stage::ReplacedByPeer | Stage::Closing => "rekeyed",
+    };
+    // RFC 7296 1.4.1: when both delete it at once, neither names it in its answer.
+    let ours_is_sent = established.current.outstanding.as_ref().is_some_and(
+        |outstanding| matches!(outstanding.purpose, Purpose::DeleteChild { inbound: sent } if sent == inbound),
+    );
+    established.delete_child(inbound, reason, context);
+    (!ours_is_sent).then_some(inbound)
+}
+
+/// Asks the peer to delete a Child SA.
+pub fn delete_child(established: &mut Established, inbound: Spi, context: &mut Context<'_>) {
+    let Some(child) = established.child_mut(inbound) else { return };
+    child.stage = Stage::Closing;
+    let payloads = [Payload::Delete { protocol: protocol_id::ESP, spis: vec![inbound.0] }];
+    established.send_request(Exchange::Informational, &payloads, Purpose::DeleteChild { inbound }, context);
+}

@@ -1,0 +1,3 @@
+mod lifecycle;
+mod pair;
+mod rekey;
