@@ -2,11 +2,21 @@
 //! tests and the demo need one. The only place for `unsafe`.
 
 mod bell;
+mod clock;
 mod dns;
 mod memory_site;
+mod mmsg;
+mod road;
 mod routes;
+mod tun;
+mod udp;
 
 pub use bell::Bell;
+pub use clock::Clock;
 pub use dns::{Names, StaticNames};
 pub use memory_site::{HostSide, MemorySite, memory_site};
+pub use mmsg::MultiMessage;
+pub use road::{Road, RoadHandle, SiteDevice};
 pub use routes::{RouteNeeds, Routes};
+pub use tun::Tun;
+pub use udp::{UnderlaySockets, Underlays, interface_address};
