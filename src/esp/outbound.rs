@@ -1,8 +1,8 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::overhead::gcm_pad_len;
-use super::{HEADER_LEN, TRAILER_LEN, next_header};
-use crate::crypto::{Backend, CryptoError, Encryption, SaltedKey, TAG_LEN};
+use super::{AAD_LEN, HEADER_LEN, TRAILER_LEN, next_header};
+use crate::crypto::{Backend, CryptoError, Encryption, IV_LEN, SaltedKey, TAG_LEN};
 use crate::model::{DropReason, PathId, Secret, Spi};
 use crate::packet::PacketBuf;
 
@@ -56,8 +56,8 @@ impl OutboundSa {
             *place = byte;
         }
 
-        let (aad, rest) = packet.bytes_mut().split_first_chunk_mut::<{ super::AAD_LEN }>().ok_or(DropReason::TooBig)?;
-        let (_, rest) = rest.split_first_chunk_mut::<{ crate::crypto::IV_LEN }>().ok_or(DropReason::TooBig)?;
+        let (aad, rest) = packet.bytes_mut().split_first_chunk_mut::<AAD_LEN>().ok_or(DropReason::TooBig)?;
+        let (_, rest) = rest.split_first_chunk_mut::<IV_LEN>().ok_or(DropReason::TooBig)?;
         let (body, tag) = rest.split_last_chunk_mut::<TAG_LEN>().ok_or(DropReason::TooBig)?;
         *tag = self.key.seal(iv, aad, body).ok_or(DropReason::TooBig)?;
         Ok(())

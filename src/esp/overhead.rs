@@ -1,4 +1,4 @@
-use super::{HEADER_LEN, TRAILER_LEN};
+use super::{AAD_LEN, HEADER_LEN, TRAILER_LEN};
 use crate::crypto::{Encryption, TAG_LEN};
 
 const IPV4_HEADER: usize = 20;
@@ -15,8 +15,7 @@ pub const fn esp_overhead(encryption: Encryption, inner_len: usize) -> usize {
         Encryption::AesGcm128 | Encryption::AesGcm256 => (ALIGNMENT, TAG_LEN),
         Encryption::AesCbc128 | Encryption::AesCbc256 => (CBC_BLOCK, CBC_LONGEST_ICV),
     };
-    let header = HEADER_LEN - crate::crypto::IV_LEN + encryption.iv_len();
-    header + pad_len(inner_len, alignment) + TRAILER_LEN + tag
+    AAD_LEN + encryption.iv_len() + pad_len(inner_len, alignment) + TRAILER_LEN + tag
 }
 
 /// The largest inner packet that an IPv4 underlay of `outer_mtu` bytes carries in one piece with
