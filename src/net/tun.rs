@@ -1,6 +1,5 @@
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::net::UdpSocket;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::fs::OpenOptionsExt;
 
@@ -8,6 +7,7 @@ use nix::errno::Errno;
 use nix::net::if_::if_nametoindex;
 use nix::unistd::{read, write};
 
+use super::interface::{name_in, request_for, set_mtu};
 use crate::packet::{Batch, PacketBuf};
 
 /// A TUN device: whole IP packets from and to the kernel, without a header of their own. It
@@ -91,38 +91,6 @@ impl AsFd for Tun {
     }
 }
 
-fn set_mtu(name: &str, mtu: u16) -> io::Result<()> {
-    let mut request = request_for(name)?;
-    request.ifr_ifru.ifru_mtu = libc::c_int::from(mtu);
-    // The request is about the named device; any socket will do.
-    let socket = UdpSocket::bind("127.0.0.1:0")?;
-    // SAFETY: SIOCSIFMTU reads one `ifreq`, which lives until the call is over.
-    Errno::result(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFMTU as _, &raw mut request) })
-        .map_err(|errno| io::Error::new(io::Error::from(errno).kind(), format!("{name}: MTU {mtu}: {errno}")))?;
-    Ok(())
-}
-
-/// An `ifreq` for this device, otherwise empty.
-fn request_for(name: &str) -> io::Result<libc::ifreq> {
-    // SAFETY: `ifreq` is a plain C structure of integers, for which all zeroes is a valid value.
-    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
-    // The last byte stays 0.
-    let limit = request.ifr_name.len() - 1;
-    if name.is_empty() || name.len() > limit || name.contains('\0') {
-        let reason = format!("\"{name}\" cannot name a device: 1 to {limit} bytes");
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, reason));
-    }
-    for (place, byte) in request.ifr_name.iter_mut().zip(name.bytes()) {
-        *place = byte as libc::c_char;
-    }
-    Ok(request)
-}
-
-fn name_in(request: &libc::ifreq) -> String {
-    let bytes: Vec<u8> = request.ifr_name.iter().map(|byte| *byte as u8).take_while(|byte| *byte != 0).collect();
-    String::from_utf8_lossy(&bytes).into_owned()
-}
-
 /// What an operator can do about it.
 fn explain(error: &io::Error, name: &str) -> io::Error {
     let hint = match error.raw_os_error() {
@@ -133,4 +101,111 @@ fn explain(error: &io::Error, name: &str) -> io::Error {
         _ => "",
     };
     io::Error::new(error.kind(), format!("cannot create the TUN device {name}: {error}{hint}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::UdpSocket;
+    use std::process::Command;
+    use std::time::Duration;
+
+    use super::*;
+
+    fn ip(arguments: &str) {
+        let output = Command::new("ip").args(arguments.split(' ')).output().unwrap();
+        assert!(output.status.success(), "ip {arguments}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    /// In a network namespace of its own, which ends with the thread.
+    fn in_namespace(test: impl FnOnce() + Send + 'static) {
+        if !nix::unistd::geteuid().is_root() {
+            println!("skipped: needs root to make a network namespace");
+            return;
+        }
+        let outcome = std::thread::spawn(|| {
+            nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
+            test();
+        })
+        .join();
+        if let Err(panic) = outcome {
+            std::panic::resume_unwind(panic);
+        }
+    }
+
+    fn packets() -> Batch<PacketBuf> {
+        Batch::new(16, || PacketBuf::with_capacity(1_400))
+    }
+
+    #[test]
+    fn a_packet_goes_out_through_the_device_and_its_answer_comes_back() {
+        in_namespace(|| {
+            let mut tun = Tun::open("nt-%d", 1_400).unwrap();
+            assert_eq!(tun.name(), "nt-0");
+            let facts = |tun: &Tun| super::super::Interface::named(tun.name());
+            ip("addr add 10.7.0.1/24 dev nt-0");
+            ip("link set nt-0 up");
+            assert_eq!(facts(&tun).unwrap().mtu, 1_400);
+            let host = UdpSocket::bind("10.7.0.1:4000").unwrap();
+            host.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+            host.send_to(b"question", "10.7.0.2:5000").unwrap();
+            let mut batch = packets();
+            tun.receive(&mut batch).unwrap();
+            // The kernel also announces itself over IPv6.
+            let question = batch.filled().iter().find(|packet| packet.bytes()[0] == 0x45).unwrap();
+            assert!(question.bytes().ends_with(b"question"));
+            let mut answer = question.bytes().to_vec();
+            // Swapping addresses and ports changes neither checksum.
+            answer[12..20].rotate_left(4);
+            answer[20..24].rotate_left(2);
+            let mut back = packets();
+            assert!(back.next_free().unwrap().fill(&answer));
+            back.claim(1);
+            // Not IP at all: the kernel refuses it, and the other one still arrives.
+            assert!(back.next_free().unwrap().fill(&[0xff; 40]));
+            back.claim(1);
+            assert_eq!(tun.send(&mut back), 1);
+            let mut room = [0; 64];
+            let (length, from) = host.recv_from(&mut room).unwrap();
+            assert_eq!((&room[..length], from.to_string().as_str()), (&b"question"[..], "10.7.0.2:5000"));
+        });
+    }
+
+    #[test]
+    fn a_device_that_another_holds_is_refused_with_a_hint() {
+        in_namespace(|| {
+            let _first = Tun::open("nt-held", 1_400).unwrap();
+            let error = Tun::open("nt-held", 1_400).unwrap_err();
+            assert!(error.to_string().ends_with("does another trefoil run?"), "{error}");
+        });
+    }
+
+    #[test]
+    fn a_dropped_device_disappears() {
+        in_namespace(|| {
+            drop(Tun::open("nt-gone", 1_400).unwrap());
+            assert!(if_nametoindex("nt-gone").is_err());
+        });
+    }
+
+    #[test]
+    fn a_worker_whose_device_is_deleted_sees_it_and_does_not_spin() {
+        use std::sync::Arc;
+        use std::time::Instant;
+
+        use crate::net::{Road, SiteDevice, Underlays};
+
+        in_namespace(|| {
+            let tun = Tun::open("nt-lost", 1_400).unwrap();
+            let (to_control, _inbox) = tokio::sync::mpsc::channel(1);
+            let (mut road, _handle) =
+                Road::new(SiteDevice::Tun(tun), Arc::new(Underlays::default()), to_control).unwrap();
+            assert!(road.site_lives());
+            ip("link del nt-lost");
+            road.wait(Duration::from_millis(10));
+            assert!(!road.site_lives());
+            let started = Instant::now();
+            road.wait(Duration::from_millis(30));
+            assert!(started.elapsed() >= Duration::from_millis(30));
+        });
+    }
 }

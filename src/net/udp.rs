@@ -8,8 +8,8 @@ use nix::errno::Errno;
 use nix::sys::socket::{setsockopt, sockopt};
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::mmsg::MultiMessage;
-use crate::edge::PortPlan;
+use super::{Interface, MultiMessage};
+use crate::edge::{PortPlan, UnderlayFact};
 use crate::model::{Leg, UnderlayId};
 use crate::packet::{Batch, Datagram};
 
@@ -26,6 +26,8 @@ const NON_ESP_MARKER: [u8; 4] = [0; 4];
 #[derive(Debug)]
 pub struct UnderlaySockets {
     id: UnderlayId,
+    interface: Option<String>,
+    address: Ipv4Addr,
     ike: Port,
     natt: Port,
 }
@@ -49,7 +51,7 @@ impl UnderlaySockets {
     ) -> io::Result<UnderlaySockets> {
         let address = match (address, interface) {
             (Some(address), _) => address,
-            (None, Some(interface)) => interface_address(interface)?,
+            (None, Some(interface)) => Interface::named(interface)?.address,
             (None, None) => {
                 return Err(io::Error::new(
                     io::ErrorKind::InvalidInput,
@@ -63,7 +65,13 @@ impl UnderlaySockets {
         };
         // An IKE message may be larger than the path's MTU and must arrive; an ESP packet is made
         // to fit.
-        Ok(UnderlaySockets { id, ike: open(ports.ike, Fragment::Allowed)?, natt: open(ports.natt, Fragment::Never)? })
+        Ok(UnderlaySockets {
+            id,
+            interface: interface.map(str::to_owned),
+            address,
+            ike: open(ports.ike, Fragment::Allowed)?,
+            natt: open(ports.natt, Fragment::Never)?,
+        })
     }
 
     pub fn id(&self) -> UnderlayId {
@@ -78,6 +86,16 @@ impl UnderlaySockets {
     /// The real ports, where the plan may have said 0.
     pub fn ports(&self) -> PortPlan {
         PortPlan { ike: self.ike.local.port(), natt: self.natt.local.port() }
+    }
+
+    /// What control must know of this underlay; the MTU is the interface's present one.
+    pub fn fact(&self) -> io::Result<UnderlayFact> {
+        let interface = match &self.interface {
+            Some(name) => Interface::named(name)?,
+            None => Interface::with_address(self.address)?,
+        };
+        let PortPlan { ike, natt } = self.ports();
+        Ok(UnderlayFact { address: self.address, ike_port: ike, natt_port: natt, mtu: interface.mtu })
     }
 
     /// Fills free slots from one of the two sockets, while datagrams wait.
@@ -195,25 +213,6 @@ fn set_mtu_discovery(socket: &Socket, fragment: Fragment) -> io::Result<()> {
         )
     };
     Errno::result(outcome).map(drop).map_err(io::Error::from)
-}
-
-/// The interface's first IPv4 address.
-pub fn interface_address(interface: &str) -> io::Result<Ipv4Addr> {
-    let mut exists = false;
-    for entry in nix::ifaddrs::getifaddrs()? {
-        if entry.interface_name != interface {
-            continue;
-        }
-        exists = true;
-        if let Some(address) = entry.address.as_ref().and_then(|address| address.as_sockaddr_in()) {
-            return Ok(address.ip());
-        }
-    }
-    Err(if exists {
-        io::Error::new(io::ErrorKind::AddrNotAvailable, format!("interface {interface} has no IPv4 address yet"))
-    } else {
-        io::Error::new(io::ErrorKind::NotFound, format!("there is no interface {interface}"))
-    })
 }
 
 /// What an operator can do about it.
@@ -359,7 +358,9 @@ mod tests {
     #[test]
     fn an_interface_gives_the_address_and_an_unknown_one_is_a_plain_error() {
         let sockets = UnderlaySockets::open(UnderlayId(0), Some("lo"), None, ANY_PORTS, None).unwrap();
-        assert!(sockets.local(true).ip().is_loopback());
+        let fact = sockets.fact().unwrap();
+        assert!(fact.address.is_loopback() && fact.mtu >= 1_280);
+        assert_eq!(PortPlan { ike: fact.ike_port, natt: fact.natt_port }, sockets.ports());
         let error = UnderlaySockets::open(UnderlayId(0), Some("nt-none"), None, ANY_PORTS, None).unwrap_err();
         assert_eq!(error.to_string(), "there is no interface nt-none");
     }
