@@ -6,6 +6,8 @@ mod limit;
 mod outbound;
 mod road;
 mod road_io;
+#[cfg(test)]
+mod tests;
 mod worker;
 
 pub use flow_table::{FLOW_IDLE, FlowEntry, FlowTable, MAX_FLOWS};

@@ -11,7 +11,7 @@ use crate::steer::{Candidate, RuleSet};
 
 /// All that a worker needs to forward packets, published as a whole: a worker sees either the
 /// old one or the new one, never a mixture.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Forwarding {
     pub generation: u64,
     /// A flow whose entry has another one chooses its path again at its next packet: after a
@@ -38,7 +38,7 @@ impl Forwarding {
     }
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct SiteFace {
     /// The site's native ranges: sources that may leave, and that may never arrive. Empty
     /// means that any source may leave.
@@ -60,7 +60,7 @@ impl SiteFace {
     }
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct ConnectorFace {
     pub id: ConnectorId,
     pub active: Role,
@@ -69,7 +69,7 @@ pub struct ConnectorFace {
 }
 
 /// A tunnel as the packet road sees it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct PathFace {
     pub id: PathId,
     pub connector: ConnectorId,

@@ -1,0 +1,226 @@
+use super::*;
+
+#[test]
+fn packets_cross_both_ways_unchanged() {
+    let (mut edge, mut pop) = pair();
+    let there: Vec<_> = (0..200).map(udp).collect();
+    edge.send(there.clone());
+    cross(&mut edge, &mut pop);
+    assert_eq!(sorted(pop.delivered()), sorted(there));
+
+    let back: Vec<_> = (0..200).map(udp_back).collect();
+    pop.send(back.clone());
+    cross(&mut pop, &mut edge);
+    assert_eq!(sorted(edge.delivered()), sorted(back));
+    assert_eq!((edge.drops_out(), edge.drops_in(), pop.drops_in(), pop.drops_out()), (vec![], vec![], vec![], vec![]));
+
+    let sum = |end: &End, of: fn(&PathFace) -> &AtomicU64| -> u64 {
+        end.published.load().paths.iter().map(|path| of(path).load(Ordering::Relaxed)).sum()
+    };
+    assert_eq!(sum(&edge, |path| &path.live.packets_out), 200);
+    assert_eq!(sum(&edge, |path| &path.live.bytes_out), 200 * 128);
+    assert_eq!(sum(&pop, |path| &path.live.packets_in), 200);
+    assert_eq!(sum(&pop, |path| &path.live.bytes_in), 200 * 128);
+}
+
+fn sorted(mut packets: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
+    packets.sort();
+    packets
+}
+
+#[test]
+fn flows_spread_over_the_active_role_and_each_stays_on_its_path() {
+    let (mut edge, _) = pair();
+    let first = edge.send((0..300).map(udp));
+    for path in 0..SECONDARY {
+        assert!(first.iter().filter(|used| **used == path).count() > 50, "path {path} has its share");
+    }
+    assert!(!first.contains(&SECONDARY));
+    assert_eq!(edge.send((0..300).map(udp)), first);
+    assert_eq!(edge.flows.len(), 300);
+}
+
+#[test]
+fn a_pinned_flow_ignores_new_weights_until_its_epoch_changes() {
+    let (mut edge, _) = pair();
+    let first = edge.send((0..100).map(udp));
+    let only_first = |next: &mut Forwarding| {
+        next.paths[1].preference = 9;
+        next.paths[2].preference = 9;
+    };
+    edge.publish(only_first);
+    assert_eq!(edge.send((0..100).map(udp)), first);
+    edge.publish(|next| next.policy_epoch += 1);
+    assert_eq!(edge.send((0..100).map(udp)), vec![0; 100]);
+}
+
+#[test]
+fn another_epoch_of_a_path_moves_only_its_own_flows() {
+    let (mut edge, _) = pair();
+    let first = edge.send((0..100).map(udp));
+    edge.publish(|next| {
+        next.paths[1].epoch += 1;
+        next.paths[1].preference = 9;
+    });
+    for (before, after) in first.into_iter().zip(edge.send((0..100).map(udp))) {
+        assert!(if before == 1 { after != 1 } else { after == before });
+    }
+}
+
+#[test]
+fn a_path_that_goes_down_loses_its_flows_to_the_others_and_only_those_move() {
+    let (mut edge, mut pop) = pair();
+    let first = edge.send((0..100).map(udp));
+    edge.publish(|next| next.paths[0].usable = false);
+    let second = edge.send((0..100).map(udp));
+    for (before, after) in first.iter().zip(&second) {
+        assert!(if *before == 0 { *after != 0 } else { after == before });
+    }
+    cross(&mut edge, &mut pop);
+    assert_eq!(pop.delivered().len(), 200);
+}
+
+#[test]
+fn flows_follow_the_active_role_there_and_back() {
+    let (mut edge, _) = pair();
+    let flow = udp(5);
+    let first = edge.sent_by(flow.clone());
+    edge.publish(|next| next.connectors[0].active = Role::Secondary);
+    assert_eq!(edge.sent_by(flow.clone()), Some(SECONDARY));
+    edge.publish(|next| next.connectors[0].active = Role::Primary);
+    assert_eq!(edge.sent_by(flow), first);
+}
+
+#[test]
+fn a_rule_decides_the_link() {
+    let (mut edge, _) = pair();
+    with_rule(&edge, Action::Prefer(vec![LinkId(2)]));
+    assert_eq!(edge.send((0..20).map(udp)), vec![2; 20]);
+}
+
+#[test]
+fn a_rule_that_drops_tells_the_sender_that_it_is_prohibited() {
+    let (mut edge, _) = pair();
+    with_rule(&edge, Action::Drop);
+    assert_eq!(edge.sent_by(udp(1)), None);
+    assert_eq!(edge.drops_out(), [(DropReason::Rule, 1)]);
+    let answers = edge.delivered();
+    assert_eq!(unreachable_code(&answers[0]), Some(icmpv4::DestUnreachableHeader::FilterProhibited));
+    assert_eq!(parse(&answers[0]).unwrap().key.destination, IpAddr::from([10, 1, 0, 5]));
+}
+
+#[test]
+fn without_a_path_packets_are_refused_and_never_leave() {
+    let (mut edge, _) = pair();
+    edge.publish(|next| next.paths.iter_mut().for_each(|path| path.usable = false));
+    assert!(edge.send((0..3).map(udp)).is_empty());
+    assert_eq!(edge.drops_out(), [(DropReason::NoPath, 3)]);
+    assert!(edge.delivered().iter().all(|answer| unreachable_code(answer).is_some()));
+}
+
+#[test]
+fn an_sa_that_is_gone_takes_its_path_out_of_the_choice() {
+    let (mut edge, _) = pair();
+    let first = edge.sent_by(udp(5)).unwrap();
+    edge.published.load().sas.outbound(OutboundSlot(first)).unwrap().store(None);
+    let second = edge.sent_by(udp(5));
+    assert!(second.is_some() && second != Some(first));
+}
+
+#[test]
+fn refusals_are_limited_in_number() {
+    let (mut edge, _) = pair();
+    edge.publish(|next| next.paths.iter_mut().for_each(|path| path.usable = false));
+    edge.send((0..5_000).map(udp));
+    assert_eq!(edge.drops_out(), [(DropReason::NoPath, 5_000)]);
+    assert_eq!(edge.delivered().len(), 200);
+}
+
+#[test]
+fn what_the_selectors_do_not_cover_is_refused() {
+    let (mut edge, _) = pair();
+    edge.publish(|next| next.routes.insert("10.8.0.0/16".parse().unwrap(), ConnectorId(0)));
+    edge.sent_by(udp_between([10, 1, 0, 5], [10, 8, 0, 1], 1, 2, 10));
+    assert_eq!(edge.drops_out(), [(DropReason::NoSelector, 1)]);
+}
+
+#[test]
+fn what_the_site_must_not_send_does_not_leave() {
+    for (packet, reason) in [
+        (udp_between([10, 2, 0, 5], [10, 9, 0, 7], 1, 2, 10), DropReason::NotNative),
+        (udp_between([10, 254, 1, 1], [10, 9, 0, 7], 1, 2, 10), DropReason::NotNative),
+        (udp_between([10, 1, 0, 5], [192, 168, 0, 7], 1, 2, 10), DropReason::NoRoute),
+        (udp_between([10, 1, 0, 5], [10, 254, 1, 1], 1, 2, 10), DropReason::NoRoute),
+        (vec![0x45; 19], DropReason::Malformed),
+        (vec![], DropReason::Malformed),
+    ] {
+        let (mut edge, _) = pair();
+        assert_eq!(edge.send([packet, udp(1)]).len(), 1, "the good packet leaves");
+        assert_eq!(edge.drops_out(), [(reason, 1)]);
+    }
+}
+
+#[test]
+fn our_own_address_is_no_source_even_without_native_ranges() {
+    let (mut edge, _) = pair();
+    edge.publish(|next| next.site.native = [].into());
+    edge.sent_by(udp_between([10, 254, 1, 1], [10, 9, 0, 7], 1, 2, 10));
+    assert_eq!(edge.drops_out(), [(DropReason::NotNative, 1)]);
+}
+
+#[test]
+fn a_packet_too_big_is_answered_with_the_mtu() {
+    let (mut edge, _) = pair();
+    assert_eq!(edge.sent_by(udp_between([10, 1, 0, 5], [10, 9, 0, 7], 1, 2, 1_400)), None);
+    assert_eq!(edge.drops_out(), [(DropReason::TooBig, 1)]);
+    let expected = icmpv4::DestUnreachableHeader::FragmentationNeeded { next_hop_mtu: MTU };
+    assert_eq!(unreachable_code(&edge.delivered()[0]), Some(expected));
+
+    let mut packet = Vec::new();
+    let (source, destination) = ("2001:db8:1::5".parse::<std::net::Ipv6Addr>(), "2001:db8:9::7".parse());
+    let destination: std::net::Ipv6Addr = destination.unwrap();
+    let builder = PacketBuilder::ipv6(source.unwrap().octets(), destination.octets(), 9).udp(1, 2);
+    builder.write(&mut packet, &[0; 1_400]).unwrap();
+    assert_eq!(edge.sent_by(packet), None);
+    let answer = edge.delivered().remove(0);
+    let Some(TransportSlice::Icmpv6(icmp)) = SlicedPacket::from_ip(&answer).unwrap().transport else { panic!() };
+    assert_eq!(icmp.icmp_type(), etherparse::Icmpv6Type::PacketTooBig { mtu: u32::from(MTU) });
+}
+
+#[test]
+fn a_packet_that_may_be_cut_arrives_in_fragments() {
+    let (mut edge, mut pop) = pair();
+    let mut packet = udp_between([10, 1, 0, 5], [10, 9, 0, 7], 1, 2, 1_800);
+    packet[6] = 0;
+    let packet = with_checksum(packet);
+    assert_eq!(edge.send([packet.clone()]).len(), 2);
+    cross(&mut edge, &mut pop);
+    let pieces = pop.delivered();
+    assert!(pieces.iter().all(|piece| piece.len() <= usize::from(MTU)));
+    assert_eq!(pieces.iter().flat_map(|piece| &piece[20..]).copied().collect::<Vec<_>>(), &packet[20..]);
+    assert_eq!((edge.drops_out(), pop.drops_in()), (vec![], vec![]));
+}
+
+#[test]
+fn a_syn_is_clamped_in_both_directions_to_the_smallest_path() {
+    let (mut edge, mut pop) = pair();
+    for end in [&edge, &pop] {
+        end.publish(|next| next.paths[usize::from(SECONDARY)].mtu = 1_300);
+    }
+    let syn = |source: [u8; 4], destination: [u8; 4]| {
+        let mut packet = Vec::new();
+        let builder = PacketBuilder::ipv4(source, destination, 9).tcp(1, 2, 3, 4).syn();
+        builder.options(&[TcpOptionElement::MaximumSegmentSize(1460)]).unwrap().write(&mut packet, &[]).unwrap();
+        packet
+    };
+    let mss = |packet: &[u8]| u16::from_be_bytes([packet[42], packet[43]]);
+    edge.sent_by(syn([10, 1, 0, 5], [10, 9, 0, 7]));
+    cross(&mut edge, &mut pop);
+    assert_eq!(mss(&pop.delivered()[0]), 1_260);
+
+    // A peer that does not clamp: its SYN is clamped where it arrives.
+    pop.publish(|next| next.paths.iter_mut().for_each(|path| path.mtu = 9_000));
+    pop.sent_by(syn([10, 9, 0, 7], [10, 1, 0, 5]));
+    cross(&mut pop, &mut edge);
+    assert_eq!(mss(&edge.delivered()[0]), 1_260);
+}
