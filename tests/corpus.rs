@@ -32,3 +32,13 @@ fn the_corpus_of_ip_packets_replays() {
 fn the_corpus_of_esp_packets_replays() {
     replay("esp", targets::esp);
 }
+
+#[test]
+fn the_corpus_of_ike_messages_replays() {
+    replay("ike_message", targets::ike_message);
+}
+
+#[test]
+fn the_corpus_of_ike_conversations_replays() {
+    replay("ike_endpoint", targets::ike_endpoint);
+}
