@@ -81,16 +81,41 @@ impl Judge {
         Some(Worse::Jitter { mean, limit })
     }
 
-    /// Whether all that the whole window shows is below three quarters of the limits.
-    pub fn better(&self, window: &Window) -> bool {
+    /// Whether nothing is beyond its limit, and over the whole window that which was is below
+    /// three quarters of it.
+    pub fn better(&self, window: &Window, exceeded: Exceeded) -> bool {
         let measured = metrics(window);
         let loss_limit = self.settings.loss_limit.value();
         window.len() > 0
             && self.worse(window).is_none()
-            // A limit of zero can only be met, not undercut.
-            && measured.loss.is_some_and(|loss| loss.value() == 0 || loss.value() * 4 < loss_limit * 3)
-            && measured.rtt.is_none_or(|rtt| rtt * 4 < self.settings.rtt_limit * 3)
-            && measured.jitter.is_none_or(|jitter| jitter * 4 < self.settings.jitter_limit * 3)
+            // The smallest limits can only be met, not undercut.
+            && (!exceeded.loss || measured.loss.is_some_and(|loss| loss.value() == 0 || loss.value() * 4 < loss_limit * 3))
+            && (!exceeded.rtt || measured.rtt.is_some_and(|rtt| rtt * 4 < self.settings.rtt_limit * 3))
+            && (!exceeded.jitter || measured.jitter.is_some_and(|jitter| jitter * 4 < self.settings.jitter_limit * 3))
+    }
+}
+
+/// What has been beyond its limit since the path turned `Degraded`. Only that must fall clearly
+/// below the limit again: a path that has always been just within another one is no worse for it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(super) struct Exceeded {
+    loss: bool,
+    rtt: bool,
+    jitter: bool,
+}
+
+impl Exceeded {
+    /// An outage is loss.
+    pub const OUTAGE: Exceeded = Exceeded { loss: true, rtt: false, jitter: false };
+
+    pub fn add(&mut self, worse: Worse) {
+        match worse {
+            Worse::Loss { .. } => self.loss = true,
+            Worse::Rtt { .. } => self.rtt = true,
+            Worse::Jitter { .. } => self.jitter = true,
+            // The targets' own windows show what they lost.
+            Worse::Inner => self.loss = true,
+        }
     }
 }
 

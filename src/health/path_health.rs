@@ -5,7 +5,7 @@ use std::time::Duration;
 use arrayvec::ArrayVec;
 
 use super::echo::{EchoAnswer, EchoTarget, Returns};
-use super::judge::{Judge, Worse, metrics};
+use super::judge::{Exceeded, Judge, Worse, metrics};
 use super::liveness::Liveness;
 use super::window::Window;
 use super::{HealthSettings, Metrics, ProbeTarget};
@@ -43,6 +43,7 @@ pub struct PathHealth {
     judge: Judge,
     verdict: Verdict,
     verdict_since: Moment,
+    exceeded: Exceeded,
     liveness: Liveness,
     targets: Vec<EchoTarget>,
     /// Of the next inner probe, and of the first since the last restart.
@@ -101,6 +102,7 @@ impl PathHealth {
             judge: Judge::new(settings, liveness.window.size()),
             verdict: Verdict::Unknown,
             verdict_since: now,
+            exceeded: Exceeded::default(),
             liveness,
             targets,
             next_id,
@@ -259,21 +261,24 @@ impl PathHealth {
                 self.change(Verdict::Down, reason, now);
             }
             Verdict::Unknown if self.answers >= START_ANSWERS => match self.worse() {
-                Some(worse) => self.change(Verdict::Degraded, worse.to_string(), now),
+                Some(worse) => self.degrade(worse, now),
                 None => self.change(Verdict::Healthy, "measured, and within all limits".into(), now),
             },
             Verdict::Healthy => {
                 if let Some(worse) = self.worse() {
-                    self.change(Verdict::Degraded, worse.to_string(), now);
+                    self.degrade(worse, now);
                 }
             }
             Verdict::Degraded => {
-                if now.since(self.verdict_since) >= DWELL && self.better() {
-                    self.change(Verdict::Healthy, "all below three quarters of the limits".into(), now);
+                if let Some(worse) = self.worse() {
+                    self.exceeded.add(worse);
+                } else if now.since(self.verdict_since) >= DWELL && self.better() {
+                    self.change(Verdict::Healthy, "below three quarters of the limits again".into(), now);
                 }
             }
             Verdict::Down if self.answered_in_row >= self.settings.up_after.max(1) => {
                 let answered = format!("{} probes in a row were answered", self.answered_in_row);
+                self.exceeded = Exceeded::OUTAGE;
                 if self.better() {
                     self.change(Verdict::Healthy, answered, now);
                 } else {
@@ -287,6 +292,12 @@ impl PathHealth {
             self.liveness.next = self.liveness.next.min(soon);
             self.targets.iter_mut().for_each(|target| target.next = target.next.min(soon));
         }
+    }
+
+    fn degrade(&mut self, worse: Worse, now: Moment) {
+        self.exceeded = Exceeded::default();
+        self.exceeded.add(worse);
+        self.change(Verdict::Degraded, worse.to_string(), now);
     }
 
     fn change(&mut self, to: Verdict, reason: String, at: Moment) {
@@ -318,7 +329,7 @@ impl PathHealth {
     }
 
     fn better(&self) -> bool {
-        !self.inner_silent() && self.each_window(|window| self.judge.better(window)).contains(&true)
+        !self.inner_silent() && self.each_window(|window| self.judge.better(window, self.exceeded)).contains(&true)
     }
 
     /// Asks `question` of the window of each inner target that measures this path, which is how

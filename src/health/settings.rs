@@ -20,8 +20,8 @@ pub struct HealthSettings {
     pub down_after: u16,
     /// This many answered in a row bring it back from `Down`.
     pub up_after: u16,
-    /// Beyond any of these over the window a path is `Degraded`; it is `Healthy` again when all
-    /// are below three quarters of it.
+    /// Beyond any of these a path is `Degraded`; it is `Healthy` again when those that were
+    /// exceeded are below three quarters of it. The numbers are in `docs/steering.md`.
     pub loss_limit: Permille,
     pub rtt_limit: Duration,
     pub jitter_limit: Duration,

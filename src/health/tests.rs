@@ -278,6 +278,35 @@ fn a_path_comes_back_after_answers_in_a_row_and_is_healthy_when_its_window_is() 
 }
 
 #[test]
+fn after_an_outage_a_path_just_within_a_limit_is_healthy_again() {
+    // 350 ms of 400 ms allowed: healthy before, and so after.
+    let outage = |now: Moment| now >= at(60.0) && now < at(90.0);
+    let fate = move |now, _, _: &mut Chance| if outage(now) { Fate::Lost } else { Fate::Back(ms(350)) };
+    let mut world = World::new(every(1000), &[], 1, fate);
+    world.run(200.0);
+    assert_eq!(world.verdicts(), [Verdict::Healthy, Verdict::Down, Verdict::Degraded, Verdict::Healthy]);
+}
+
+#[test]
+fn a_path_that_grew_too_slow_must_be_clearly_faster_to_be_healthy() {
+    let rtt = |now| {
+        if now < at(60.0) {
+            20
+        } else if now < at(120.0) {
+            450
+        } else if now < at(300.0) {
+            350
+        } else {
+            290
+        }
+    };
+    let mut world = World::new(every(1000), &[], 1, move |now, _, _| Fate::Back(ms(rtt(now))));
+    world.run(400.0);
+    assert_eq!(world.verdicts(), [Verdict::Healthy, Verdict::Degraded, Verdict::Healthy]);
+    assert!(world.changes[2].at > at(310.0), "{:?}", world.changes);
+}
+
+#[test]
 fn one_or_two_lost_probes_change_nothing() {
     let hole = |now: Moment| now >= at(60.0) && now < at(61.9);
     let fate = move |now, _, _: &mut Chance| if hole(now) { Fate::Lost } else { Fate::Back(ms(20)) };
