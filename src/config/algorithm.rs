@@ -2,7 +2,7 @@
 
 use super::source::At;
 use super::table::Value;
-use super::words::{self, Complaint};
+use super::wording::{self, Complaint};
 use crate::crypto::{DhGroup, Encryption, Integrity, PrfAlgorithm};
 
 /// What a profile says of one kind of algorithm.
@@ -144,7 +144,7 @@ impl Algorithm for DhGroup {
         if group.is_none() {
             value.error(
                 format!("unknown {} {number}", Self::KIND),
-                words::known(Self::ALL.iter().map(|one| one.shown())),
+                wording::known(Self::ALL.iter().map(|one| one.shown())),
             );
         }
         group
@@ -172,8 +172,8 @@ fn named<T: Algorithm>(text: &str, all: &[T], kind: &str, spelling: fn(&str) -> 
     // `AES256_GCM`, `AES-GCM-256` and `aes-gcm-256` are the same name.
     let letters: String = text.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_lowercase()).collect();
     spelling(&letters).ok_or_else(|| Complaint {
-        what: format!("unknown {kind} {}", words::quoted(text)),
-        instead: words::known(all.iter().map(|one| one.shown())),
+        what: format!("unknown {kind} {}", wording::quoted(text)),
+        instead: wording::known(all.iter().map(|one| one.shown())),
     })
 }
 

@@ -59,7 +59,7 @@ fn build_connector(
     let mut roles = [None, None];
     for role in draft.roles() {
         let mut paths = Vec::new();
-        for tunnel in &role.tunnels {
+        for tunnel in role.tunnels() {
             let (downstream, upstream) = share(tunnel, role, &site.wan)?;
             paths.push(PathId(u16::try_from(tunnels.len()).ok()?));
             tunnels.push(TunnelPlan {
@@ -142,7 +142,7 @@ fn everything(site: &SiteDraft) -> Vec<TrafficSelector> {
 fn share(tunnel: &TunnelDraft, role: &RoleDraft, wan: &Wan) -> Option<(Mbps, Mbps)> {
     let link = tunnel.link.as_ref()?.value;
     let (downstream, upstream) = wan.bandwidth(link)?;
-    let on_link = || role.tunnels.iter().filter(move |one| is_on(one, link));
+    let on_link = || role.tunnels().iter().filter(move |one| is_on(one, link));
     let own_downstream: Vec<Option<Mbps>> = on_link().map(|one| one.downstream.as_ref().map(|at| at.value)).collect();
     let own_upstream: Vec<Option<Mbps>> = on_link().map(|one| one.upstream.as_ref().map(|at| at.value)).collect();
     let position = on_link().position(|one| std::ptr::eq(one, tunnel))?;

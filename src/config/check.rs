@@ -1,7 +1,7 @@
 //! What no field tells by itself: whether the parts of a site go together.
 
-use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::IpNet;
 
@@ -11,16 +11,18 @@ use super::profile::{CBC_BELOW_MBPS, Profiles};
 use super::site::SiteDraft;
 use super::source::{At, Spot};
 use super::tunnel::{DestinationType, EffectiveId, RoleDraft, TUNNELS_MAX, TunnelDraft};
+use super::wording;
 use super::words;
 use crate::crypto::Encryption;
 use crate::edge::Destination;
-use crate::model::Mbps;
+use crate::model::{LinkId, Mbps, Role};
 
 pub fn check(site: &SiteDraft, profiles: &Profiles, report: &Report) {
     let check = Check { site, profiles, report };
     check.ranges();
     check.identities();
     check.private_networks();
+    check.device();
     for connector in &site.connectors {
         check.roles(connector);
         check.profiles(connector);
@@ -33,7 +35,14 @@ pub fn check(site: &SiteDraft, profiles: &Profiles, report: &Report) {
             check.bandwidth(role);
         }
     }
+    // A tunnel with an error may be the one that the link is for.
+    if report.error_count() == 0 {
+        check.unused_links();
+    }
 }
+
+/// The connector by its number, and the role.
+type Place = (usize, Role);
 
 struct Check<'a> {
     site: &'a SiteDraft,
@@ -64,7 +73,7 @@ impl Check<'_> {
                         );
                     }
                     Entry::Vacant(free) => {
-                        let whose = format!("a range of connector {}", words::quoted(&connector.name.value));
+                        let whose = format!("a range of connector {}", wording::quoted(&connector.name.value));
                         free.insert((whose, range.spot.clone()));
                     }
                 }
@@ -76,8 +85,8 @@ impl Check<'_> {
                     &connector.name.spot,
                     format!(
                         "connectors {} and {} both have no network_ranges, so both would carry everything",
-                        words::quoted(&first.name.value),
-                        words::quoted(&connector.name.value)
+                        wording::quoted(&first.name.value),
+                        wording::quoted(&connector.name.value)
                     ),
                     "network_ranges in all but one",
                 ),
@@ -90,16 +99,16 @@ impl Check<'_> {
     fn roles(&self, connector: &ConnectorDraft) {
         let [primary, secondary] = &connector.roles;
         if primary.is_none() {
-            let path = format!("[connector.{}.primary]", words::plain(&connector.name.value));
+            let path = format!("[connector.{}.primary]", wording::plain(&connector.name.value));
             self.report.missing(&connector.spot, format!("missing {path}"), "a role with 1 to 3 tunnels");
         }
         let (Some(primary), Some(secondary)) = (primary, secondary) else { return };
         let mut of_primary: BTreeMap<&Destination, &Spot> = BTreeMap::new();
-        for destination in primary.tunnels.iter().filter_map(|tunnel| tunnel.destination.get()) {
+        for destination in primary.tunnels().iter().filter_map(|tunnel| tunnel.destination.get()) {
             of_primary.entry(&destination.value).or_insert(&destination.spot);
         }
         let mut told = Vec::new();
-        for destination in secondary.tunnels.iter().filter_map(|tunnel| tunnel.destination.get()) {
+        for destination in secondary.tunnels().iter().filter_map(|tunnel| tunnel.destination.get()) {
             let Some(earlier) = of_primary.get(&destination.value) else { continue };
             // A destination of the whole role is told once, not for each of its tunnels.
             if !told.contains(&&destination.value) {
@@ -114,29 +123,29 @@ impl Check<'_> {
     }
 
     fn tunnels(&self, connector: &ConnectorDraft, role: &RoleDraft) {
-        if role.tunnels.is_empty() {
-            let path = format!("[[connector.{}.{}.tunnel]]", words::plain(&connector.name.value), role.role);
+        if role.tunnels.as_ref().is_some_and(Vec::is_empty) {
+            let path = format!("[[connector.{}.{}.tunnel]]", wording::plain(&connector.name.value), role.role);
             self.report.missing(&role.spot, format!("the {} role has no tunnel", role.role), format!("1 to 3 {path}"));
         }
-        if let Some(tunnel) = role.tunnels.get(TUNNELS_MAX) {
+        if let Some(tunnel) = role.tunnels().get(TUNNELS_MAX) {
             self.report.error(
                 &tunnel.spot,
-                format!("the {} role has {} tunnels", role.role, role.tunnels.len()),
+                format!("the {} role has {} tunnels", role.role, role.tunnels().len()),
                 format!("at most {TUNNELS_MAX} in a role"),
             );
         }
-        for tunnel in &role.tunnels {
+        for tunnel in role.tunnels() {
             self.probes(connector, tunnel);
         }
     }
 
     fn names(&self, role: &RoleDraft) {
         let mut seen: BTreeMap<&str, &Spot> = BTreeMap::new();
-        for name in role.tunnels.iter().filter_map(|tunnel| tunnel.name.as_ref()) {
+        for name in role.tunnels().iter().filter_map(|tunnel| tunnel.name.as_ref()) {
             match seen.entry(&name.value) {
                 Entry::Occupied(earlier) => self.report.error(
                     &name.spot,
-                    format!("tunnel {} is already at {}", words::quoted(&name.value), earlier.get()),
+                    format!("tunnel {} is already at {}", wording::quoted(&name.value), earlier.get()),
                     "a name of its own for each tunnel of a role",
                 ),
                 Entry::Vacant(free) => {
@@ -149,7 +158,7 @@ impl Check<'_> {
     /// Seed: "Each tunnel must have a unique identifier".
     fn local_ids(&self, role: &RoleDraft) {
         let mut seen: BTreeMap<EffectiveId, &TunnelDraft> = BTreeMap::new();
-        for tunnel in &role.tunnels {
+        for tunnel in role.tunnels() {
             let Some(id) = tunnel.effective_local_id(&self.site.wan) else { continue };
             match seen.entry(id) {
                 Entry::Occupied(earlier) => self.report.error(
@@ -164,20 +173,27 @@ impl Check<'_> {
         }
     }
 
+    fn all_tunnels(&self) -> impl Iterator<Item = (&TunnelDraft, Place)> {
+        self.site.connectors.iter().enumerate().flat_map(|(index, connector)| {
+            let roles = connector.roles();
+            roles.flat_map(move |role| role.tunnels().iter().map(move |tunnel| (tunnel, (index, role.role))))
+        })
+    }
+
     /// A peer, and we as responder, find the tunnel and its key by both identities.
     fn identities(&self) {
-        let mut seen: BTreeMap<(EffectiveId, EffectiveId), (&TunnelDraft, usize)> = BTreeMap::new();
-        let roles = self.site.connectors.iter().flat_map(ConnectorDraft::roles).enumerate();
-        for (number, tunnel) in roles.flat_map(|(number, role)| role.tunnels.iter().map(move |tunnel| (number, tunnel)))
-        {
+        let mut seen: BTreeMap<(EffectiveId, EffectiveId), (&TunnelDraft, Place)> = BTreeMap::new();
+        for (tunnel, place) in self.all_tunnels() {
             let local = tunnel.effective_local_id(&self.site.wan);
             let Some(pair) = local.zip(tunnel.effective_remote_id()) else { continue };
             match seen.entry(pair) {
                 Entry::Occupied(earlier) => {
                     let (local, remote) = earlier.key();
-                    let (other, its_role) = earlier.get();
-                    // Within a role the local ID alone is refused already.
-                    if *its_role != number {
+                    let (other, its_place) = earlier.get();
+                    // Refused already: a local ID alone within a role, and one destination for
+                    // both roles of a connector.
+                    let same_destination = tunnel.remote_id.is_left_out() && other.remote_id.is_left_out();
+                    if place != *its_place && !(same_destination && place.0 == its_place.0) {
                         self.report.error(
                             local_id_spot(tunnel),
                             format!("local ID {local} with remote ID {remote} is also the tunnel at {}", other.spot),
@@ -186,7 +202,7 @@ impl Check<'_> {
                     }
                 }
                 Entry::Vacant(free) => {
-                    free.insert((tunnel, number));
+                    free.insert((tunnel, place));
                 }
             }
         }
@@ -195,7 +211,7 @@ impl Check<'_> {
     /// Seed: "The destination must be the same for all active tunnels for the HA role".
     fn destinations(&self, role: &RoleDraft) {
         let destinations: Vec<&At<Destination>> =
-            role.tunnels.iter().filter_map(|tunnel| tunnel.destination.get()).collect();
+            role.tunnels().iter().filter_map(|tunnel| tunnel.destination.get()).collect();
         let Some(first) = destinations.first() else { return };
         let expected = role
             .destination_type
@@ -233,7 +249,7 @@ impl Check<'_> {
     /// Seed: with more than the link has, "the Socket QoS engine is ineffective".
     fn bandwidth(&self, role: &RoleDraft) {
         let mut claims: BTreeMap<_, (u64, u64)> = BTreeMap::new();
-        for tunnel in &role.tunnels {
+        for tunnel in role.tunnels() {
             let Some(link) = &tunnel.link else { continue };
             let claim = claims.entry(link.value).or_default();
             let mbps = |written: &Option<At<Mbps>>| written.as_ref().map_or(0, |at| u64::from(at.value.value()));
@@ -260,11 +276,32 @@ impl Check<'_> {
         }
     }
 
+    fn unused_links(&self) {
+        let used: BTreeSet<LinkId> =
+            self.all_tunnels().filter_map(|(tunnel, _)| Some(tunnel.link.as_ref()?.value)).collect();
+        for (id, name) in self.site.wan.names().filter(|(id, _)| !used.contains(id)) {
+            self.report.warn(
+                &name.spot,
+                format!("WAN link {} has no tunnel", wording::quoted(self.site.wan.name(id))),
+                "a tunnel over it, or no such link",
+            );
+        }
+    }
+
+    fn device(&self) {
+        for interface in self.site.wan.interfaces().filter(|interface| interface.value == self.site.routes.device) {
+            self.report.error(
+                &interface.spot,
+                format!("{} is the device of the tunnels as well", wording::quoted(&interface.value)),
+                "another name for device in [routes]",
+            );
+        }
+    }
+
     /// A private address tells its tunnel from all others.
     fn private_networks(&self) {
-        let roles = self.site.connectors.iter().flat_map(ConnectorDraft::roles);
         let mut networks: Vec<(IpNet, &At<IpNet>)> = Vec::new();
-        for tunnel in roles.flat_map(|role| &role.tunnels) {
+        for (tunnel, _) in self.all_tunnels() {
             let local = tunnel.private_local.get();
             networks.extend(local.map(|at| (at.value.trunc(), at)));
             let Some(remote) = tunnel.private_remote.get() else { continue };
@@ -293,8 +330,8 @@ impl Check<'_> {
             match widest {
                 Some((earlier, first)) if earlier.contains(&network) => {
                     // Told at the later place, which is the one that was added.
-                    let (here, there) =
-                        if at.spot.line_column() > first.spot.line_column() { (at, first) } else { (first, at) };
+                    let place = |at: &At<IpNet>| (at.spot.line(), at.spot.column());
+                    let (here, there) = if place(at) > place(first) { (at, first) } else { (first, at) };
                     self.report.error(
                         &here.spot,
                         format!("private address {} overlaps {} at {}", here.value, there.value, there.spot),
@@ -325,7 +362,10 @@ impl Check<'_> {
                     format!("probe target {} is of another family than private_local", probe.value),
                     "both IPv4 or both IPv6",
                 );
-            } else if remote != Some(probe.value) && !offered.iter().any(|one| one.covers(probe.value, 1, 0)) {
+            } else if connector.selectors_are_whole
+                && remote != Some(probe.value)
+                && !offered.iter().any(|one| one.covers(probe.value, 1, 0))
+            {
                 self.report.error(
                     &probe.spot,
                     format!("probe target {} is outside the peer traffic selectors", probe.value),
@@ -371,7 +411,7 @@ impl Check<'_> {
     fn missing_profile(&self, named: &At<String>, phase: &str, known: &str) {
         // A file of that name with syntax errors is reported as such.
         if !self.profiles.is_broken(&named.value) {
-            self.report.error(&named.spot, format!("unknown {phase} profile {}", words::quoted(&named.value)), known);
+            self.report.error(&named.spot, format!("unknown {phase} profile {}", wording::quoted(&named.value)), known);
         }
     }
 
@@ -384,7 +424,7 @@ impl Check<'_> {
             format!(
                 "{} for connector {} at {}, on a site of {site} Mbps",
                 cbc.value.name(),
-                words::quoted(&connector.name.value),
+                wording::quoted(&connector.name.value),
                 connector.name.spot
             ),
             format!("from {CBC_BELOW_MBPS} Mbps aes-gcm-256 or aes-gcm-128"),

@@ -10,7 +10,8 @@ use super::source::{At, Spot};
 use super::table::{Table, Value};
 use super::tunnel::{RoleContext, RoleDraft};
 use super::wan::Wan;
-use super::words::{self, Complaint};
+use super::wording::{self, Complaint};
+use super::words;
 use crate::edge::{LabelledRange, Mode};
 use crate::model::{Role, TrafficSelector};
 
@@ -37,6 +38,8 @@ pub struct ConnectorDraft {
     pub is_route_based: bool,
     pub local_selectors: Vec<At<TrafficSelector>>,
     pub peer_selectors: Vec<At<TrafficSelector>>,
+    /// All ranges and selectors that are written could be read.
+    pub selectors_are_whole: bool,
     pub mtu: Option<u16>,
     pub phase1: Option<At<String>>,
     pub phase2: Option<At<String>>,
@@ -61,6 +64,7 @@ impl ConnectorDraft {
         let labels = label::read_labels(&mut table);
         let description = label::read_description(&mut table);
         let mode = table.value("mode").and_then(|value| value.parse(mode)).unwrap_or(Mode::Initiator);
+        let errors_before = report.error_count();
         let ranges = table.value("network_ranges");
         let ranges_spot = ranges.as_ref().map(|value| value.spot.clone());
         let is_route_based = ranges.as_ref().is_none_or(|value| value.is_empty_list());
@@ -71,6 +75,7 @@ impl ConnectorDraft {
         };
         let local_selectors = selectors("local_traffic_selectors");
         let peer_selectors = selectors("peer_traffic_selectors");
+        let selectors_are_whole = report.error_count() == errors_before;
         let mtu = table.value("mtu").and_then(|value| value.number(576..=9000, "bytes"));
         let mut profile = |key| {
             let value: Value<'_> = table.value(key)?;
@@ -96,6 +101,7 @@ impl ConnectorDraft {
             is_route_based,
             local_selectors,
             peer_selectors,
+            selectors_are_whole,
             mtu,
             phase1,
             phase2,
@@ -124,8 +130,8 @@ fn mode(text: &str) -> Result<Mode, Complaint> {
         "responder" => Ok(Mode::Responder),
         "bidirectional" => Ok(Mode::Bidirectional),
         _ => Err(Complaint {
-            what: format!("unknown mode {}", words::quoted(text)),
-            instead: words::known(["initiator", "responder", "bidirectional"]),
+            what: format!("unknown mode {}", wording::quoted(text)),
+            instead: wording::known(["initiator", "responder", "bidirectional"]),
         }),
     }
 }

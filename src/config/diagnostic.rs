@@ -61,6 +61,8 @@ impl fmt::Display for Diagnostic {
 pub struct Report {
     found: RefCell<Vec<Diagnostic>>,
     errors: Cell<usize>,
+    /// Findings beyond `DIAGNOSTICS_MAX`.
+    left_out: Cell<usize>,
 }
 
 impl Report {
@@ -89,17 +91,30 @@ impl Report {
         self.errors.get()
     }
 
+    /// Whatever else is found will only be counted.
+    pub fn is_full(&self) -> bool {
+        self.found.borrow().len() >= DIAGNOSTICS_MAX
+    }
+
+    pub fn leave_out(&self) {
+        self.left_out.set(self.left_out.get() + 1);
+    }
+
     /// Every finding: errors first, each group by file and position, nothing twice.
     pub fn into_diagnostics(self) -> Vec<Diagnostic> {
         let mut found = self.found.into_inner();
         found.sort_by(Diagnostic::order);
         found.dedup();
+        if let Some(last) = found.last().filter(|_| self.left_out.get() > 0).cloned() {
+            let what = format!("{} more findings are left out", self.left_out.get());
+            found.push(Diagnostic { what, instead: String::new(), ..last });
+        }
         found
     }
 
     /// What the parser made of a broken line says nothing about the operator's intention.
     fn add(&self, at: &Spot, severity: Severity, what: String, instead: String) {
-        if !at.source.is_broken_line(at.line_column().0) {
+        if self.is_full() || !at.source.is_broken_line(at.line()) {
             self.push(at, severity, what, instead);
         }
     }
@@ -108,10 +123,16 @@ impl Report {
         if severity == Severity::Error {
             self.errors.set(self.errors.get() + 1);
         }
-        let mut found = self.found.borrow_mut();
-        if found.len() < DIAGNOSTICS_MAX {
-            let (line, column) = at.line_column();
-            found.push(Diagnostic { file: at.source.path.clone(), line, column, severity, what, instead });
+        if self.is_full() {
+            return self.leave_out();
         }
+        self.found.borrow_mut().push(Diagnostic {
+            file: at.source.path.clone(),
+            line: at.line(),
+            column: at.column(),
+            severity,
+            what,
+            instead,
+        });
     }
 }

@@ -43,8 +43,10 @@ impl Files for Disk {
 
     fn list(&self, folder: &Path, suffix: &str) -> io::Result<Vec<PathBuf>> {
         let mut paths = Vec::new();
-        for entry in fs::read_dir(folder)? {
-            let path = entry?.path();
+        // An empty path is the present folder in names of files, but not to the operating system.
+        let opened = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+        for entry in fs::read_dir(opened)? {
+            let path = folder.join(entry?.file_name());
             let name = path.file_name().and_then(|name| name.to_str()).unwrap_or("");
             if name.ends_with(suffix) && !name.starts_with('.') && path.is_file() {
                 paths.push(path);

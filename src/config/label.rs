@@ -1,6 +1,7 @@
 //! What connectors and profiles carry for people: labels and a description.
 
 use super::table::Table;
+use super::wording;
 use super::words;
 
 /// More would not be looked at.
@@ -11,7 +12,7 @@ pub fn read_labels(table: &mut Table<'_>) -> Vec<(String, String)> {
     let Some(mut labels) = table.table("labels") else { return Vec::new() };
     let pairs = labels.named_values();
     if let Some((key, value)) = pairs.get(LABELS_MAX) {
-        value.error(format!("{} is one label too many", words::quoted(key.value)), format!("at most {LABELS_MAX}"));
+        value.error(format!("{} is one label too many", wording::quoted(key.value)), format!("at most {LABELS_MAX}"));
     }
     let read = pairs.iter().filter_map(|(key, value)| {
         let name = value.accept(words::name(key.value));

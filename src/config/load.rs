@@ -11,8 +11,9 @@ use super::policy::Policy;
 use super::profile::Profiles;
 use super::psk::PskFiles;
 use super::site::SiteDraft;
-use super::source::{At, Source, Spot};
+use super::source::{Source, Spot};
 use super::table::{Table, Value};
+use super::wording;
 use super::words;
 use crate::edge::Plan;
 
@@ -20,6 +21,8 @@ use crate::edge::Plan;
 const PATTERNS_MAX: usize = 64;
 /// Read when the site file does not say `profiles`, if there is such a folder.
 const PROFILES_DEFAULT: &str = "profiles/*.toml";
+
+const RELATIVE: &str = "a path relative to the site file";
 
 /// A site whose files are right.
 #[derive(Debug)]
@@ -46,6 +49,12 @@ pub fn load_from(site_file: &Path, files: &dyn Files) -> Result<Loaded, Vec<Diag
     }
 }
 
+/// A file, and where it was named unless it was found by itself.
+struct Named {
+    path: PathBuf,
+    spot: Option<Spot>,
+}
+
 struct Loader<'a> {
     /// The site file's: every relative path starts here.
     folder: &'a Path,
@@ -55,69 +64,60 @@ struct Loader<'a> {
 
 impl Loader<'_> {
     fn plan(&self, site_file: &Path) -> Option<Plan> {
-        let nowhere = Rc::new(Source::new(site_file.to_path_buf(), String::new()));
-        let source = self.open(site_file, &Spot::whole(&nowhere))?;
+        let source = self.open(site_file, None)?;
         let document = self.parse(&source);
         let report = self.report;
         let table = || Table::of_document(&document, &source, report);
 
         let mut profiles = Profiles::built_in();
-        for path in self.profile_paths(table().value("profiles")) {
-            let Some(source) = self.open(&path.value, &path.spot) else { continue };
-            let name = path.value.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
+        for file in self.profile_paths(table().value("profiles")) {
+            let Some(source) = self.open(&file.path, file.spot.as_ref()) else { continue };
+            let name = file.path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
             match words::name(name) {
                 Ok(name) => {
                     profiles.read(&name, Table::of_document(&self.parse(&source), &source, report), report);
                 }
-                Err(complaint) => report.error(&Spot::whole(&source), complaint.what, complaint.instead),
+                Err(complaint) => report.error(&Spot::at(&source, 0), complaint.what, complaint.instead),
             }
         }
         let mut keys = PskFiles::new(self.files, self.folder, report);
         let site = SiteDraft::read(table(), self.folder, &mut keys, report);
         let mut policy = Policy::default();
-        for path in table().value("policy").map_or_else(Vec::new, |value| self.paths(&value)) {
-            let Some(source) = self.open(&path.value, &path.spot) else { continue };
+        for file in table().value("policy").map_or_else(Vec::new, |value| self.paths(&value)) {
+            let Some(source) = self.open(&file.path, file.spot.as_ref()) else { continue };
             policy.read(Table::of_document(&self.parse(&source), &source, report), &site.wan, report);
         }
         check::check(&site, &profiles, report);
         build::build(site, &profiles, policy.into_rules())
     }
 
-    fn profile_paths(&self, patterns: Option<Value<'_>>) -> Vec<At<PathBuf>> {
+    fn profile_paths(&self, patterns: Option<Value<'_>>) -> Vec<Named> {
         match patterns {
             Some(value) => self.paths(&value),
             None => {
-                let nowhere = Spot::whole(&Rc::new(Source::new(self.folder.join("profiles"), String::new())));
                 let found = self.expand(PROFILES_DEFAULT).unwrap_or_default();
-                found.into_iter().map(|path| At { value: path, spot: nowhere.clone() }).collect()
+                found.into_iter().map(|path| Named { path, spot: None }).collect()
             }
         }
     }
 
     /// The files that a list of paths and patterns names, in order.
-    fn paths(&self, value: &Value<'_>) -> Vec<At<PathBuf>> {
-        let mut paths: Vec<At<PathBuf>> = Vec::new();
+    fn paths(&self, value: &Value<'_>) -> Vec<Named> {
+        let mut paths: Vec<Named> = Vec::new();
         for item in value.items(PATTERNS_MAX) {
             let Some(pattern) = item.text() else { continue };
+            let shown = wording::quoted(pattern);
             match self.expand(pattern) {
-                Ok(found) if found.is_empty() => {
-                    item.error(
-                        format!("no file is called {}", words::quoted(pattern)),
-                        "a path relative to the site file",
-                    );
-                }
+                Ok(found) if found.is_empty() => item.error(format!("no file matches {shown}"), RELATIVE),
                 Ok(found) => {
                     for path in found {
                         // A file named by itself and by a pattern is read once, at its first place.
-                        if !paths.iter().any(|earlier| earlier.value == path) {
-                            paths.push(item.at(path));
+                        if !paths.iter().any(|earlier| earlier.path == path) {
+                            paths.push(Named { path, spot: Some(item.spot.clone()) });
                         }
                     }
                 }
-                Err(error) => item.error(
-                    format!("{} cannot be read: {error}", words::quoted(pattern)),
-                    "a path relative to the site file",
-                ),
+                Err(error) => item.error(format!("{shown} cannot be read: {error}"), RELATIVE),
             }
         }
         paths
@@ -129,22 +129,27 @@ impl Loader<'_> {
         match name.strip_prefix('*') {
             Some(suffix) if pattern.matches('*').count() == 1 => {
                 let folder = if pattern.starts_with('/') && folder.is_empty() { "/" } else { folder };
-                // An empty path is no folder to the operating system.
-                let folder = self.folder.join(folder);
-                let folder = if folder.as_os_str().is_empty() { PathBuf::from(".") } else { folder };
-                self.files.list(&folder, suffix)
+                self.files.list(&self.folder.join(folder), suffix)
             }
             _ => Ok(vec![self.folder.join(pattern)]),
         }
     }
 
     /// The text of a file; what prevents it is told where the file was named.
-    fn open(&self, path: &Path, named_at: &Spot) -> Option<Rc<Source>> {
-        let shown = words::quoted(&path.display().to_string());
+    fn open(&self, path: &Path, named_at: Option<&Spot>) -> Option<Rc<Source>> {
         let bytes = match self.files.read(path) {
             Ok(bytes) => bytes,
             Err(error) => {
-                self.report.error(named_at, format!("{shown} cannot be read: {error}"), "");
+                match named_at {
+                    Some(spot) => {
+                        let shown = wording::quoted(&path.display().to_string());
+                        self.report.error(spot, format!("{shown} cannot be read: {error}"), RELATIVE);
+                    }
+                    None => {
+                        let nothing = Rc::new(Source::new(path.to_path_buf(), String::new()));
+                        self.report.error(&Spot::whole(&nothing), format!("cannot be read: {error}"), "");
+                    }
+                }
                 return None;
             }
         };
@@ -166,9 +171,16 @@ impl Loader<'_> {
         for error in errors {
             let offset = error.span().map_or(0, |span| span.start);
             source.break_line(offset);
+            let spot = Spot::at(source, offset);
+            // The parser calls a value that is not there an unquoted text.
+            let rest = source.text.get(offset..).and_then(|rest| rest.lines().next()).unwrap_or("").trim();
+            if error.message().starts_with("string values must be quoted") && rest.is_empty() {
+                self.report.syntax(&spot, "syntax: no value", "a value behind =");
+                continue;
+            }
             let (what, instead) = error.message().split_once(", expected ").unwrap_or((error.message(), ""));
             let instead = if instead.is_empty() { String::new() } else { format!("expected {instead}") };
-            self.report.syntax(&Spot::at(source, offset), format!("syntax: {what}"), instead);
+            self.report.syntax(&spot, format!("syntax: {what}"), instead);
         }
         document.into_inner()
     }

@@ -22,6 +22,7 @@ mod source;
 mod table;
 mod tunnel;
 mod wan;
+mod wording;
 mod words;
 
 #[cfg(test)]

@@ -6,7 +6,8 @@ use super::diagnostic::Report;
 use super::source::{At, Spot, Written};
 use super::table::{Table, Value};
 use super::wan::Wan;
-use super::words::{self, Complaint};
+use super::wording::{self, Complaint};
+use super::words;
 use crate::model::{Dscp, LinkId, protocol};
 use crate::steer::{Action, Matcher, Rule, RuleSet};
 
@@ -30,7 +31,7 @@ pub struct Policy {
 impl Policy {
     /// Adds the rules of one file after those of the files before.
     pub fn read(&mut self, mut table: Table<'_>, wan: &Wan, report: &Report) {
-        let rules = table.tables("rule");
+        let rules = table.tables("rule").unwrap_or_default();
         table.finish();
         for table in rules {
             if self.rules.len() == RULES_MAX {
@@ -58,7 +59,7 @@ impl Policy {
             match self.names.get(&name.value) {
                 Some(earlier) => report.error(
                     &name.spot,
-                    format!("rule {} is already at {earlier}", words::quoted(&name.value)),
+                    format!("rule {} is already at {earlier}", wording::quoted(&name.value)),
                     "a name of its own for each rule",
                 ),
                 None => {
@@ -128,9 +129,9 @@ fn read_links(value: &Value<'_>, wan: &Wan) -> Vec<LinkId> {
     for item in value.items(VALUES_MAX) {
         let Some(text) = item.text() else { continue };
         match wan.link(text) {
-            Some(link) if links.contains(&link) => item.error(format!("{} is listed twice", words::quoted(text)), ""),
+            Some(link) if links.contains(&link) => item.error(format!("{} is listed twice", wording::quoted(text)), ""),
             Some(link) => links.push(link),
-            None => item.error(format!("unknown WAN link {}", words::quoted(text)), wan.known()),
+            None => item.error(format!("unknown WAN link {}", wording::quoted(text)), wan.known()),
         }
     }
     if value.items(VALUES_MAX).is_empty() {
@@ -154,8 +155,8 @@ fn mode(text: &str) -> Result<RuleMode, Complaint> {
         "balance" => Ok(RuleMode::Balance),
         "drop" => Ok(RuleMode::Drop),
         _ => Err(Complaint {
-            what: format!("unknown mode {}", words::quoted(text)),
-            instead: words::known(["prefer", "strict", "balance", "drop"]),
+            what: format!("unknown mode {}", wording::quoted(text)),
+            instead: wording::known(["prefer", "strict", "balance", "drop"]),
         }),
     }
 }

@@ -10,7 +10,7 @@ use super::keepalive::Keepalive;
 use super::label;
 use super::source::{At, Spot};
 use super::table::Table;
-use super::words;
+use super::wording;
 use crate::crypto::{DhGroup, Encryption, Integrity, PrfAlgorithm};
 use crate::ike::{Phase1, Phase2};
 
@@ -92,14 +92,14 @@ impl Profiles {
             report.missing(&spot, "a profile without [phase1] and [phase2]", "at least one of them");
         }
         if name == BUILT_IN {
-            report.error(&spot, format!("profile {} is built in", words::quoted(name)), "another file name");
+            report.error(&spot, format!("profile {} is built in", wording::quoted(name)), "another file name");
             return;
         }
         let earlier = self.0.get(name).and_then(|profile| profile.spot.clone());
         if let Some(earlier) = earlier {
             report.error(
                 &spot,
-                format!("profile {} is already in {earlier}", words::quoted(name)),
+                format!("profile {} is already in {earlier}", wording::quoted(name)),
                 "another file name",
             );
             return;
@@ -123,7 +123,7 @@ impl Profiles {
 
     /// `known: cato-default, default`
     pub fn known(&self, has_phase: impl Fn(&Profile) -> bool) -> String {
-        words::known(self.0.iter().filter(|(_, profile)| has_phase(profile)).map(|(name, _)| name))
+        wording::known(self.0.iter().filter(|(_, profile)| has_phase(profile)).map(|(name, _)| name))
     }
 }
 

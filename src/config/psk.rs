@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use super::diagnostic::Report;
 use super::files::Files;
 use super::table::Value;
-use super::words;
+use super::wording;
 use crate::model::Secret;
 
 /// Seed: "You may set the IPSec shared secret (PSK) up to 64 characters."
@@ -37,7 +37,7 @@ impl<'a> PskFiles<'a> {
 
     fn read_file(&self, value: &Value<'_>, name: &str, path: &Path) -> Option<Secret> {
         let refuse = |what: &str, instead: &str| {
-            value.error(format!("pre-shared key file {} {what}", words::quoted(name)), instead);
+            value.error(format!("pre-shared key file {} {what}", wording::quoted(name)), instead);
             None
         };
         let contents = match self.files.read_secret(path) {
@@ -47,7 +47,7 @@ impl<'a> PskFiles<'a> {
         if self.files.is_world_readable(path) {
             self.report.warn(
                 &value.spot,
-                format!("pre-shared key file {} can be read by every user", words::quoted(name)),
+                format!("pre-shared key file {} can be read by every user", wording::quoted(name)),
                 "chmod 640, or 600",
             );
         }
@@ -68,7 +68,7 @@ impl<'a> PskFiles<'a> {
         if bytes.first().is_some_and(u8::is_ascii_whitespace) || bytes.last().is_some_and(u8::is_ascii_whitespace) {
             self.report.warn(
                 &value.spot,
-                format!("the key in {} begins or ends with a blank, which counts", words::quoted(name)),
+                format!("the key in {} begins or ends with a blank, which counts", wording::quoted(name)),
                 "the key alone",
             );
         }

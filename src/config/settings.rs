@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use super::diagnostic::Report;
 use super::table::{Table, Value};
-use super::words::{self, Complaint};
+use super::wording::{self, Complaint};
+use super::words;
 use crate::edge::{OnStop, PortPlan, RoutePlan, SteeringPlan};
 use crate::health::HealthSettings;
 use crate::model::Permille;
@@ -66,13 +67,14 @@ pub fn read_ports(table: Option<Table<'_>>, report: &Report) -> (PortPlan, PortP
     let standard = PortPlan { ike: 500, natt: 4500 };
     let Some(mut table) = table else { return (standard, standard) };
     let spot = table.spot().clone();
+    let errors_before = report.error_count();
     let mut port = |key, standard: u16| {
         table.value(key).and_then(|value| value.number(1..=i64::from(u16::MAX), "")).unwrap_or(standard)
     };
     let local = PortPlan { ike: port("ike", standard.ike), natt: port("natt", standard.natt) };
     let remote = PortPlan { ike: port("peer_ike", standard.ike), natt: port("peer_natt", standard.natt) };
     for (ports, keys) in [(local, "ike and natt"), (remote, "peer_ike and peer_natt")] {
-        if ports.ike == ports.natt {
+        if ports.ike == ports.natt && report.error_count() == errors_before {
             report.error(
                 &spot,
                 format!("{keys} are both port {}", ports.ike),
@@ -140,8 +142,8 @@ fn on_stop(text: &str) -> Result<OnStop, Complaint> {
         "block" => Ok(OnStop::Block),
         "release" => Ok(OnStop::Release),
         _ => Err(Complaint {
-            what: format!("unknown on_stop {}", words::quoted(text)),
-            instead: words::known(["block", "release"]),
+            what: format!("unknown on_stop {}", wording::quoted(text)),
+            instead: wording::known(["block", "release"]),
         }),
     }
 }

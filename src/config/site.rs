@@ -9,7 +9,8 @@ use super::settings;
 use super::source::At;
 use super::table::Table;
 use super::wan::Wan;
-use super::words::{self, Complaint};
+use super::wording::{self, Complaint};
+use super::words;
 use crate::edge::{PortPlan, RoutePlan, SiteKind, SteeringPlan};
 use crate::health::HealthSettings;
 use crate::model::Mbps;
@@ -107,8 +108,8 @@ fn site_kind(text: &str) -> Result<SiteKind, Complaint> {
         "branch" => Ok(SiteKind::Branch),
         "cloud-vpc" => Ok(SiteKind::CloudVpc),
         _ => Err(Complaint {
-            what: format!("unknown kind {}", words::quoted(text)),
-            instead: words::known(["branch", "cloud-vpc"]),
+            what: format!("unknown kind {}", wording::quoted(text)),
+            instead: wording::known(["branch", "cloud-vpc"]),
         }),
     }
 }

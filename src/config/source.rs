@@ -22,7 +22,7 @@ impl Source {
 
     /// Marks the line of this offset as not readable.
     pub fn break_line(&self, offset: usize) {
-        let (line, _) = self.line_column(offset);
+        let line = self.line(offset);
         self.broken_lines.borrow_mut().insert(line);
     }
 
@@ -34,12 +34,18 @@ impl Source {
         !self.broken_lines.borrow().is_empty()
     }
 
-    /// Line and column from 1, the column in characters.
-    fn line_column(&self, offset: usize) -> (u32, u32) {
+    /// From 1.
+    fn line(&self, offset: usize) -> u32 {
+        let line = self.line_starts.partition_point(|start| *start <= offset).max(1);
+        u32::try_from(line).unwrap_or(u32::MAX)
+    }
+
+    /// From 1, in characters.
+    fn column(&self, offset: usize) -> u32 {
         let line = self.line_starts.partition_point(|start| *start <= offset).max(1);
         let start = self.line_starts.get(line - 1).copied().unwrap_or(0);
-        let column = self.text.get(start..offset).map_or(0, |before| before.chars().count());
-        (u32::try_from(line).unwrap_or(u32::MAX), u32::try_from(column + 1).unwrap_or(u32::MAX))
+        let before = self.text.get(start..offset).map_or(0, |before| before.chars().count());
+        u32::try_from(before).unwrap_or(u32::MAX).saturating_add(1)
     }
 }
 
@@ -59,8 +65,14 @@ impl Spot {
         Spot { source: Rc::clone(source), offset: None }
     }
 
-    pub fn line_column(&self) -> (u32, u32) {
-        self.offset.map_or((0, 0), |offset| self.source.line_column(offset))
+    /// 0 for the source as a whole.
+    pub fn line(&self) -> u32 {
+        self.offset.map_or(0, |offset| self.source.line(offset))
+    }
+
+    /// 0 for the source as a whole.
+    pub fn column(&self) -> u32 {
+        self.offset.map_or(0, |offset| self.source.column(offset))
     }
 }
 
@@ -68,9 +80,9 @@ impl Spot {
 impl fmt::Display for Spot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.source.path.display())?;
-        match self.line_column() {
-            (0, _) => Ok(()),
-            (line, _) => write!(f, ":{line}"),
+        match self.line() {
+            0 => Ok(()),
+            line => write!(f, ":{line}"),
         }
     }
 }
@@ -117,9 +129,8 @@ mod tests {
     fn columns_count_characters_and_lines_count_from_one() {
         let source = Rc::new(Source::new("a.toml".into(), "ä = 1\r\n\u{1f600}b = 2".into()));
         let offset = source.text.find('b').unwrap();
-        assert_eq!(Spot::at(&source, 0).line_column(), (1, 1));
-        assert_eq!(Spot::at(&source, offset).line_column(), (2, 2));
-        assert_eq!(Spot::at(&source, 10_000).line_column(), (2, 1));
+        let place = |offset| (Spot::at(&source, offset).line(), Spot::at(&source, offset).column());
+        assert_eq!((place(0), place(offset), place(10_000)), ((1, 1), (2, 2), (2, 1)));
         assert_eq!(Spot::whole(&source).to_string(), "a.toml");
     }
 }

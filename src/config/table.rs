@@ -8,7 +8,8 @@ use toml::de::{DeTable, DeValue};
 
 use super::diagnostic::Report;
 use super::source::{At, Source, Spot, Written};
-use super::words::{self, Complaint};
+use super::wording::{self, Complaint};
+use super::words;
 use crate::model::Mbps;
 
 /// 400 Gbit/s, the fastest port in use; above is a unit taken for another.
@@ -45,7 +46,7 @@ pub struct Value<'a> {
 impl<'a> Table<'a> {
     /// The top of a file.
     pub fn of_document(document: &'a DeTable<'a>, source: &Rc<Source>, report: &'a Report) -> Table<'a> {
-        Table::new(String::new(), Spot::whole(source), document, report)
+        Table::new(String::new(), Spot::at(source, 0), document, report)
     }
 
     fn new(name: String, spot: Spot, table: &'a DeTable<'a>, report: &'a Report) -> Table<'a> {
@@ -100,17 +101,18 @@ impl<'a> Table<'a> {
         self.value(key)?.table_called(name)
     }
 
-    /// The tables of an array of tables (`[[rule]]`).
-    pub fn tables(&mut self, key: &'static str) -> Vec<Table<'a>> {
+    /// The tables of an array of tables (`[[rule]]`), none where it is left out; `None` when the
+    /// value is something else, which is reported.
+    pub fn tables(&mut self, key: &'static str) -> Option<Vec<Table<'a>>> {
         let name = format!("[{}]", self.child_name(key));
-        let Some(value) = self.value(key) else { return Vec::new() };
+        let Some(value) = self.value(key) else { return Some(Vec::new()) };
         match value.value {
             DeValue::Array(items) => {
-                items.iter().filter_map(|item| value.item(item).table_called(name.clone())).collect()
+                Some(items.iter().filter_map(|item| value.item(item).table_called(name.clone())).collect())
             }
             _ => {
-                value.wrong_type("tables", &name);
-                Vec::new()
+                value.wrong_type("a list of tables", &name);
+                None
             }
         }
     }
@@ -142,18 +144,22 @@ impl<'a> Table<'a> {
     /// Reports every key that was not asked for.
     pub fn finish(self) {
         for entry in self.entries.iter().filter(|entry| !entry.taken) {
+            if self.report.is_full() {
+                self.report.leave_out();
+                continue;
+            }
             let place = if self.name.is_empty() { String::new() } else { format!(" in {}", self.name) };
             self.report.error(
                 &entry.spot,
-                format!("unknown key {}{place}", words::quoted(entry.key)),
-                words::suggestion(entry.key, &self.known),
+                format!("unknown key {}{place}", wording::quoted(entry.key)),
+                wording::suggestion(entry.key, &self.known),
             );
         }
     }
 
     fn child_name(&self, key: &str) -> String {
         let parent = self.name.trim_start_matches('[').trim_end_matches(']');
-        let key = words::plain(key);
+        let key = wording::plain(key);
         if parent.is_empty() { format!("[{key}]") } else { format!("[{parent}.{key}]") }
     }
 }
@@ -181,7 +187,7 @@ impl<'a> Value<'a> {
         match self.value {
             DeValue::String(text) => Some(text),
             _ => {
-                self.wrong_type("text in quotes", &format!("{} = \"...\"", words::plain(&self.name)));
+                self.wrong_type("text in quotes", &format!("{} = \"...\"", wording::plain(&self.name)));
                 None
             }
         }
@@ -191,7 +197,7 @@ impl<'a> Value<'a> {
         match self.value {
             DeValue::Boolean(value) => Some(*value),
             _ => {
-                self.wrong_type("true or false", &format!("{} = true", words::plain(&self.name)));
+                self.wrong_type("true or false", &format!("{} = true", wording::plain(&self.name)));
                 None
             }
         }
@@ -220,7 +226,8 @@ impl<'a> Value<'a> {
         let number = i64::from_str_radix(integer.as_str(), integer.radix()).ok();
         let number = number.filter(|number| range.contains(number)).and_then(|number| T::try_from(number).ok());
         if number.is_none() {
-            self.error(format!("{} {integer} is out of range", words::plain(&self.name)), allowed);
+            let found = wording::plain(&integer.to_string());
+            self.error(format!("{} {found} is out of range", wording::plain(&self.name)), allowed);
         }
         number
     }
@@ -238,7 +245,7 @@ impl<'a> Value<'a> {
         let number = f64::from_str(text).ok().filter(|number| range.contains(number));
         if number.is_none() {
             self.error(
-                format!("{} {} is out of range", words::plain(&self.name), words::plain(text)),
+                format!("{} {} is out of range", wording::plain(&self.name), wording::plain(text)),
                 format!("{} to {} {unit}", range.start(), range.end()),
             );
         }
@@ -249,7 +256,16 @@ impl<'a> Value<'a> {
         self.number(1..=MBPS_MAX, "Mbps").and_then(Mbps::new)
     }
 
+    /// Text with a unit, in this range.
     pub fn duration(&self, range: RangeInclusive<Duration>) -> Option<Duration> {
+        if let DeValue::Integer(integer) = self.value {
+            let found = wording::plain(&integer.to_string());
+            self.error(
+                format!("{} {found} has no unit", wording::plain(&self.name)),
+                format!("such as \"{found}s\", with ms, s, m, h or d"),
+            );
+            return None;
+        }
         self.parse(|text| words::duration(text, range))
     }
 
@@ -280,7 +296,7 @@ impl<'a> Value<'a> {
             DeValue::Array(items) => {
                 if items.len() > most {
                     self.error(
-                        format!("{} has {} entries", words::plain(&self.name), items.len()),
+                        format!("{} has {} entries", wording::plain(&self.name), items.len()),
                         format!("at most {most}"),
                     );
                 }
@@ -309,11 +325,11 @@ impl<'a> Value<'a> {
             DeValue::String(_) => "text",
             DeValue::Integer(_) => "a whole number",
             DeValue::Float(_) => "a number with a fraction",
-            DeValue::Boolean(_) => "true or false",
+            DeValue::Boolean(_) => "a boolean",
             DeValue::Datetime(_) => "a date",
             DeValue::Array(_) => "a list",
             DeValue::Table(_) => "a table",
         };
-        self.error(format!("{} is {found}, not {expected}", words::plain(&self.name)), example.to_string());
+        self.error(format!("{} is {found}, not {expected}", wording::plain(&self.name)), example.to_string());
     }
 }

@@ -7,7 +7,8 @@ use super::psk::PskFiles;
 use super::source::{At, Spot, Written};
 use super::table::Table;
 use super::wan::{SourceAddress, Wan};
-use super::words::{self, Complaint};
+use super::wording::{self, Complaint};
+use super::words;
 use crate::edge::{Destination, Mode};
 use crate::ike::Identity;
 use crate::model::{LinkId, Mbps, Role, Secret};
@@ -27,7 +28,8 @@ pub struct RoleDraft {
     pub destination_type: Option<At<DestinationType>>,
     /// The IPv4 destinations differ but lead to one PoP, as AWS's two endpoints do.
     pub same_pop: bool,
-    pub tunnels: Vec<TunnelDraft>,
+    /// `None` when they are not written as tables.
+    pub tunnels: Option<Vec<TunnelDraft>>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -92,9 +94,15 @@ impl RoleDraft {
         };
         let tables = table.tables("tunnel");
         table.finish();
-        let tunnels = tables.into_iter().take(TUNNELS_READ_MAX);
-        let tunnels = tunnels.map(|table| TunnelDraft::read(table, &shared, context)).collect();
+        let tunnels = tables.map(|tables| {
+            let tables = tables.into_iter().take(TUNNELS_READ_MAX);
+            tables.map(|table| TunnelDraft::read(table, &shared, context)).collect()
+        });
         RoleDraft { role, spot, pop_location, destination_type, same_pop, tunnels }
+    }
+
+    pub fn tunnels(&self) -> &[TunnelDraft] {
+        self.tunnels.as_deref().unwrap_or_default()
     }
 }
 
@@ -114,7 +122,7 @@ impl TunnelDraft {
             let text = value.text()?;
             let link = context.wan.link(text);
             if link.is_none() {
-                value.error(format!("unknown WAN link {}", words::quoted(text)), context.wan.known());
+                value.error(format!("unknown WAN link {}", wording::quoted(text)), context.wan.known());
             }
             link.map(|link| value.at(link))
         });
@@ -195,7 +203,7 @@ impl TunnelDraft {
                 format!(
                     "such as destination = \"pop.example.net\", here or in the role; or mode = \"responder\" in \
                      [connector.{}]",
-                    words::plain(context.connector)
+                    wording::plain(context.connector)
                 ),
             ),
             Mode::Responder if self.remote_id.is_left_out() => context.report.missing(
@@ -242,8 +250,8 @@ fn destination_type(text: &str) -> Result<DestinationType, Complaint> {
         "fqdn" => Ok(DestinationType::Fqdn),
         "ipv4" => Ok(DestinationType::Ipv4),
         _ => Err(Complaint {
-            what: format!("unknown destination type {}", words::quoted(text)),
-            instead: words::known(["fqdn", "ipv4"]),
+            what: format!("unknown destination type {}", wording::quoted(text)),
+            instead: wording::known(["fqdn", "ipv4"]),
         }),
     }
 }

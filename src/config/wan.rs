@@ -4,6 +4,7 @@ use std::net::Ipv4Addr;
 use super::diagnostic::Report;
 use super::source::{At, Spot};
 use super::table::Table;
+use super::wording;
 use super::words;
 use crate::edge::{LinkPlan, UnderlayPlan};
 use crate::model::{LinkId, Mbps, UnderlayId};
@@ -21,7 +22,7 @@ pub struct Wan {
 
 struct Link {
     name: At<String>,
-    interface: Option<String>,
+    interface: Option<At<String>>,
     source_address: Option<At<Ipv4Addr>>,
     downstream: Option<Mbps>,
     upstream: Option<Mbps>,
@@ -34,7 +35,7 @@ impl Wan {
         if let Some((name, _)) = tables.get(LINKS_MAX) {
             report.error(
                 &name.spot,
-                format!("WAN link {} is one too many", words::quoted(name.value)),
+                format!("WAN link {} is one too many", wording::quoted(name.value)),
                 format!("at most {LINKS_MAX}"),
             );
         }
@@ -54,11 +55,19 @@ impl Wan {
     }
 
     pub fn known(&self) -> String {
-        words::known(self.links.iter().map(|link| &link.name.value))
+        wording::known(self.links.iter().map(|link| &link.name.value))
     }
 
     pub fn name(&self, id: LinkId) -> &str {
         self.get(id).map_or("", |link| &link.name.value)
+    }
+
+    pub fn names(&self) -> impl Iterator<Item = (LinkId, &At<String>)> {
+        (0..).map(LinkId).zip(self.links.iter().map(|link| &link.name))
+    }
+
+    pub fn interfaces(&self) -> impl Iterator<Item = &At<String>> {
+        self.links.iter().filter_map(|link| link.interface.as_ref())
     }
 
     pub fn bandwidth(&self, id: LinkId) -> Option<(Mbps, Mbps)> {
@@ -72,7 +81,7 @@ impl Wan {
         let link = self.get(id)?;
         match (&link.source_address, &link.interface) {
             (Some(address), _) => Some(SourceAddress::Known(address.value)),
-            (None, Some(interface)) => Some(SourceAddress::OfInterface(interface.clone())),
+            (None, Some(interface)) => Some(SourceAddress::OfInterface(interface.value.clone())),
             (None, None) => None,
         }
     }
@@ -91,7 +100,7 @@ impl Wan {
         let mut links = Vec::new();
         for link in &self.links {
             let address = link.source_address.as_ref().map(|at| at.value);
-            let underlay = UnderlayPlan { interface: link.interface.clone(), address };
+            let underlay = UnderlayPlan { interface: link.interface_name().cloned(), address };
             let index = underlays.iter().position(|earlier| *earlier == underlay).unwrap_or_else(|| {
                 underlays.push(underlay);
                 underlays.len() - 1
@@ -114,17 +123,17 @@ impl Wan {
 
     /// Two sockets cannot be bound to one address unless their interfaces are the same.
     fn check_addresses(&self, report: &Report) {
-        let mut seen: BTreeMap<Ipv4Addr, (&Option<String>, &Spot)> = BTreeMap::new();
+        let mut seen: BTreeMap<Ipv4Addr, (Option<&String>, &Spot)> = BTreeMap::new();
         for link in &self.links {
             let Some(address) = &link.source_address else { continue };
             match seen.get(&address.value) {
-                Some((interface, spot)) if **interface != link.interface => report.error(
+                Some((interface, spot)) if *interface != link.interface_name() => report.error(
                     &address.spot,
                     format!("source_address {} has another interface at {spot}", address.value),
                     "the same interface, or none, wherever one address is used",
                 ),
                 _ => {
-                    seen.insert(address.value, (&link.interface, &address.spot));
+                    seen.insert(address.value, (link.interface_name(), &address.spot));
                 }
             }
         }
@@ -139,6 +148,10 @@ pub enum SourceAddress {
 }
 
 impl Link {
+    fn interface_name(&self) -> Option<&String> {
+        self.interface.as_ref().map(|at| &at.value)
+    }
+
     fn read(name: At<&str>, mut table: Table<'_>, report: &Report) -> Link {
         if let Err(complaint) = words::name(name.value) {
             report.error(&name.spot, complaint.what, complaint.instead);
@@ -148,7 +161,7 @@ impl Link {
         if interface.is_none() && source_address.is_none() {
             report.missing(
                 table.spot(),
-                format!("WAN link {} has neither interface nor source_address", words::quoted(name.value)),
+                format!("WAN link {} has neither interface nor source_address", wording::quoted(name.value)),
                 "such as interface = \"eth1\"",
             );
         }
@@ -159,7 +172,7 @@ impl Link {
         table.finish();
         Link {
             name: At { value: name.value.to_string(), spot: name.spot },
-            interface: interface.and_then(|value| value.parse(words::interface)),
+            interface: interface.and_then(|value| value.parse_at(words::interface)),
             source_address: source_address.and_then(|value| value.parse_at(words::ipv4_host)),
             downstream,
             upstream,

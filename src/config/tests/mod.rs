@@ -1,7 +1,9 @@
 //! The loader as a whole, with files in memory. `good.rs` reads what is right, `refusals.rs`
 //! shows each refusal with its place and text, `hostile.rs` throws anything at it.
 
+mod broken;
 mod good;
+mod hostile;
 mod refusals;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,11 +1,589 @@
-//! Every refusal, with its place and its words.
+//! Every refusal, with its place and its words. Lines are those of `SITE`, in which most tests
+//! replace one piece.
 
 use super::*;
+
+/// The findings of the small site with one piece of its text replaced.
+fn said(from: &str, to: &str) -> Vec<String> {
+    changed(from, to).findings()
+}
+
+/// The last line of `SITE`, line 27, and what follows a tunnel in it.
+const LAST: &str = "wan = \"dsl\"";
+const NEXT: &str = "[[connector.pop.primary.tunnel]]";
+const SECONDARY: &str = r#"wan = "dsl"
+[connector.pop.secondary]
+psk_file = "pop.psk"
+[[connector.pop.secondary.tunnel]]
+wan = "dsl"
+"#;
+
+#[test]
+fn a_role_has_at_most_three_tunnels() {
+    let four =
+        format!("{LAST}\n{NEXT}\nname=\"c\"\n{LAST}\nlocal_id=\"c\"\n{NEXT}\nname=\"d\"\n{LAST}\nlocal_id=\"d\"");
+    assert_eq!(said(LAST, &four), ["site.toml:32:1 the primary role has 4 tunnels (at most 3 in a role)"]);
+}
+
+#[test]
+fn a_role_has_at_least_one_tunnel_and_a_connector_its_primary_role() {
+    let both = "[[connector.pop.primary.tunnel]]\nwan = \"fibre\"\n\n[[connector.pop.primary.tunnel]]\nwan = \"dsl\"";
+    assert_eq!(
+        said(both, "[connector.pop.secondary]"),
+        [
+            "site.toml:19:1 the primary role has no tunnel (1 to 3 [[connector.pop.primary.tunnel]])",
+            "site.toml:23:1 the secondary role has no tunnel (1 to 3 [[connector.pop.secondary.tunnel]])",
+        ]
+    );
+    let text = SITE.replace("pop.primary", "pop.secondary");
+    assert_eq!(site(&text).findings(), ["site.toml:16:1 missing [connector.pop.primary] (a role with 1 to 3 tunnels)"]);
+    let one_table = SITE.replacen("[[connector.pop.primary.tunnel]]\nwan = \"fibre\"\n", "", 1).replace("[[", "[");
+    assert_eq!(
+        site(&one_table.replace("]]", "]")).findings(),
+        ["site.toml:24:1 tunnel is a table, not a list of tables ([[connector.pop.primary.tunnel]])"]
+    );
+}
+
+#[test]
+fn two_tunnels_of_a_role_cannot_have_one_local_id() {
+    let refused = |place: &str, id: &str, other: &str| {
+        let instead = "a local_id of its own for each tunnel of a role";
+        [format!("site.toml:{place} local ID {id} is also that of the tunnel at site.toml:{other} ({instead})")]
+    };
+    let third = |fields: &str| said(LAST, &format!("{LAST}\nlocal_id=\"a.example\"\n{NEXT}\nname=\"c\"\n{fields}"));
+    // Configured twice, but for its case.
+    assert_eq!(third("wan=\"fibre\"\nlocal_id=\"A.example\""), refused("32:10", "a.example", "26"));
+    // Defaulted from the public IP, which another tunnel has configured.
+    let configured = "name=\"b\"\nwan=\"fibre\"\npublic_ip=\"198.51.100.1\"\n[[connector.pop.primary.tunnel]]\nname=\"d\"\nwan=\"fibre\"\nlocal_id=\"198.51.100.1\"";
+    assert_eq!(said(LAST, configured), refused("33:10", "198.51.100.1", "26"));
+    // Defaulted from the source address of the link.
+    let defaulted = format!("{LAST}\n{NEXT}\nname=\"c\"\n{LAST}");
+    assert_eq!(said(LAST, &defaulted), refused("28:1", "192.0.2.7", "26"));
+    // Defaulted from an address that only the interface knows.
+    let unknown = "name=\"b\"\nwan=\"fibre\"";
+    assert_eq!(said(LAST, unknown), refused("26:1", "the address of eth1", "23"));
+}
+
+#[test]
+fn two_tunnels_of_the_site_cannot_have_the_same_identities() {
+    let pair = r#"wan = "dsl"
+local_id = "me"
+remote_id = "gw"
+[connector.b]
+network_ranges = ["x:10.1.0.0/16"]
+[connector.b.primary]
+destination = "pop-c.example.net"
+psk_file = "pop.psk"
+tunnel = [{ wan = "fibre", local_id = "me", remote_id = "gw" }]"#;
+    assert_eq!(
+        said(LAST, pair),
+        [
+            "site.toml:35:39 local ID me with remote ID gw is also the tunnel at site.toml:26 (two tunnels of a site differ in local_id or remote_id)"
+        ]
+    );
+    assert_eq!(said(LAST, &pair.replacen("gw", "gw2", 1)), [""; 0]);
+    // Both remote IDs are the destination's, one of them by its address.
+    let by_address = pair
+        .replacen("\"gw\"", "\"198.51.100.1\"", 1)
+        .replacen("pop-c.example.net", "198.51.100.1", 1)
+        .replace(", remote_id = \"gw\"", "");
+    assert_eq!(said(LAST, &by_address).len(), 1);
+}
+
+#[test]
+fn a_role_has_one_destination_type() {
+    assert_eq!(
+        said(LAST, "wan = \"dsl\"\ndestination = \"198.51.100.1\""),
+        [
+            "site.toml:28:15 198.51.100.1 is not of destination type fqdn, as at site.toml:20 (one destination type for all tunnels of a role)"
+        ]
+    );
+    assert_eq!(
+        said("destination =", "destination_type = \"ipv4\"\ndestination ="),
+        [
+            "site.toml:21:15 pop-a.example.net is not of destination type ipv4, as at site.toml:20 (one destination type for all tunnels of a role)"
+        ]
+    );
+    assert_eq!(
+        said("destination =", "destination_type = \"ipv6\"\ndestination ="),
+        ["site.toml:20:20 unknown destination type \"ipv6\" (known: fqdn, ipv4)"]
+    );
+}
+
+#[test]
+fn the_roles_lead_to_different_pops() {
+    assert_eq!(
+        said(LAST, &format!("{SECONDARY}destination = \"POP-A.example.net.\"")),
+        [
+            "site.toml:32:15 both roles lead to pop-a.example.net, as at site.toml:20 (the secondary role leads to another PoP)"
+        ]
+    );
+    let address = changed("pop-a.example.net", "198.51.100.1")
+        .with_change(LAST, &format!("{SECONDARY}destination = \"198.51.100.1\""));
+    assert_eq!(
+        address.findings(),
+        [
+            "site.toml:32:15 both roles lead to 198.51.100.1, as at site.toml:20 (the secondary role leads to another PoP)"
+        ]
+    );
+}
+
+#[test]
+fn different_addresses_in_a_role_must_be_one_pop() {
+    let files =
+        changed("pop-a.example.net", "198.51.100.1").with_change(LAST, "wan = \"dsl\"\ndestination = \"198.51.100.2\"");
+    assert_eq!(
+        files.findings(),
+        [
+            "site.toml:28:15 198.51.100.1 and 198.51.100.2 in one role (one PoP for all tunnels of a role; same_pop = true where two addresses are one PoP)"
+        ]
+    );
+    assert_eq!(files.with_change("psk_file", "same_pop = true\npsk_file").findings(), [""; 0]);
+}
+
+#[test]
+fn a_missing_profile_is_told_those_that_there_are() {
+    let files = changed("[connector.pop]", "[connector.pop]\nphase1 = \"cato\"\nphase2 = \"only-1\"")
+        .with("profiles/only-1.toml", "[phase1]\n")
+        .with("profiles/only-2.toml", "[phase2]\n");
+    assert_eq!(
+        files.findings(),
+        [
+            "site.toml:17:10 unknown phase 1 profile \"cato\" (known: default, only-1)",
+            "site.toml:18:10 unknown phase 2 profile \"only-1\" (known: default, only-2)",
+        ]
+    );
+}
+
+#[test]
+fn files_that_are_named_must_be_there() {
+    let named = "profiles = [\"a.toml\", \"p/*.toml\"]\npolicy = \"b.toml\"\n[site]";
+    assert_eq!(
+        said("\n[site]", named),
+        [
+            "site.toml:1:13 \"a.toml\" cannot be read: no such file (a path relative to the site file)",
+            "site.toml:1:23 no file matches \"p/*.toml\" (a path relative to the site file)",
+            "site.toml:2:10 \"b.toml\" cannot be read: no such file (a path relative to the site file)",
+        ]
+    );
+    assert_eq!(Memory::default().findings(), ["site.toml cannot be read: no such file"]);
+}
+
+#[test]
+fn a_key_has_up_to_64_characters_on_one_line_and_is_never_shown() {
+    let findings = |key: &str| {
+        let found = site(SITE).with("pop.psk", key).findings();
+        assert!(!found.iter().any(|line| line.contains("hunter2")), "{found:?}");
+        found
+    };
+    let refused = |why: &str| [format!("site.toml:21:12 pre-shared key file \"pop.psk\" {why}")];
+    assert_eq!(findings(&"é".repeat(64)), [""; 0]);
+    assert_eq!(findings(&format!("{}\r\n", "a".repeat(64))), [""; 0]);
+    assert_eq!(findings(&format!("hunter2{}", "é".repeat(58))), refused("has 65 characters (1 to 64 characters)"));
+    assert_eq!(findings("\n"), refused("is empty (a key of 1 to 64 characters)"));
+    assert_eq!(findings("hunter2\nhunter2\n"), refused("has more than one line (the key alone, on one line)"));
+    assert_eq!(
+        findings(" hunter2"),
+        ["site.toml:21:12 warning: the key in \"pop.psk\" begins or ends with a blank, which counts (the key alone)"]
+    );
+    let loaded = site(SITE).with("pop.psk", "hunter2").load().unwrap();
+    assert!(!format!("{loaded:?}").contains("hunter2"));
+}
+
+#[test]
+fn a_key_file_must_be_there_and_be_named() {
+    assert_eq!(
+        said("\"pop.psk\"", "\"keys/pop.psk\""),
+        [
+            "site.toml:21:12 pre-shared key file \"keys/pop.psk\" cannot be read: no such file (a path relative to the site file)"
+        ]
+    );
+    assert_eq!(
+        said("psk_file = \"pop.psk\"", ""),
+        [
+            "site.toml:23:1 the tunnel has no pre-shared key (such as psk_file = \"keys/pop.psk\")",
+            "site.toml:26:1 the tunnel has no pre-shared key (such as psk_file = \"keys/pop.psk\")",
+        ]
+    );
+}
 
 #[test]
 fn a_key_file_that_everybody_can_read_is_warned_of_once() {
     assert_eq!(
         site(SITE).world_readable("pop.psk").findings(),
         ["site.toml:21:12 warning: pre-shared key file \"pop.psk\" can be read by every user (chmod 640, or 600)"]
+    );
+}
+
+/// The small site, whose links have 99 Mbps together, with this profile in both phases.
+fn with_profile(profile: &str) -> Memory {
+    changed("[connector.pop]", "[connector.pop]\nphase1 = \"old\"\nphase2 = \"old\"").with("profiles/old.toml", profile)
+}
+
+#[test]
+fn cbc_is_for_sites_below_100_mbps() {
+    let profile = "[phase1]\nencryption = [\"AES-CBC-256\"]\nintegrity = [\"SHA2 256\"]\n[phase2]\n";
+    let told = |files: &Memory| files.findings().into_iter().filter(|line| line.contains("Mbps")).collect::<Vec<_>>();
+    let refusal = |line: u32| {
+        [format!(
+            "profiles/old.toml:2:15 aes-cbc-256 for connector \"pop\" at site.toml:{line}, on a site of 100 Mbps (from 100 Mbps aes-gcm-256 or aes-gcm-128)"
+        )]
+    };
+    let files = with_profile(profile);
+    assert_eq!(told(&files), [""; 0]);
+    assert_eq!(told(&files.clone().with_change("downstream_mbps = 90", "downstream_mbps = 91")), refusal(16));
+    assert_eq!(told(&files.clone().with_change("name =", "license_mbps = 100\nname =")), refusal(17));
+    // The license is what the site has, whatever its links could do.
+    let small = files.with_change("name =", "license_mbps = 99\nname =").with_change("= 90", "= 1000");
+    assert_eq!(told(&small), [""; 0]);
+}
+
+#[test]
+fn integrity_goes_with_cbc_and_never_with_an_aead() {
+    let aead = "[phase1]\nencryption = [\"aes-gcm-256\"]\nintegrity = [\"sha2-256\"]\n[phase2]\n";
+    assert_eq!(
+        with_profile(aead).findings()[1],
+        "profiles/old.toml:3:14 integrity algorithm beside AEAD encryption, which brings its own (no integrity with aes-gcm)"
+    );
+    let cbc = "[phase1]\n[phase2]\nencryption = [\"aes-gcm-128\", \"aes-cbc-128\"]\n";
+    assert_eq!(
+        with_profile(cbc).findings()[1],
+        "profiles/old.toml:3:30 aes-cbc-128 without an integrity algorithm (such as integrity = [\"sha2-256\"])"
+    );
+}
+
+#[test]
+fn algorithms_are_known_and_supported() {
+    let profile = r#"[phase1]
+encryption = ["aes-gcm-257", "AES128_GCM", "aes-gcm-128", "aes-cbc-128"]
+integrity = "sha1"
+prf = ["PRFSHA512", "md5"]
+dh_groups = [2, 19, 21]
+[phase2]
+pfs = false
+pfs_groups = [14]
+encryption = []
+"#;
+    assert_eq!(
+        with_profile(profile).findings(),
+        [
+            "profiles/old.toml:2:15 unknown encryption algorithm \"aes-gcm-257\" (known: aes-gcm-256, aes-gcm-128, aes-cbc-256, aes-cbc-128)",
+            "profiles/old.toml:2:44 encryption algorithm aes-gcm-128 is listed twice",
+            "profiles/old.toml:2:59 encryption algorithm aes-cbc-128 is not yet supported by this build (supported: aes-gcm-256, aes-gcm-128)",
+            "profiles/old.toml:3:13 integrity algorithm sha1 is not yet supported by this build (supported: none)",
+            "profiles/old.toml:4:21 unknown pseudo-random function \"md5\" (known: sha2-512, sha2-384, sha2-256, sha1)",
+            "profiles/old.toml:5:14 Diffie-Hellman group 2 is not yet supported by this build (supported: 19, 20, 14)",
+            "profiles/old.toml:5:21 unknown Diffie-Hellman group 21 (known: 19, 20, 14, 15, 16, 5, 2)",
+            "profiles/old.toml:8:14 pfs_groups without perfect forward secrecy (pfs = true, or no pfs_groups)",
+            "profiles/old.toml:9:14 encryption is empty (at least one, or \"automatic\")",
+        ]
+    );
+}
+
+#[test]
+fn profiles_have_a_name_of_their_own_and_something_in_them() {
+    let files = site(SITE)
+        .with("profiles/a b.toml", "[phase1]")
+        .with("profiles/c.toml", "description = \"empty\"")
+        .with("profiles/default.toml", "[phase2]")
+        .with("more/same.toml", "[phase1]")
+        .with("profiles/same.toml", "[phase1]")
+        .with_change("\n[site]", "profiles = [\"profiles/*.toml\", \"more/same.toml\"]\n[site]");
+    assert_eq!(
+        files.findings(),
+        [
+            "more/same.toml:1:1 profile \"same\" is already in profiles/same.toml:1 (another file name)",
+            "profiles/a b.toml:1:1 \"a b\" is not a name (1 to 63 letters, digits, '.', '_' and '-', beginning with a letter or digit)",
+            "profiles/c.toml:1:1 a profile without [phase1] and [phase2] (at least one of them)",
+            "profiles/default.toml:1:1 profile \"default\" is built in (another file name)",
+        ]
+    );
+}
+
+#[test]
+fn rules_name_links_that_exist_and_say_where_flows_go() {
+    let policy = r#"
+[[rule]]
+name = "voice"
+dscp = "af44"
+links = ["fibre", "lte2"]
+[[rule]]
+name = "voice"
+source = "10.0.0.1/8"
+mode = "drop"
+links = ["dsl"]
+[[rule]]
+name = "nowhere"
+protocol = "icmp"
+destination_port = 80
+[[rule]]
+name = "web"
+protocol = "tpc"
+destination_port = ["9-8", 70000]
+mode = "blance"
+link = "dsl"
+[[rule]]
+name = "all"
+links = []
+[[rule]]
+links = ["dsl", "dsl"]
+"#;
+    let files = changed("\n[site]", "policy = \"p.toml\"\n[site]").with("p.toml", policy);
+    assert_eq!(
+        files.findings(),
+        [
+            "p.toml:4:8 \"af44\" is not a DSCP (ef, af11 to af43, cs0 to cs7, va, le, or 0 to 63)",
+            "p.toml:5:19 unknown WAN link \"lte2\" (known: fibre, dsl)",
+            "p.toml:7:8 rule \"voice\" is already at p.toml:3 (a name of its own for each rule)",
+            "p.toml:8:10 \"10.0.0.1/8\" is not a network address: bits are set behind the prefix (\"10.0.0.0/8\")",
+            "p.toml:10:9 links in a rule that chooses none (mode = \"prefer\" or \"strict\", or no links)",
+            "p.toml:11:1 the rule says nothing about where its flows go (links = [...], or mode = \"balance\" or \"drop\")",
+            "p.toml:14:20 destination_port for a protocol without ports (protocol tcp or udp)",
+            "p.toml:17:12 \"tpc\" is not a protocol (tcp, udp, icmp, icmpv6, gre, esp, sctp or 0 to 255)",
+            "p.toml:18:21 \"9-8\" is not a port (0 to 65535, or a range such as \"5000-5100\")",
+            "p.toml:18:28 destination_port 70000 is out of range (0 to 65535)",
+            "p.toml:19:8 unknown mode \"blance\" (known: prefer, strict, balance, drop)",
+            "p.toml:20:1 unknown key \"link\" in [[rule]] (did you mean links?)",
+            "p.toml:23:9 links is empty (at least one WAN link)",
+            "p.toml:24:1 missing name in [[rule]] (such as name = \"voice\")",
+            "p.toml:25:17 \"dsl\" is listed twice",
+            "p.toml:24:1 warning: this rule is never reached: the one at p.toml:21 matches every flow (the rule that matches every flow comes last)",
+        ]
+    );
+}
+
+#[test]
+fn private_addresses_are_apart_from_each_other() {
+    let files = changed("wan = \"fibre\"", "wan = \"fibre\"\nprivate_local = \"169.254.1.1/29\"")
+        .with_change(LAST, "wan = \"dsl\"\nprivate_local = \"169.254.1.6/30\"\nprivate_remote = \"169.254.1.6/30\"");
+    assert_eq!(
+        files.findings(),
+        [
+            "site.toml:29:17 private address 169.254.1.6/30 overlaps 169.254.1.1/29 at site.toml:25 (a network of its own for each tunnel)",
+            "site.toml:30:18 private_remote 169.254.1.6 is private_local as well (the peer's address in the tunnel)",
+        ]
+    );
+    assert_eq!(
+        said(LAST, "wan = \"dsl\"\nprivate_remote = \"169.254.1.6/30\""),
+        ["site.toml:28:18 private_remote without private_local (both, or neither)"]
+    );
+}
+
+#[test]
+fn probes_need_an_address_to_leave_from_and_a_target_that_the_tunnel_reaches() {
+    let files = changed("wan = \"fibre\"", "wan = \"fibre\"\nprobes = [\"10.0.0.1\"]").with_change(
+        LAST,
+        "wan = \"dsl\"\nprivate_local = \"169.254.1.6/30\"\nprobes = [\"192.0.2.1\", \"2001:db8::1\"]",
+    );
+    assert_eq!(
+        files.findings(),
+        [
+            "site.toml:25:11 probes without a private address to send them from (such as private_local = \"169.254.10.2/30\")",
+            "site.toml:30:11 probe target 192.0.2.1 is outside the peer traffic selectors (a target within them, or private_remote)",
+            "site.toml:30:24 probe target 2001:db8::1 is of another family than private_local (both IPv4 or both IPv6)",
+        ]
+    );
+}
+
+#[test]
+fn names_have_a_safe_alphabet() {
+    let not_a_name = "is not a name (1 to 63 letters, digits, '.', '_' and '-', beginning with a letter or digit)";
+    assert_eq!(said("\"lyon\"", "\"ly\\u001bon\""), [format!("site.toml:3:8 \"ly\\u{{1b}}on\" {not_a_name}")]);
+    assert_eq!(said("[wan.dsl]", "[wan.'d/sl']")[0], format!("site.toml:11:6 \"d/sl\" {not_a_name}"));
+    assert_eq!(
+        said(LAST, "wan = \"dsl\"\nname = \"fibre\""),
+        ["site.toml:28:8 tunnel \"fibre\" is already at site.toml:23 (a name of its own for each tunnel of a role)"]
+    );
+}
+
+#[test]
+fn numbers_and_durations_stay_in_their_range() {
+    let files = changed("= 90", "= 0").with_change("= 40", "= -5").with_change("= 9\n", "= 9.5\n");
+    assert_eq!(
+        files.with_change("= 2\n", "= \"2\"\n").findings(),
+        [
+            "site.toml:8:19 downstream_mbps 0 is out of range (1 to 400000 Mbps)",
+            "site.toml:9:17 upstream_mbps -5 is out of range (1 to 400000 Mbps)",
+            "site.toml:13:19 downstream_mbps is a number with a fraction, not a whole number (1 to 400000 Mbps)",
+            "site.toml:14:17 upstream_mbps is text, not a whole number (1 to 400000 Mbps)",
+        ]
+    );
+    let files = changed("\n[site]", "[health]\ninterval=\"50ms\"\n[steering]\ninterval=\"500ms\"\n[site]");
+    assert_eq!(
+        files
+            .with_change("[connector.pop]", "[connector.pop]\nfailback_hold=60\nkeepalive={interval=\"2m\"}")
+            .findings(),
+        [
+            "site.toml:2:10 \"50ms\" is out of range (100ms to 1m)",
+            "site.toml:4:10 \"500ms\" is out of range (1s to 1h)",
+            "site.toml:20:15 failback_hold 60 has no unit (such as \"60s\", with ms, s, m, h or d)",
+            "site.toml:21:21 the keepalive interval leaves no time for an answer (interval below dead_after, which is 1m)",
+        ]
+    );
+}
+
+#[test]
+fn settings_are_checked_like_everything_else() {
+    let settings = r#"[ports]
+ike = 4500
+peer_natt = 0
+[routes]
+device = "a/b"
+table = 254
+rule_priority = 32766
+on_stop = "leak"
+[control]
+socket = ""
+[health]
+window = 1
+loss_percent = 0.01
+rtt_ms = 0
+[site]
+kind = "cloud""#;
+    assert_eq!(
+        said("\n[site]", settings),
+        [
+            "site.toml:3:13 peer_natt 0 is out of range (1 to 65535)",
+            "site.toml:5:10 \"a/b\" is not an interface name (1 to 15 characters, such as eth1)",
+            "site.toml:6:9 routing table 254 is the system's (a table of its own, such as 221)",
+            "site.toml:7:17 rule_priority 32766 is out of range (1 to 32000)",
+            "site.toml:8:11 unknown on_stop \"leak\" (known: block, release)",
+            "site.toml:10:10 a socket path of 0 bytes (1 to 107 bytes, such as \"/run/trefoil/control.sock\")",
+            "site.toml:12:10 window 1 is out of range (5 to 600 probes)",
+            "site.toml:13:16 loss_percent 0.01 is out of range (0.1 to 100 per cent)",
+            "site.toml:14:10 rtt_ms 0 is out of range (1 to 10000 ms)",
+            "site.toml:16:8 unknown kind \"cloud\" (known: branch, cloud-vpc)",
+        ]
+    );
+    assert_eq!(
+        said("\n[site]", "ports = { ike = 4500 }\nroutes = { device = \"eth1\" }\n[site]"),
+        [
+            "site.toml:1:9 ike and natt are both port 4500 (two different ports, by default 500 and 4500)",
+            "site.toml:8:13 \"eth1\" is the device of the tunnels as well (another name for device in [routes])",
+        ]
+    );
+}
+
+#[test]
+fn ranges_are_networks_and_lead_to_one_connector() {
+    let files = changed("\"10.20.0.0/16\"", "\"10.20.0.1/16\", \"10.30.0.0/16\"").with_change(
+        "\"hq:10.0.0.0/8\"",
+        "\"hq:10.0.0.1/8\", \"10.0.0.0/8\", \"a:10.30.0.0/16\", \"b:10.9.0.0/16\", \"c:10.9.0.0/16\"",
+    );
+    assert_eq!(
+        files.findings(),
+        [
+            "site.toml:4:18 \"10.20.0.1/16\" is not a network address: bits are set behind the prefix (\"10.20.0.0/16\")",
+            "site.toml:17:19 \"10.0.0.1/8\" is not a network address: bits are set behind the prefix (\"10.0.0.0/8\")",
+            "site.toml:17:36 \"10.0.0.0/8\" is not a labelled range (label:range, such as \"hq:10.0.0.0/8\")",
+            "site.toml:17:50 10.30.0.0/16 is already a native range, at site.toml:4 (a network range leads to one connector)",
+            "site.toml:17:85 10.9.0.0/16 is already a range of connector \"pop\", at site.toml:17 (a network range leads to one connector)",
+        ]
+    );
+    let second =
+        "wan=\"dsl\"\n[connector.b.primary]\ndestination=\"x.example\"\npsk_file=\"pop.psk\"\ntunnel=[{wan=\"dsl\"}]";
+    assert_eq!(
+        changed("network_ranges = [\"hq:10.0.0.0/8\"]", "").with_change(LAST, second).findings(),
+        [
+            "site.toml:28:12 connectors \"pop\" and \"b\" both have no network_ranges, so both would carry everything (network_ranges in all but one)"
+        ]
+    );
+}
+
+#[test]
+fn peers_are_told_apart_by_what_can_be_an_identity_and_a_destination() {
+    assert_eq!(
+        said(
+            "wan = \"fibre\"",
+            "wan=\"fibre\"\nlocal_id=\"two words\"\nremote_id=\"x509:a\"\ndestination=\"2001:db8::1\""
+        ),
+        [
+            "site.toml:25:10 \"two words\" is not an FQDN (such as \"branch1.example\"; for other text use \"keyid:...\")",
+            "site.toml:26:11 \"x509:a\" has no known identity type (ipv4:, fqdn:, email: or keyid: and the identity)",
+            "site.toml:27:13 \"2001:db8::1\" is an IPv6 address, and tunnels run over IPv4 (an IPv4 address or a name)",
+        ]
+    );
+    assert_eq!(
+        said("destination = \"pop-a.example.net\"", "")[0],
+        "site.toml:23:1 the tunnel has no destination (such as destination = \"pop.example.net\", here or in the role; or mode = \"responder\" in [connector.pop])"
+    );
+    let responder = changed("destination = \"pop-a.example.net\"", "mode = \"responder\"")
+        .with_change("mode = \"responder\"\n", "")
+        .with_change("[connector.pop]", "[connector.pop]\nmode = \"responder\"");
+    assert_eq!(
+        responder.findings()[0],
+        "site.toml:23:1 nothing tells who the peer is (remote_id, or a destination whose address is its identity)"
+    );
+}
+
+#[test]
+fn tunnels_and_links_fit_together() {
+    assert_eq!(
+        said("wan = \"fibre\"", "wan = \"fiber\""),
+        ["site.toml:24:7 unknown WAN link \"fiber\" (known: fibre, dsl)"]
+    );
+    assert_eq!(
+        said(LAST, "wan = \"dsl\"\nupstream_mbps = 3"),
+        ["site.toml:19:1 warning: the primary role's tunnels on dsl claim 3 Mbps upstream (the link has 2 Mbps)"]
+    );
+    assert_eq!(
+        said("\n[[connector.pop.primary.tunnel]]\nwan = \"dsl\"", ""),
+        ["site.toml:11:6 warning: WAN link \"dsl\" has no tunnel (a tunnel over it, or no such link)"]
+    );
+    assert_eq!(
+        said("interface = \"eth1\"", "interface = \"eth1\"\nsource_address = \"192.0.2.7\"")[0],
+        "site.toml:13:18 source_address 192.0.2.7 has another interface at site.toml:8 (the same interface, or none, wherever one address is used)"
+    );
+}
+
+#[test]
+fn unknown_keys_wrong_types_and_missing_tables_are_errors() {
+    let files = changed("interface = ", "interfcae = ").with_change("name = ", "nam = ");
+    assert_eq!(
+        files.with_change("[connector.pop]", "[conector.pop]").findings(),
+        [
+            "site.toml:2:1 missing name in [site] (such as name = \"branch-1\")",
+            "site.toml:3:1 unknown key \"nam\" in [site] (did you mean name?)",
+            "site.toml:6:1 WAN link \"fibre\" has neither interface nor source_address (such as interface = \"eth1\")",
+            "site.toml:7:1 unknown key \"interfcae\" in [wan.fibre] (did you mean interface?)",
+            "site.toml:16:2 unknown key \"conector\" (did you mean connector?)",
+        ]
+    );
+    let files = changed("\"lyon\"", "5").with_change("[\"10.20.0.0/16\"]", "true");
+    assert_eq!(
+        files.with_change("\"eth1\"", "1979-05-27").findings(),
+        [
+            "site.toml:3:8 name is a whole number, not text in quotes (name = \"...\")",
+            "site.toml:4:17 native_ranges is a boolean, not text in quotes (native_ranges = \"...\")",
+            "site.toml:7:13 interface is a date, not text in quotes (interface = \"...\")",
+        ]
+    );
+    assert_eq!(
+        site("").findings(),
+        [
+            "site.toml:1:1 missing [site] (such as [site] with name = \"branch-1\")",
+            "site.toml:1:1 no WAN link (such as [wan.fibre] with interface = \"eth1\")",
+            "site.toml:1:1 no connector (such as [connector.pop])",
+        ]
+    );
+}
+
+#[test]
+fn syntax_errors_are_told_with_everything_else_and_cause_no_others() {
+    // Line 8 has lost its value, line 13 its quotes, and line 9 is simply wrong.
+    let files = changed("downstream_mbps = 90", "downstream_mbps =")
+        .with_change("= 40", "= 0")
+        .with_change("downstream_mbps = 9\n", "downstream_mbps = quick\n");
+    assert_eq!(
+        files.findings(),
+        [
+            "site.toml:8:18 syntax: no value (a value behind =)",
+            "site.toml:9:17 upstream_mbps 0 is out of range (1 to 400000 Mbps)",
+            "site.toml:13:19 syntax: string values must be quoted (expected literal string)",
+        ]
+    );
+    assert_eq!(
+        site(SITE).with("site.toml", b"a = \"\xff\"").findings(),
+        ["site.toml:1:6 a byte that is not UTF-8 (TOML in UTF-8)"]
     );
 }
