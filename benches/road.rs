@@ -1,0 +1,224 @@
+//! The packet road in memory, one core, 1,400-byte packets: sealing and opening one packet, and
+//! whole batches through a worker's turn, site to WAN and WAN to site.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use trefoil::crypto::Encryption;
+use trefoil::dataplane::{BATCH, FlowTable, PACKET_CAPACITY, RoadIo, Worker};
+use trefoil::esp::{InboundSa, OutboundSa};
+use trefoil::forward::{
+    ChildFace, ConnectorFace, Forwarding, PathFace, RouteTable, SaTable, SiteFace, ToControl, ToWorker,
+};
+use trefoil::model::{
+    ConnectorId, DropCounters, Leg, LinkId, Moment, OutboundSlot, PathId, Role, Secret, Selectors, Spi,
+    TrafficSelector, UnderlayId, Verdict, WorkerId, protocol,
+};
+use trefoil::packet::{Batch, Datagram, PacketBuf, ProbeKey, write_header};
+use trefoil::steer::RuleSet;
+
+const PACKET: usize = 1_400;
+const SPI: Spi = Spi::of_slot(1, 1);
+const SUITE: Encryption = Encryption::AesGcm256;
+/// Flows that a batch is made of: eight packets each.
+const FLOWS: usize = BATCH / 8;
+
+/// A world that always has a batch waiting on one side and takes whatever comes out.
+#[derive(Default)]
+struct Endless {
+    from_site: Vec<Vec<u8>>,
+    from_wan: Vec<Vec<u8>>,
+    out: usize,
+}
+
+impl RoadIo for Endless {
+    fn receive_site(&mut self, batch: &mut Batch<PacketBuf>) {
+        for (slot, packet) in batch.free().iter_mut().zip(&self.from_site) {
+            slot.fill(packet);
+        }
+        batch.claim(self.from_site.len());
+    }
+
+    fn send_site(&mut self, batch: &mut Batch<PacketBuf>) -> usize {
+        self.out += batch.filled().len();
+        0
+    }
+
+    fn receive_wan(&mut self, batch: &mut Batch<Datagram>) {
+        for (slot, packet) in batch.free().iter_mut().zip(&self.from_wan) {
+            slot.leg = leg();
+            slot.packet.fill(packet);
+        }
+        batch.claim(self.from_wan.len());
+    }
+
+    fn send_wan(&mut self, batch: &mut Batch<Datagram>, _: &mut dyn FnMut(usize, i32)) {
+        self.out += batch.filled().len();
+    }
+
+    fn next_order(&mut self) -> Option<ToWorker> {
+        None
+    }
+
+    fn tell_control(&mut self, _: ToControl) -> bool {
+        true
+    }
+}
+
+fn leg() -> Leg {
+    let (local, remote) = (([192, 0, 2, 1], 4500).into(), ([198, 51, 100, 1], 4500).into());
+    Leg { underlay: UnderlayId(0), natt: true, local, remote }
+}
+
+fn key() -> Secret {
+    Secret::new(vec![7; 36])
+}
+
+fn selectors() -> Arc<Selectors> {
+    Arc::new(Selectors { local: [TrafficSelector::ANY_IPV4].into(), remote: [TrafficSelector::ANY_IPV4].into() })
+}
+
+fn outbound_sa() -> OutboundSa {
+    OutboundSa::new(SPI, PathId(0), SUITE, &key()).expect("the key fits the suite")
+}
+
+fn inbound_sa() -> InboundSa {
+    InboundSa::new(SPI, PathId(0), SUITE, &key(), selectors()).expect("the key fits the suite")
+}
+
+/// The UDP packet of a flow, from one site to the other.
+fn packet(flow: usize, arrives: bool) -> Vec<u8> {
+    let (near, far) = ([10, 1, 0, 1].into(), [10, 9, 0, 1].into());
+    let (source, destination) = if arrives { (far, near) } else { (near, far) };
+    let mut packet = vec![0; PACKET];
+    let header = write_header(&mut packet, source, destination, protocol::UDP, 0, PACKET - 20).expect("it fits");
+    packet[header..header + 2].copy_from_slice(&(flow as u16).to_be_bytes());
+    packet
+}
+
+fn sealed(sa: &OutboundSa, flow: usize) -> Vec<u8> {
+    let mut buffer = PacketBuf::with_capacity(PACKET_CAPACITY);
+    buffer.fill(&packet(flow, true));
+    sa.seal(&mut buffer).expect("a fresh SA seals");
+    buffer.bytes().to_vec()
+}
+
+/// A site with one connector and three paths of one role.
+fn forwarding() -> Forwarding {
+    let sas = SaTable::new(4, 4);
+    sas.inbound(SPI).expect("place 1 of 4").store(Some(Arc::new(inbound_sa())));
+    let face = |path: u16| {
+        sas.outbound(OutboundSlot(path)).expect("place below 4").store(Some(Arc::new(outbound_sa())));
+        PathFace {
+            id: PathId(path),
+            connector: ConnectorId(0),
+            role: Role::Primary,
+            epoch: 1,
+            usable: true,
+            verdict: Verdict::Healthy,
+            link: LinkId(path),
+            preference: 1,
+            weight: 100,
+            home: WorkerId(0),
+            leg: leg(),
+            mtu: 1_420,
+            private: None,
+            children: [ChildFace { selectors: selectors(), slot: OutboundSlot(path) }].into(),
+            live: Arc::default(),
+        }
+    };
+    let paths = (0..3).map(face).collect();
+    let mut routes = RouteTable::default();
+    routes.insert("10.9.0.0/16".parse().expect("a network"), ConnectorId(0));
+    Forwarding {
+        generation: 1,
+        policy_epoch: 1,
+        site: SiteFace {
+            native: ["10.1.0.0/16".parse().expect("a network")].into(),
+            own: (1..=6).map(|last| [10, 254, 0, last].into()).collect(),
+            answer_on_arrival: false,
+        },
+        routes,
+        connectors: [ConnectorFace {
+            id: ConnectorId(0),
+            active: Role::Primary,
+            roles: [(0..3).map(PathId).collect(), Default::default()],
+        }]
+        .into(),
+        paths,
+        rules: Arc::new(RuleSet::default()),
+        sas: Arc::new(sas),
+    }
+}
+
+fn worker(published: &Arc<ArcSwap<Forwarding>>) -> Worker {
+    Worker::new(
+        WorkerId(0),
+        Arc::clone(published),
+        Arc::new(FlowTable::new(1)),
+        Arc::new(AtomicU64::new(0)),
+        Arc::new(DropCounters::default()),
+        ProbeKey::new([7; 32]),
+    )
+}
+
+fn one_packet(c: &mut Criterion) {
+    let mut group = c.benchmark_group("packet");
+    group.throughput(Throughput::Bytes(PACKET as u64));
+    let sa = outbound_sa();
+    let plain = packet(1, false);
+    let mut buffer = PacketBuf::with_capacity(PACKET_CAPACITY);
+    group.bench_function("seal", |b| {
+        b.iter(|| {
+            buffer.fill(&plain);
+            sa.seal(&mut buffer)
+        });
+    });
+    let sa = outbound_sa();
+    let inbound = inbound_sa();
+    let next = || {
+        let mut buffer = PacketBuf::with_capacity(PACKET_CAPACITY);
+        buffer.fill(&sealed(&sa, 1));
+        buffer
+    };
+    group.bench_function("open", |b| {
+        b.iter_batched_ref(next, |buffer| inbound.open(buffer).expect("a fresh packet"), BatchSize::LargeInput);
+    });
+    group.finish();
+}
+
+fn whole_batches(c: &mut Criterion) {
+    let mut group = c.benchmark_group("turn");
+    group.throughput(Throughput::Elements(BATCH as u64));
+    let now = Moment::from_millis(1_000);
+
+    let published = Arc::new(ArcSwap::from_pointee(forwarding()));
+    let mut outbound = worker(&published);
+    let mut io = Endless { from_site: (0..BATCH).map(|n| packet(n % FLOWS, false)).collect(), ..Endless::default() };
+    group.bench_function("outbound batch", |b| b.iter(|| outbound.turn(&mut io, now)));
+    assert_eq!(io.out % BATCH, 0, "every packet left");
+
+    let mut inbound = worker(&published);
+    let sa = outbound_sa();
+    let mut total = 0;
+    let mut next = || {
+        total += BATCH;
+        Endless { from_wan: (0..BATCH).map(|n| sealed(&sa, n % FLOWS)).collect(), ..Endless::default() }
+    };
+    group.bench_function("inbound batch", |b| {
+        b.iter_batched_ref(&mut next, |io| inbound.turn(io, now), BatchSize::LargeInput);
+    });
+    let received = published.load().paths[0].live.packets_in.load(std::sync::atomic::Ordering::Relaxed);
+    assert_eq!(received, total as u64, "every packet arrived");
+    group.finish();
+}
+
+criterion_group! {
+    name = road;
+    config = Criterion::default().measurement_time(Duration::from_secs(3)).warm_up_time(Duration::from_secs(1));
+    targets = one_packet, whole_batches
+}
+criterion_main!(road);
