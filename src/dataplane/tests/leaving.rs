@@ -92,6 +92,28 @@ fn flows_follow_the_active_role_there_and_back() {
 }
 
 #[test]
+fn a_full_flow_table_forwards_all_the_same_and_stably() {
+    let mut edge = End::with_flows(view(false), 1, FlowTable::with_limit(1, 10));
+    let first = edge.send((0..50).map(udp));
+    assert_eq!(first.len(), 50);
+    assert_eq!(edge.send((0..50).map(udp)), first);
+    assert_eq!((edge.flows.len(), edge.flows.unpinned()), (10, 80));
+    assert_eq!(edge.drops_out(), []);
+}
+
+#[test]
+fn ipv6_crosses_like_ipv4() {
+    let (mut edge, mut pop) = pair();
+    let address = |text: &str| text.parse::<std::net::Ipv6Addr>().unwrap().octets();
+    let mut packet = Vec::new();
+    let builder = PacketBuilder::ipv6(address("2001:db8:1::5"), address("2001:db8:9::7"), 9).udp(1, 2);
+    builder.write(&mut packet, &[7; 99]).unwrap();
+    edge.sent_by(packet.clone());
+    cross(&mut edge, &mut pop);
+    assert_eq!(pop.delivered(), [packet]);
+}
+
+#[test]
 fn a_rule_decides_the_link() {
     let (mut edge, _) = pair();
     with_rule(&edge, Action::Prefer(vec![LinkId(2)]));

@@ -102,8 +102,12 @@ struct End {
 
 impl End {
     fn new(forwarding: Forwarding, key: u8) -> End {
+        End::with_flows(forwarding, key, FlowTable::new(1))
+    }
+
+    fn with_flows(forwarding: Forwarding, key: u8, flows: FlowTable) -> End {
         let published = Arc::new(ArcSwap::from_pointee(forwarding));
-        let flows = Arc::new(FlowTable::new(1));
+        let flows = Arc::new(flows);
         let (seen, drops) = (Arc::new(AtomicU64::new(0)), Arc::new(DropCounters::default()));
         let worker = Worker::new(
             WorkerId(0),
@@ -202,12 +206,13 @@ fn range(text: &str) -> TrafficSelector {
 
 /// The view of one end. The site of the edge is 10.1.0.0/16, that of the PoP 10.9.0.0/16.
 fn view(pop: bool) -> Forwarding {
-    let (own_site, far_site) = if pop { ("10.9.0.0/16", "10.1.0.0/16") } else { ("10.1.0.0/16", "10.9.0.0/16") };
+    let (edge, gateway) = (["10.1.0.0/16", "2001:db8:1::/48"], ["10.9.0.0/16", "2001:db8:9::/48"]);
+    let (own_site, far_site) = if pop { (gateway, edge) } else { (edge, gateway) };
     let sas = Arc::new(SaTable::new(16, 16));
     let face = |path: u16| {
         let selectors = Arc::new(Selectors {
-            local: [range(own_site), range("2001:db8:1::/48"), host(private(pop, path))].into(),
-            remote: [range(far_site), range("2001:db8:9::/48"), host(private(!pop, path))].into(),
+            local: [range(own_site[0]), range(own_site[1]), host(private(pop, path))].into(),
+            remote: [range(far_site[0]), range(far_site[1]), host(private(!pop, path))].into(),
         });
         let suite = Encryption::AesGcm256;
         let outbound = OutboundSa::new(spi(path), PathId(path), suite, &key(pop, path)).unwrap();
@@ -234,13 +239,12 @@ fn view(pop: bool) -> Forwarding {
     };
     let paths: Box<[PathFace]> = (0..PATHS).map(face).collect();
     let mut routes = RouteTable::default();
-    routes.insert(far_site.parse().unwrap(), ConnectorId(0));
-    routes.insert("2001:db8:9::/48".parse().unwrap(), ConnectorId(0));
+    far_site.iter().for_each(|network| routes.insert(network.parse().unwrap(), ConnectorId(0)));
     Forwarding {
         generation: 1,
         policy_epoch: 1,
         site: SiteFace {
-            native: [own_site.parse().unwrap(), "2001:db8:1::/48".parse().unwrap()].into(),
+            native: own_site.iter().map(|network| network.parse().unwrap()).collect(),
             own: (0..PATHS).map(|path| private(pop, path)).collect(),
             answer_on_arrival: pop,
         },
