@@ -33,7 +33,20 @@ pub enum Stage {
     /// Rekeyed by the peer, who deletes it.
     ReplacedByPeer,
     /// Our DELETE is waiting or sent.
-    Closing,
+    Closing {
+        reason: &'static str,
+    },
+}
+
+impl Stage {
+    /// For `Event::ChildDeleted`.
+    pub fn end_reason(self) -> &'static str {
+        match self {
+            Stage::Live => "deleted by the peer",
+            Stage::Replaced { .. } | Stage::ReplacedByPeer => "rekeyed",
+            Stage::Closing { reason } => reason,
+        }
+    }
 }
 
 /// Our proposal for a Child SA. The holder gives back `inbound` when nothing comes of it.
@@ -215,13 +228,13 @@ impl Child {
             Stage::Live => Some(self.lifetime.poll_timeout()),
             Stage::Replaced { delete_at } => Some(delete_at),
             Stage::ReplacedByPeer => Some(self.lifetime.expires_at),
-            Stage::Closing => None,
+            Stage::Closing { .. } => None,
         }
     }
 }
 
-/// A payload counts its selectors in one byte.
+/// 100 selectors in a proposal, of IPv6 twice 4 KiB: a message that any peer takes.
 fn bounded(mut selectors: Vec<TrafficSelector>) -> Vec<TrafficSelector> {
-    selectors.truncate(usize::from(u8::MAX));
+    selectors.truncate(100);
     selectors
 }

@@ -154,20 +154,27 @@ impl Successor<'_> {
             responder_nonce: self.their_nonce,
             initiated: true,
         };
-        let replaces = old.or(self.rival.map(|rival| rival.inbound));
+        let rival = self.rival.map(|rival| rival.inbound);
+        let replaces = old.or(rival);
         let inbound = self.agreed.inbound;
         // Neither end sends on a redundant one; it is there for packets of a peer that does.
         let (mut child, event) = self.agreed.establish(&peer, &material, replaces, !redundant, context);
         if redundant {
-            child.stage = Stage::Closing;
+            child.stage = Stage::Closing { reason: "redundant: both ends have rekeyed at once" };
         }
         established.add_child(child, event, context);
         if redundant {
             info!(tunnel = %peer.name, spi = %inbound, "both ends have rekeyed at once: the peer's Child SA stays");
             established.queue(Task::DeleteChild { inbound });
-        } else if let Some(old) = old.and_then(|old| established.child_mut(old)) {
-            // RFC 7296 2.8: the initiator of the rekey deletes the old one.
+            return;
+        }
+        // RFC 7296 2.8: the initiator of the rekey deletes the old one.
+        if let Some(old) = old.and_then(|old| established.child_mut(old)) {
             old.stage = Stage::Replaced { delete_at: context.now + REPLACED_LINGER };
+        }
+        // RFC 7296 2.8.1: the peer deletes its own redundant one.
+        if let Some(rival) = rival.and_then(|rival| established.child_mut(rival)) {
+            rival.stage = Stage::ReplacedByPeer;
         }
     }
 }

@@ -113,6 +113,9 @@ impl Endpoint {
     /// Does all that is due at `now`.
     pub fn handle_timeout(&mut self, now: Moment) {
         for _ in 0..TIMEOUTS_MAX {
+            if self.outbox.is_full() {
+                return;
+            }
             let Some((_, id)) = self.table.next_timeout().filter(|(due, _)| *due <= now) else { return };
             self.step(id, now, State::handle_timeout);
         }
@@ -183,12 +186,15 @@ impl Endpoint {
     pub fn close(&mut self, sa: SaId, reason: &str, now: Moment) {
         let reason = CloseReason::ClosedLocally { reason: reason.to_string() };
         self.step(sa, now, |mut state, context| {
-            if let State::Established(established) = &mut state {
-                established.close(reason, context);
-                return Some(state);
+            match &mut state {
+                State::Established(established) => established.close(reason, context),
+                State::HalfOpen(_) | State::Lingering(_) => {}
+                State::Connecting(_) | State::Authenticating(_) => {
+                    state.forget(sa, reason, context);
+                    return None;
+                }
             }
-            state.forget(sa, reason, context);
-            None
+            Some(state)
         });
     }
 

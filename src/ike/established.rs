@@ -23,6 +23,9 @@ const TASKS_MAX: usize = 64;
 /// 16 Child SAs: a tunnel uses one, during rekeys and their collisions up to four.
 pub const CHILDREN_MAX: usize = 16;
 
+/// 8 replaced IKE SAs: with one rekey a second, each has 8 s to repeat its last answer.
+const RETIRING_MAX: usize = 8;
+
 /// How long a DELETE for the IKE SA is tried, and an earlier request waited for.
 const CLOSE_LIMIT: Duration = Duration::from_secs(2);
 
@@ -382,11 +385,14 @@ impl Established {
     fn linger(self: Box<Self>, reason: CloseReason, context: &mut Context<'_>) -> State {
         let until = context.now + HALF_OPEN_LIFETIME;
         let sa = self.end(reason, context);
-        State::Lingering(Box::new(Lingering { sa, until }))
+        State::Lingering(Box::new(Lingering { sa, until, authenticated: true }))
     }
 
     /// A replaced IKE SA: it waits for DELETE, and repeats its last answer.
     pub fn retire(&mut self, sa: IkeSa, context: &mut Context<'_>) {
+        if self.retiring.len() >= RETIRING_MAX {
+            self.retiring.remove(0);
+        }
         self.retiring.push(Retiring { sa, until: context.now + HALF_OPEN_LIFETIME });
     }
 
@@ -420,7 +426,10 @@ impl Established {
         match purpose {
             Purpose::Authentication | Purpose::Liveness => {}
             Purpose::Child(request) => child_rekey::handle_answer(&mut self, *request, parts, context),
-            Purpose::DeleteChild { inbound } => self.delete_child(inbound, "deleted here", context),
+            Purpose::DeleteChild { inbound } => {
+                let reason = self.child_mut(inbound).map_or("deleted", |child| child.stage.end_reason());
+                self.delete_child(inbound, reason, context);
+            }
             Purpose::RekeyIke(request) => ike_rekey::handle_answer(&mut self, *request, parts, context),
             Purpose::DeleteIke => match which {
                 Which::Current => {
@@ -468,7 +477,11 @@ impl Established {
             let inbound = child.inbound;
             match child.stage {
                 Stage::Live | Stage::ReplacedByPeer if child.lifetime.expires_at <= now => {
-                    child.stage = Stage::Closing;
+                    let reason = match child.stage {
+                        Stage::Live => "its lifetime has ended without a rekey",
+                        other => other.end_reason(),
+                    };
+                    child.stage = Stage::Closing { reason };
                     due.push(Task::DeleteChild { inbound });
                 }
                 Stage::Live => {
@@ -477,10 +490,10 @@ impl Established {
                     }
                 }
                 Stage::Replaced { delete_at } if delete_at <= now => {
-                    child.stage = Stage::Closing;
+                    child.stage = Stage::Closing { reason: child.stage.end_reason() };
                     due.push(Task::DeleteChild { inbound });
                 }
-                Stage::Replaced { .. } | Stage::ReplacedByPeer | Stage::Closing => {}
+                Stage::Replaced { .. } | Stage::ReplacedByPeer | Stage::Closing { .. } => {}
             }
         }
         if self.current.lifetime.rekey_at.take_if(|at| *at <= now).is_some() {

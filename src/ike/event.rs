@@ -71,6 +71,8 @@ pub enum CloseReason {
     AuthenticationFailed { by_peer: bool },
     /// The peer's identity is not the configured one.
     IdentityMismatch { expected: Identity, found: Identity },
+    /// The peer calls us by another identity than the configured one.
+    LocalIdentityMismatch { expected: Identity, found: Identity },
     /// NO_PROPOSAL_CHOSEN, with what was offered.
     NoProposalChosen { by_peer: bool, offered: String },
     /// TS_UNACCEPTABLE.
@@ -107,6 +109,9 @@ impl fmt::Display for CloseReason {
             }
             CloseReason::IdentityMismatch { expected, found } => {
                 write!(f, "the peer calls itself {found}, but remote_id is {expected}")
+            }
+            CloseReason::LocalIdentityMismatch { expected, found } => {
+                write!(f, "the peer calls us {found}, but local_id is {expected}")
             }
             CloseReason::NoProposalChosen { by_peer: true, offered } => {
                 write!(f, "no proposal chosen: the peer accepts none of what we offer ({offered})")

@@ -39,10 +39,7 @@ pub fn answer(established: &mut Established, parts: &Parts, context: &mut Contex
 fn handle_delete(established: &mut Established, outbound: Spi, context: &mut Context<'_>) -> Option<Spi> {
     let child = established.children.iter().find(|child| child.outbound == outbound)?;
     let inbound = child.inbound;
-    let reason = match child.stage {
-        Stage::Live => "deleted by the peer",
-        Stage::Replaced { .. } | Stage::ReplacedByPeer | Stage::Closing => "rekeyed",
-    };
+    let reason = child.stage.end_reason();
     // RFC 7296 1.4.1: when both delete it at once, neither names it in its answer.
     let ours_is_sent = established.current.outstanding.as_ref().is_some_and(
         |outstanding| matches!(outstanding.purpose, Purpose::DeleteChild { inbound: sent } if sent == inbound),
@@ -54,7 +51,7 @@ fn handle_delete(established: &mut Established, outbound: Spi, context: &mut Con
 /// Asks the peer to delete a Child SA.
 pub fn delete_child(established: &mut Established, inbound: Spi, context: &mut Context<'_>) {
     let Some(child) = established.child_mut(inbound) else { return };
-    child.stage = Stage::Closing;
+    child.stage = Stage::Closing { reason: child.stage.end_reason() };
     let payloads = [Payload::Delete { protocol: protocol_id::ESP, spis: vec![inbound.0] }];
     established.send_request(Exchange::Informational, &payloads, Purpose::DeleteChild { inbound }, context);
 }

@@ -178,7 +178,7 @@ impl HalfOpen {
             context.report(path, id, Event::Closed { reason: *reason });
         }
         let until = context.now + HALF_OPEN_LIFETIME;
-        Some(State::Lingering(Box::new(Lingering { sa: self.sa, until })))
+        Some(State::Lingering(Box::new(Lingering { sa: self.sa, until, authenticated: false })))
     }
 }
 
@@ -200,7 +200,6 @@ fn unknown_identity(
         return Some((path, Box::new(reason)));
     }
     let (path, peer) = probable(&|peer| peer.remote_id == found)?;
-    let local = local.cloned()?;
-    let detail = format!("it calls us {local}, but local_id is {}", peer.local_id);
-    Some((path, Box::new(CloseReason::ProtocolError { detail })))
+    let reason = CloseReason::LocalIdentityMismatch { expected: peer.local_id.clone(), found: local.cloned()? };
+    Some((path, Box::new(reason)))
 }

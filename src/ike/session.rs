@@ -21,6 +21,8 @@ pub enum State {
 pub struct Lingering {
     pub sa: IkeSa,
     pub until: Moment,
+    /// It was established once. Otherwise it counts as half open still.
+    pub authenticated: bool,
 }
 
 impl State {
@@ -74,6 +76,15 @@ impl State {
             State::HalfOpen(state) => vec![state.sa.spis.local()],
             State::Established(state) => state.local_spis(),
             State::Lingering(state) => vec![state.sa.spis.local()],
+        }
+    }
+
+    /// Its peer has proved nothing yet, or failed to.
+    pub fn is_half_open(&self) -> bool {
+        match self {
+            State::HalfOpen(_) => true,
+            State::Lingering(state) => !state.authenticated,
+            State::Connecting(_) | State::Authenticating(_) | State::Established(_) => false,
         }
     }
 

@@ -82,8 +82,10 @@ impl Table {
         if let Some(timer) = session.timer {
             self.timers.remove(&(timer, id));
         }
-        if let State::HalfOpen(half_open) = &session.state {
+        if session.state.is_half_open() {
             self.half_open = self.half_open.saturating_sub(1);
+        }
+        if let State::HalfOpen(half_open) = &session.state {
             let key = (half_open.sa.spis.initiator, half_open.remote);
             if self.by_request.get(&key) == Some(&id) {
                 self.by_request.remove(&key);
@@ -105,8 +107,10 @@ impl Table {
         if let Some(timer) = timer {
             self.timers.insert((timer, id));
         }
-        if let State::HalfOpen(half_open) = &state {
+        if state.is_half_open() {
             self.half_open = self.half_open.saturating_add(1);
+        }
+        if let State::HalfOpen(half_open) = &state {
             self.by_request.insert((half_open.sa.spis.initiator, half_open.remote), id);
         }
         let live_on = state.live_path();

@@ -1,3 +1,5 @@
+mod hostile;
 mod lifecycle;
 mod pair;
+mod refusals;
 mod rekey;

@@ -243,11 +243,11 @@ impl Pair {
     /// Takes what both have to say onto the link.
     pub fn settle(&mut self) {
         for from_a in [true, false] {
-            let end = if from_a { &mut self.a } else { &mut self.b };
+            let (end, other) = if from_a { (&mut self.a, &self.b) } else { (&mut self.b, &self.a) };
             end.drain(self.now);
             while let Some((leg, bytes)) = end.endpoint.poll_transmit() {
                 end.sent.push((leg, bytes.clone()));
-                if end.dead {
+                if end.dead || leg.remote.ip() != other.address.ip() {
                     continue;
                 }
                 let arriving = Leg { local: leg.remote, remote: leg.local, ..leg };
