@@ -42,7 +42,7 @@ fn damaged(bytes: &[u8], damage: &Damage) -> Vec<u8> {
         Damage::Nothing => {}
     }
     // Half of the time the length field is made to agree, so that the damage gets further in.
-    if bytes.len() >= 28 && bytes.len() % 2 == 0 {
+    if bytes.len() >= 28 && bytes.len().is_multiple_of(2) {
         let length = (bytes.len() as u32).to_be_bytes();
         bytes[24..28].copy_from_slice(&length);
     }
