@@ -1,5 +1,5 @@
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use crate::config::{self, Diagnostic, Loaded, Severity};
@@ -15,11 +15,14 @@ pub struct CheckArgs {
 }
 
 pub fn run(args: &CheckArgs) -> ExitCode {
-    let outcome = config::load(&args.site);
-    let code = if outcome.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    check(&args.site, &mut io::stdout().lock())
+}
+
+fn check(site: &Path, out: &mut impl Write) -> ExitCode {
+    let outcome = config::load(site);
     // Nobody reads on when the pipe is closed, and the exit code still tells.
-    let _ = print(&outcome, &args.site.display().to_string(), &mut io::stdout().lock());
-    code
+    let _ = print(&outcome, &site.display().to_string(), out);
+    if outcome.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn print(outcome: &Result<Loaded, Vec<Diagnostic>>, site: &str, out: &mut impl Write) -> io::Result<()> {
@@ -139,4 +142,40 @@ fn listed(items: impl Iterator<Item = String>, none: &str) -> String {
 
 fn counted(count: usize, noun: &str) -> String {
     format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn checked(site: &str) -> (ExitCode, String) {
+        let mut out = Vec::new();
+        let code = check(&Path::new(env!("CARGO_MANIFEST_DIR")).join(site), &mut out);
+        (code, String::from_utf8(out).unwrap())
+    }
+
+    #[test]
+    fn a_good_site_is_summed_up_and_ends_with_success() {
+        let (code, text) = checked("examples/branch.toml");
+        assert_eq!(code, ExitCode::SUCCESS);
+        for piece in [
+            "site lyon (branch), native ranges 10.20.0.0/16",
+            "  link lte          wwan0, 50 Mbps down, 20 Mbps up, preference 2, metered",
+            "  secondary: 3 tunnels, PoP Frankfurt",
+            "paris-dsl        over dsl to a1b2c3d4.ipsec.dev.catonetworks.org as lyon-dsl.example.com, \
+             100 Mbps down, 40 Mbps up, share 7.4 %",
+            "reserve (preference 2)",
+        ] {
+            assert!(text.contains(piece), "no {piece:?} in\n{text}");
+        }
+        assert!(text.lines().last().unwrap().contains("examples/branch.toml: good"), "{text}");
+    }
+
+    #[test]
+    fn a_broken_site_is_told_all_its_errors_and_ends_with_failure() {
+        let (code, text) = checked("src/config/tests/broken/site.toml");
+        assert_eq!(code, ExitCode::FAILURE);
+        assert!(text.lines().last().unwrap().contains("site.toml: 35 errors, "), "{text}");
+        assert!(!text.contains("link fibre"), "no summary of what will not run:\n{text}");
+    }
 }
