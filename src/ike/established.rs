@@ -2,29 +2,24 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tracing::{debug, warn};
+use tracing::warn;
 
-use super::child::{Child, Stage};
+use super::child::Child;
 use super::collision::Rival;
 use super::context::Context;
 use super::ike_sa::{IkeSa, Incoming, Input, Outstanding};
 use super::parts::Parts;
-use super::pending::{Due, QUICK};
+use super::pending::Due;
 use super::responder_auth::HALF_OPEN_LIFETIME;
 use super::session::{Lingering, State};
+use super::succession::Retiring;
 use super::task::{Purpose, Task};
-use super::wire::{Exchange, NotifyType, Payload, WireError, protocol_id};
+use super::wire::{Exchange, NotifyType, Payload, WireError};
 use super::{CloseReason, Event, Peer, SaId, child_rekey, create_child, ike_rekey, informational};
 use crate::model::{Leg, Moment, PathId, Spi};
 
-/// 64 own requests wait for the window: each kind at most once for each Child SA.
-const TASKS_MAX: usize = 64;
-
 /// 16 Child SAs: a tunnel uses one, during rekeys and their collisions up to four.
 pub const CHILDREN_MAX: usize = 16;
-
-/// 8 replaced IKE SAs: with one rekey a second, each has 8 s to repeat its last answer.
-const RETIRING_MAX: usize = 8;
 
 /// How long a DELETE for the IKE SA is tried, and an earlier request waited for.
 const CLOSE_LIMIT: Duration = Duration::from_secs(2);
@@ -43,21 +38,16 @@ pub struct Established {
     /// Replaced IKE SAs, until they are deleted.
     pub retiring: Vec<Retiring>,
     pub children: Vec<Child>,
-    tasks: VecDeque<Task>,
+    pub tasks: VecDeque<Task>,
     /// After a rekey by the peer: until it has our answer it does not know the new IKE SA.
     pub hold_until: Option<Moment>,
     announced: bool,
-    closing: Option<Closing>,
+    pub closing: Option<Closing>,
 }
 
-pub struct Retiring {
-    pub sa: IkeSa,
-    /// When it is dropped, deleted or not.
-    pub until: Moment,
-}
-
-struct Closing {
-    reason: CloseReason,
+/// It is being closed by us.
+pub struct Closing {
+    pub reason: CloseReason,
     until: Moment,
 }
 
@@ -272,20 +262,6 @@ impl Established {
         }
     }
 
-    /// The IKE SA with this number of its own becomes the current one; gives the one before.
-    pub fn replace_current(&mut self, new: IkeSa, context: &mut Context<'_>) -> IkeSa {
-        let old = std::mem::replace(&mut self.current, new);
-        self.export_keys(context);
-        self.report(Event::Rekeyed { suite: self.current.suite.to_string() }, context);
-        old
-    }
-
-    pub fn queue(&mut self, task: Task) {
-        if self.closing.is_none() && self.tasks.len() < TASKS_MAX && !self.tasks.contains(&task) {
-            self.tasks.push_back(task);
-        }
-    }
-
     fn find(&mut self, local: u64) -> Option<(Which, &mut IkeSa)> {
         if self.current.spis.local() == local {
             return Some((Which::Current, &mut self.current));
@@ -354,54 +330,10 @@ impl Established {
         Some(State::Established(self))
     }
 
-    /// The peer has deleted one of the IKE SAs.
-    fn handle_deleted(mut self: Box<Self>, which: Which, context: &mut Context<'_>) -> Option<State> {
-        match which {
-            Which::Current => {
-                // RFC 7296 2.25.2: forget our own rekey; the peer's has won.
-                let Some(rival) = self.candidate.take() else {
-                    let reason = self.closing.take().map_or(CloseReason::DeletedByPeer, |closing| closing.reason);
-                    return Some(self.linger(reason, context));
-                };
-                let mut old = self.replace_current(rival.sa, context);
-                if let Some(outstanding) = old.outstanding.take() {
-                    outstanding.purpose.release(context);
-                }
-                self.retire(old, context);
-            }
-            // A redundant IKE SA of a collision, deleted by the one that made it.
-            Which::Candidate => {
-                if let Some(rival) = self.candidate.take() {
-                    self.retire(rival.sa, context);
-                }
-            }
-            // It stays a while to repeat this answer. The peer has ours to its rekey, if any.
-            Which::Retiring(_) => self.hold_until = None,
-        }
-        self.start_next(context);
-        Some(State::Established(self))
-    }
-
-    fn linger(self: Box<Self>, reason: CloseReason, context: &mut Context<'_>) -> State {
+    pub fn linger(self: Box<Self>, reason: CloseReason, context: &mut Context<'_>) -> State {
         let until = context.now + HALF_OPEN_LIFETIME;
         let sa = self.end(reason, context);
         State::Lingering(Box::new(Lingering { sa, until, authenticated: true }))
-    }
-
-    /// A replaced IKE SA: it waits for DELETE, and repeats its last answer.
-    pub fn retire(&mut self, sa: IkeSa, context: &mut Context<'_>) {
-        if self.retiring.len() >= RETIRING_MAX {
-            self.retiring.remove(0);
-        }
-        self.retiring.push(Retiring { sa, until: context.now + HALF_OPEN_LIFETIME });
-    }
-
-    /// A replaced IKE SA that is ours to delete.
-    pub fn retire_with_delete(&mut self, mut sa: IkeSa, context: &mut Context<'_>) {
-        let delete = [Payload::Delete { protocol: protocol_id::IKE, spis: Vec::new() }];
-        let bytes = sa.request(Exchange::Informational, &delete, Purpose::DeleteIke, QUICK, context.now);
-        context.send(self.leg, bytes);
-        self.retire(sa, context);
     }
 
     fn handle_answer(
@@ -446,106 +378,6 @@ impl Established {
         }
         self.start_next(context);
         Some(State::Established(self))
-    }
-
-    fn time_out_retiring(&mut self, context: &mut Context<'_>) {
-        let leg = self.leg;
-        self.retiring.retain_mut(|retiring| {
-            if retiring.until <= context.now {
-                return false;
-            }
-            let Some(outstanding) = &mut retiring.sa.outstanding else { return true };
-            match outstanding.pending.handle_timeout(context.now) {
-                Due::NotYet => true,
-                Due::SendAgain => {
-                    context.send(leg, outstanding.pending.bytes.clone());
-                    true
-                }
-                Due::GiveUp => false,
-            }
-        });
-    }
-
-    /// Queues what the lifetimes ask for.
-    fn queue_due(&mut self, context: &mut Context<'_>) {
-        if self.closing.is_some() {
-            return;
-        }
-        let now = context.now;
-        let mut due = Vec::new();
-        for child in &mut self.children {
-            let inbound = child.inbound;
-            match child.stage {
-                Stage::Live | Stage::ReplacedByPeer if child.lifetime.expires_at <= now => {
-                    let reason = match child.stage {
-                        Stage::Live => "its lifetime has ended without a rekey",
-                        other => other.end_reason(),
-                    };
-                    child.stage = Stage::Closing { reason };
-                    due.push(Task::DeleteChild { inbound });
-                }
-                Stage::Live => {
-                    if child.lifetime.rekey_at.take_if(|at| *at <= now).is_some() {
-                        due.push(Task::RekeyChild { inbound, group: None });
-                    }
-                }
-                Stage::Replaced { delete_at } if delete_at <= now => {
-                    child.stage = Stage::Closing { reason: child.stage.end_reason() };
-                    due.push(Task::DeleteChild { inbound });
-                }
-                Stage::Replaced { .. } | Stage::ReplacedByPeer | Stage::Closing { .. } => {}
-            }
-        }
-        if self.current.lifetime.rekey_at.take_if(|at| *at <= now).is_some() {
-            due.push(Task::RekeyIke { group: None });
-        }
-        due.into_iter().for_each(|task| self.queue(task));
-    }
-
-    /// Sends the next own request, if the window is free.
-    pub fn start_next(&mut self, context: &mut Context<'_>) {
-        if self.current.outstanding.is_some() {
-            return;
-        }
-        if let Some(closing) = &self.closing {
-            let mut payloads = Vec::new();
-            if matches!(closing.reason, CloseReason::AuthenticationFailed { .. } | CloseReason::IdentityMismatch { .. })
-            {
-                payloads.push(Payload::notify(NotifyType::AUTHENTICATION_FAILED));
-            }
-            payloads.push(Payload::Delete { protocol: protocol_id::IKE, spis: Vec::new() });
-            self.send_request(Exchange::Informational, &payloads, Purpose::DeleteIke, context);
-            return;
-        }
-        if self.hold_until.is_some_and(|until| context.now < until) {
-            return;
-        }
-        self.hold_until = None;
-        while self.current.outstanding.is_none() {
-            let Some(task) = self.tasks.pop_front() else { return };
-            debug!(tunnel = %self.peer.name, ?task, "next request");
-            match task {
-                Task::Liveness => self.send_request(Exchange::Informational, &[], Purpose::Liveness, context),
-                Task::RekeyChild { inbound, group } => child_rekey::start(self, inbound, group, context),
-                Task::CreateChild { selectors, group } => {
-                    child_rekey::start_new(self, selectors, group, context);
-                }
-                Task::DeleteChild { inbound } => informational::delete_child(self, inbound, context),
-                Task::RekeyIke { group } => ike_rekey::start(self, group, context),
-            }
-        }
-    }
-
-    pub fn send_request(
-        &mut self,
-        exchange: Exchange,
-        payloads: &[Payload],
-        purpose: Purpose,
-        context: &mut Context<'_>,
-    ) {
-        let schedule = if self.closing.is_some() { QUICK } else { self.peer.retransmission };
-        let bytes = self.current.request(exchange, payloads, purpose, schedule, context.now);
-        context.send(self.leg, bytes);
     }
 }
 

@@ -5,6 +5,7 @@
 //! `initiator_auth`, `responder_init`, `responder_auth`, `established`. An established one speaks
 //! one exchange a file: `create_child`, `child_rekey`, `ike_rekey`, `informational`.
 
+mod agenda;
 mod auth;
 mod child;
 mod child_rekey;
@@ -35,6 +36,7 @@ mod responder_init;
 mod selectors;
 mod session;
 mod spi_pool;
+mod succession;
 mod table;
 mod task;
 #[cfg(test)]

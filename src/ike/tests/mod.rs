@@ -1,5 +1,7 @@
 mod hostile;
+mod known_values;
 mod lifecycle;
 mod pair;
+mod proposals;
 mod refusals;
 mod rekey;
