@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use super::context::Context;
+use super::ike_sa::RequestId;
 use super::key_schedule::IkeKeySet;
 use super::lifetime::Lifetime;
 use super::parts::Parts;
@@ -21,6 +22,9 @@ pub struct Child {
     pub selectors: Selectors,
     pub stage: Stage,
     pub lifetime: Lifetime,
+    /// The peer's request that it is our answer to. Until another one comes, the answer may be
+    /// lost, and the peer does not know this Child SA.
+    pub answer_to: Option<RequestId>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -217,6 +221,7 @@ impl Agreed {
             selectors: self.selectors,
             stage: Stage::Live,
             lifetime: Lifetime::new(lifetime, material.initiated, context.chance, context.now),
+            answer_to: None,
         };
         (child, event)
     }

@@ -24,7 +24,11 @@ pub struct ChildRequest {
 
 /// Asks for the rekey of a live Child SA. Anything else has been replaced or is going away.
 pub fn start(established: &mut Established, inbound: Spi, group: Option<DhGroup>, context: &mut Context<'_>) {
+    let newest = established.current.newest_request();
     let Some(child) = established.child_mut(inbound).filter(|child| child.stage == Stage::Live) else { return };
+    if child.answer_to == Some(newest) {
+        return retry_later(established, inbound, context);
+    }
     child.lifetime.rekey_at = None;
     let selectors = child.selectors.clone();
     if !request(established, Some(inbound), selectors, group, context) {
@@ -146,7 +150,7 @@ impl Successor<'_> {
         let redundant = self.rival.as_ref().is_some_and(|rival| {
             collision::ours_is_redundant(collision::lowest(&self.nonce, self.their_nonce), &rival.lowest_nonce)
         });
-        let old = self.replaces.filter(|old| established.child_mut(*old).is_some());
+        let old = self.replaces.filter(|old| established.knows_child(*old));
         let material = Material {
             keys: &established.current.keys,
             shared: self.shared.as_ref(),
@@ -155,7 +159,11 @@ impl Successor<'_> {
             initiated: true,
         };
         let rival = self.rival.map(|rival| rival.inbound);
-        let replaces = old.or(rival);
+        // The peer may have gone on meanwhile: then its latest one is what ours stands beside.
+        let latest =
+            || established.children.iter().rfind(|child| child.stage == Stage::Live).map(|child| child.inbound);
+        let beside = rival.map(|rival| established.knows_child(rival).then_some(rival).or_else(latest));
+        let replaces = old.or(beside.flatten());
         let inbound = self.agreed.inbound;
         // Neither end sends on a redundant one; it is there for packets of a peer that does.
         let (mut child, event) = self.agreed.establish(&peer, &material, replaces, !redundant, context);

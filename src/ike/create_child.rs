@@ -1,4 +1,4 @@
-use super::child::{self, Agreed, Material};
+use super::child::{self, Agreed, Child, Material};
 use super::context::Context;
 use super::established::{CHILDREN_MAX, Established, Then};
 use super::parts::Parts;
@@ -68,8 +68,9 @@ pub fn create(
         responder_nonce: &our_nonce,
         initiated: false,
     };
+    let answer_to = Some(established.current.newest_request());
     let (child, event) = agreed.establish(&peer, &material, replaces, false, context);
-    established.add_child(child, event, context);
+    established.add_child(Child { answer_to, ..child }, event, context);
     Ok(Created { inbound, payloads, our_nonce })
 }
 

@@ -249,6 +249,10 @@ impl Established {
         }
     }
 
+    pub fn knows_child(&self, inbound: Spi) -> bool {
+        self.children.iter().any(|child| child.inbound == inbound)
+    }
+
     pub fn child_mut(&mut self, inbound: Spi) -> Option<&mut Child> {
         self.children.iter_mut().find(|child| child.inbound == inbound)
     }

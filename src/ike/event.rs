@@ -44,7 +44,9 @@ pub struct ChildSa {
     pub inbound_key: Secret,
     pub outbound_key: Secret,
     pub selectors: Selectors,
-    /// A rekey: the Child SA that this one takes over from.
+    /// A rekey: the Child SA that this one takes over from, still there when this is reported.
+    /// When both ends rekey at once, two take over from one; the redundant one has `initiator`
+    /// false and is deleted soon, the other one stays.
     pub replaces: Option<Spi>,
     /// We asked for it, so we may send on it at once. Otherwise, in a rekey, sending moves over
     /// with the first packet that arrives on it, or when the old one is deleted (RFC 7296 2.8).

@@ -56,6 +56,13 @@ pub struct IkeSa {
     last_answer: Option<Vec<u8>>,
 }
 
+/// One request of the peer's.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct RequestId {
+    local_spi: u64,
+    message_id: u32,
+}
+
 /// A request of ours on its way, with what its answer is for.
 pub struct Outstanding {
     pub pending: Pending,
@@ -156,6 +163,11 @@ impl IkeSa {
         let bytes = self.protection.seal(&self.spis.header(exchange, true, message_id), payloads);
         self.last_answer = Some(bytes.clone());
         bytes
+    }
+
+    /// The newest request of the peer's. While it stays the newest, its answer may not have arrived.
+    pub fn newest_request(&self) -> RequestId {
+        RequestId { local_spi: self.spis.local(), message_id: self.expected_request.wrapping_sub(1) }
     }
 
     pub fn key_event(&self) -> Event {

@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use super::pair::*;
 use crate::ike::{Event, Phase1, Phase2};
-use crate::model::Spi;
+use crate::model::{Chance, Spi};
 
 fn only_child(end: &End) -> Spi {
     assert_eq!(end.children.len(), 1);
@@ -140,4 +140,39 @@ fn rekeys_without_forward_secrecy_have_no_key_exchange() {
     pair.a.endpoint.rekey_child(sa, old, pair.now);
     pair.run_for(Duration::from_secs(3));
     assert_ne!(pair.assert_one_child(), old);
+}
+
+#[test]
+fn whatever_both_ends_ask_for_in_a_storm_ends_in_one_tunnel() {
+    for seed in 0..100 {
+        let mut pair = Pair::up(seed);
+        let mut chance = Chance::from_number(seed);
+        pair.weather = Weather { loss: 8, duplication: 10, jitter_ms: 80 };
+        let (sa_a, sa_b) = (pair.sa_a(), pair.sa_b());
+        for _ in 0..80 {
+            let now = pair.now;
+            let from_a = chance.below(2) == 0;
+            let (end, sa) = if from_a { (&mut pair.a, sa_a) } else { (&mut pair.b, sa_b) };
+            match chance.below(4) {
+                0 => end.endpoint.rekey_ike(sa, now),
+                1 | 2 => {
+                    let which = chance.below(end.children.len() as u32) as usize;
+                    let inbound = end.children[which].child.inbound;
+                    end.endpoint.rekey_child(sa, inbound, now);
+                }
+                _ => end.endpoint.check_liveness(sa, now),
+            }
+            pair.run_for(Duration::from_millis(u64::from(chance.below(400))));
+            assert!(pair.a.is_up() && pair.b.is_up(), "seed {seed}: {:?} {:?}", pair.a.closed(), pair.b.closed());
+        }
+        pair.weather = FAIR;
+        pair.run_for(Duration::from_secs(40));
+        pair.assert_one_child();
+        let answered = |end: &End| end.count(|event| matches!(event, Event::Answered { .. }));
+        let before = (answered(&pair.a), answered(&pair.b));
+        pair.a.endpoint.check_liveness(sa_a, pair.now);
+        pair.b.endpoint.check_liveness(sa_b, pair.now);
+        pair.run_for(Duration::from_secs(1));
+        assert_eq!((answered(&pair.a), answered(&pair.b)), (before.0 + 1, before.1 + 1), "seed {seed}");
+    }
 }
