@@ -49,6 +49,7 @@ pub fn read_health(table: Option<Table<'_>>) -> HealthSettings {
         loss_limit: loss.and_then(|loss| Permille::new((loss * 10.0).round() as u16)).unwrap_or(defaults.loss_limit),
         rtt_limit: rtt.unwrap_or(defaults.rtt_limit),
         jitter_limit: jitter.unwrap_or(defaults.jitter_limit),
+        degraded_hold: defaults.degraded_hold,
     }
 }
 

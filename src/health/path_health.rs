@@ -22,9 +22,6 @@ const MEASURING_RESULTS: usize = 3;
 const INTERVALS: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(60));
 /// While the verdict is open (new, silent, or coming back), probes are at most this far apart.
 const OPEN_PACE: Duration = Duration::from_secs(1);
-/// A path stays `Degraded` at least so long, whatever its window shows: no flapping when a short
-/// interval fills the window in seconds.
-const DWELL: Duration = Duration::from_secs(10);
 /// Called later than this, we were paused, and answers may wait unread.
 const PAUSED: Duration = Duration::from_millis(250);
 /// Inner targets that never answered are mentioned after so many losses.
@@ -272,7 +269,7 @@ impl PathHealth {
             Verdict::Degraded => {
                 if let Some(worse) = self.worse() {
                     self.exceeded.add(worse);
-                } else if now.since(self.verdict_since) >= DWELL && self.better() {
+                } else if now.since(self.verdict_since) >= self.settings.degraded_hold && self.better() {
                     self.change(Verdict::Healthy, "below three quarters of the limits again".into(), now);
                 }
             }

@@ -25,6 +25,9 @@ pub struct HealthSettings {
     pub loss_limit: Permille,
     pub rtt_limit: Duration,
     pub jitter_limit: Duration,
+    /// A path stays `Degraded` at least so long, whatever its window shows: no flapping when a
+    /// short interval fills the window in seconds. 10 s by default.
+    pub degraded_hold: Duration,
 }
 
 impl Default for HealthSettings {
@@ -37,6 +40,7 @@ impl Default for HealthSettings {
             loss_limit: Permille::new(50).unwrap_or(Permille::ZERO),
             rtt_limit: Duration::from_millis(400),
             jitter_limit: Duration::from_millis(60),
+            degraded_hold: Duration::from_secs(10),
         }
     }
 }
