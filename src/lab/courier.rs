@@ -38,9 +38,6 @@ const RECEIVE_BURST: usize = 32;
 /// How long to sleep at most, and so how long a stop takes.
 const LONGEST_SLEEP: Duration = Duration::from_millis(50);
 
-/// Datagrams shorter than this by IPv4 and UDP headers, which take their time on the line too.
-const HEADERS: usize = 28;
-
 impl Courier {
     pub fn new(relays: Vec<Relay>, lines: Arc<Mutex<Lines>>, clock: Clock) -> Courier {
         Courier { relays, lines, clock, under_way: BinaryHeap::new(), order: 0 }
@@ -84,7 +81,7 @@ impl Courier {
             lines.handle_overflow(way.0, parcel.direction);
             return;
         }
-        let bytes = parcel.bytes.len() + HEADERS;
+        let bytes = parcel.bytes.len();
         if let Some(at) = lines.handle_entry(way, parcel.direction, parcel.tos, bytes, self.clock.now()) {
             self.order += 1;
             self.under_way.push(Reverse(UnderWay { at, order: self.order, relay, parcel }));

@@ -69,10 +69,6 @@ impl Impairment {
         Ok(self.last_delivery)
     }
 
-    pub fn model(&self) -> LinkModel {
-        self.model
-    }
-
     /// Packets already under way keep the time they were given; later ones never overtake them.
     pub fn set_model(&mut self, model: LinkModel) {
         self.model = model;

@@ -7,7 +7,7 @@ use super::network::{self, BULK_RATE};
 use super::sessions::Sessions;
 use super::transfers::Transfers;
 use super::web::WebClients;
-use crate::model::{Chance, Dscp, Moment, protocol};
+use crate::model::{Chance, Moment, protocol};
 use crate::packet::parse;
 
 /// The hosts of the branch and what they do over the tunnels.
@@ -37,7 +37,7 @@ const LIGHT: EchoShape = EchoShape {
     streams: 240,
     interval: Duration::from_millis(200),
     payload: 480,
-    dscp: Dscp::DEFAULT,
+    dscp: network::LIGHT_DSCP,
     server: network::LIGHT,
     first_host: network::LIGHT_HOSTS,
     hosts: 40,

@@ -1,30 +1,34 @@
-//! Floor 7: embedded PoPs, WAN emulation and hosts behind `trefoil demo`.
+//! Floor 7: what `trefoil demo` plays in: PoPs of our own engine, emulated WAN links on real
+//! loopback sockets, hosts with real traffic, a script, and what an operator sees of it.
 
-mod address_block;
-mod clock;
-mod courier;
-mod datagram;
-mod driver;
-mod echo;
-mod host;
-mod impairment;
-mod lan;
-mod ledger;
+pub mod address_block;
+pub mod clock;
+pub mod courier;
+pub mod datagram;
+pub mod driver;
+pub mod echo;
+pub mod host;
+pub mod impairment;
+pub mod lan;
+pub mod ledger;
 pub mod network;
-mod relay;
-mod services;
-mod sessions;
-mod traffic;
-mod transfers;
-mod wan;
-mod web;
+pub mod plans;
+pub mod relay;
+pub mod report;
+#[cfg(test)]
+mod samples;
+pub mod scenery;
+pub mod screen;
+pub mod services;
+pub mod sessions;
+pub mod summary;
+pub mod table;
+pub mod timeline;
+pub mod traffic;
+pub mod transfers;
+pub mod wan;
+pub mod watch;
+pub mod web;
 
-pub use address_block::AddressBlock;
-pub use clock::Clock;
-pub use impairment::{Impairment, LinkModel, NetworkLoss};
-pub use lan::Lan;
-pub use ledger::{Ledger, Tally};
-pub use relay::Direction;
-pub use services::Services;
-pub use traffic::{LanTraffic, ServiceTraffic};
-pub use wan::{Wan, WanCounters, WanLink};
+pub use summary::Summary;
+pub use timeline::SHORTEST;

@@ -28,6 +28,8 @@ pub const LIGHT_HOSTS: Ipv4Addr = Ipv4Addr::new(10, 60, 0, 100);
 
 /// EF (RFC 3246): voice.
 pub const VOICE_DSCP: Dscp = dscp(46);
+/// AF21 (RFC 4594 4.8: low-latency data): the many light flows.
+pub const LIGHT_DSCP: Dscp = dscp(18);
 /// CS1 (RFC 3662): what may wait.
 pub const BULK_DSCP: Dscp = dscp(8);
 

@@ -64,6 +64,10 @@ impl Sessions {
         self.host.handle_timeout(now);
     }
 
+    pub fn count(&self) -> usize {
+        self.sessions.len()
+    }
+
     /// How many are connected.
     pub fn connected(&mut self) -> usize {
         let host = &mut self.host;

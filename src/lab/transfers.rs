@@ -38,6 +38,9 @@ pub struct Pace {
     credit: u128,
 }
 
+/// Bytes are written in pieces that fill a packet, as programs do that read from a disk.
+const PIECE: u128 = 1_300;
+
 /// What is not sent within this time is not made up for later.
 const CREDIT: Duration = Duration::from_millis(250);
 
@@ -120,13 +123,14 @@ impl Pace {
         Pace { bytes_per_second, last: now, credit: 0 }
     }
 
-    /// How many bytes may be written now.
+    /// How many bytes may be written now: none, or enough to fill a packet.
     pub fn due(&mut self, now: Moment) -> usize {
         let earned = now.since(self.last).as_nanos() * u128::from(self.bytes_per_second);
         let limit = CREDIT.as_nanos() * u128::from(self.bytes_per_second);
         self.last = now;
         self.credit = (self.credit + earned).min(limit);
-        usize::try_from(self.credit / NANOS).unwrap_or(usize::MAX)
+        let due = self.credit / NANOS;
+        if due < PIECE { 0 } else { usize::try_from(due).unwrap_or(usize::MAX) }
     }
 
     fn spend(&mut self, bytes: usize) {

@@ -6,6 +6,7 @@ use super::clock::Clock;
 use super::courier::Courier;
 use super::driver::Driver;
 use super::impairment::{Impairment, LinkModel, NetworkLoss};
+use super::network;
 use super::relay::{Direction, Relay};
 use crate::model::{Dscp, Moment};
 
@@ -33,15 +34,15 @@ pub struct WanCounters {
     pub lost_random: u64,
     pub lost_queue: u64,
     pub lost_cut: u64,
-    /// Packets marked for voice that were put on this link, delivered or not.
-    pub voice_offered: u64,
+    /// All that was put on this link, delivered or not, in UDP payload bytes.
+    pub offered_bytes: u64,
+    /// The part of it that is marked as voice and as light flows, which tells where they go.
+    pub voice_bytes: u64,
+    pub light_bytes: u64,
 }
 
-impl WanCounters {
-    pub fn lost(&self) -> u64 {
-        self.lost_random + self.lost_queue + self.lost_cut
-    }
-}
+/// A datagram's IPv4 and UDP headers, which take their time on the line too.
+const HEADERS: usize = 28;
 
 /// The state of all links, shared between the thread and whoever changes it.
 pub struct Lines {
@@ -49,7 +50,6 @@ pub struct Lines {
     links: Vec<[Line; 2]>,
     /// By PoP: whether all ways to it are cut.
     unreachable: Vec<bool>,
-    voice: Dscp,
 }
 
 struct Line {
@@ -59,15 +59,7 @@ struct Line {
 
 impl Wan {
     /// Binds all relays of the block and starts. Fails when one of its addresses is in use.
-    /// Packets marked `voice` are counted by themselves.
-    pub fn start(
-        block: AddressBlock,
-        links: &[WanLink],
-        pops: u8,
-        voice: Dscp,
-        clock: Clock,
-        seed: u64,
-    ) -> io::Result<Wan> {
+    pub fn start(block: AddressBlock, links: &[WanLink], pops: u8, clock: Clock, seed: u64) -> io::Result<Wan> {
         let mut relays = Vec::new();
         for (link, number) in (0..links.len()).zip(0u8..) {
             for pop in 0..pops {
@@ -77,7 +69,7 @@ impl Wan {
                 }
             }
         }
-        let lines = Arc::new(Mutex::new(Lines::new(links, usize::from(pops), voice, seed)));
+        let lines = Arc::new(Mutex::new(Lines::new(links, usize::from(pops), seed)));
         let mut courier = Courier::new(relays, Arc::clone(&lines), clock);
         let driver = Driver::start("wan", move || {
             courier.turn();
@@ -133,14 +125,14 @@ impl Wan {
 }
 
 impl Lines {
-    pub fn new(links: &[WanLink], pops: usize, voice: Dscp, seed: u64) -> Lines {
+    pub fn new(links: &[WanLink], pops: usize, seed: u64) -> Lines {
         let line = |model, seed| Line { impairment: Impairment::new(model, seed), counters: WanCounters::default() };
         let lines = links.iter().zip(0u64..).map(|(link, n)| {
             // Far apart, so that runs with neighbouring seeds share no line's randomness.
             let seed = seed.wrapping_mul(1000).wrapping_add(2 * n);
             [line(link.up, seed), line(link.down, seed.wrapping_add(1))]
         });
-        Lines { links: lines.collect(), unreachable: vec![false; pops], voice }
+        Lines { links: lines.collect(), unreachable: vec![false; pops] }
     }
 
     /// A datagram enters a link: when it leaves at the other end; `None` when it is lost, which
@@ -154,10 +146,15 @@ impl Lines {
         now: Moment,
     ) -> Option<Moment> {
         let unreachable = self.is_unreachable(pop);
-        let voice = Dscp::of_traffic_class(tos) == self.voice;
         let line = self.line(link, direction)?;
-        line.counters.voice_offered += u64::from(voice);
-        let fate = if unreachable { Err(NetworkLoss::Cut) } else { line.impairment.handle_packet(bytes, now) };
+        line.counters.offered_bytes += bytes as u64;
+        match Dscp::of_traffic_class(tos) {
+            network::VOICE_DSCP => line.counters.voice_bytes += bytes as u64,
+            network::LIGHT_DSCP => line.counters.light_bytes += bytes as u64,
+            _ => {}
+        }
+        let fate =
+            if unreachable { Err(NetworkLoss::Cut) } else { line.impairment.handle_packet(bytes + HEADERS, now) };
         fate.inspect_err(|loss| line.count(*loss)).ok()
     }
 
@@ -219,8 +216,6 @@ mod tests {
     use super::*;
     use crate::model::{Chance, Mbps, Permille};
 
-    const VOICE: u8 = 46 << 2;
-
     fn link(delay_ms: u64) -> WanLink {
         let model = LinkModel {
             delay: Duration::from_millis(delay_ms),
@@ -238,8 +233,7 @@ mod tests {
         let (block, wan) = (0..100)
             .find_map(|attempt| {
                 let block = AddressBlock::nth(attempt, salt);
-                let voice = Dscp::of_traffic_class(VOICE);
-                let wan = Wan::start(block, links, 2, voice, Clock::start(), 1).ok()?;
+                let wan = Wan::start(block, links, 2, Clock::start(), 1).ok()?;
                 block.is_free_for(3, 2).then_some((block, wan))
             })
             .expect("some block is free");
@@ -282,7 +276,12 @@ mod tests {
             assert!(start.elapsed() >= Duration::from_millis(delay), "{:?} over link {n}", start.elapsed());
         }
         let counters = wan.counters();
-        assert!(counters.iter().flatten().all(|line| line.delivered_packets == 1 && line.lost() == 0));
+        assert!(
+            counters
+                .iter()
+                .flatten()
+                .all(|line| (line.delivered_packets, line.lost_random, line.lost_queue) == (1, 0, 0))
+        );
     }
 
     #[test]
@@ -323,14 +322,14 @@ mod tests {
     #[test]
     fn voice_is_counted_by_its_mark_and_the_mark_passes() {
         let (wan, block, edges, pops) = world(&[link(1), link(1), link(1)]);
-        let tos = i32::from(VOICE);
+        let tos = i32::from(network::VOICE_DSCP.value() << 2);
         nix::sys::socket::setsockopt(&edges[0], nix::sys::socket::sockopt::Ipv4Tos, &tos).expect("TOS can be set");
         for socket in &edges[..2] {
             let n = u8::from(socket.local_addr().expect("bound").ip() != std::net::IpAddr::V4(block.edge(0)));
             socket.send_to(b"v", (block.relay(n, 0), block.ike_port())).expect("sent");
             assert!(receive(&pops[0]).is_some());
         }
-        let voice: Vec<u64> = wan.counters().iter().map(|line| line[0].voice_offered).collect();
+        let voice: Vec<u64> = wan.counters().iter().map(|line| line[0].voice_bytes).collect();
         assert_eq!(voice, [1, 0, 0]);
     }
 }
