@@ -2,6 +2,7 @@
 //! an exit code: 0 done, 1 failed, 2 called wrongly.
 
 pub mod check;
+pub mod run;
 pub mod status;
 
 use std::process::ExitCode;
@@ -19,12 +20,14 @@ struct Args {
 #[derive(Subcommand, Debug)]
 enum Verb {
     Check(check::CheckArgs),
+    Run(run::RunArgs),
     Status(status::StatusArgs),
 }
 
 pub fn main() -> ExitCode {
     match Args::parse().verb {
         Verb::Check(args) => check::run(&args),
+        Verb::Run(args) => run::run(args),
         Verb::Status(args) => status::run(&args),
     }
 }

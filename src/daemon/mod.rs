@@ -1,1 +1,11 @@
 //! Floor 6: the control loop, the data-plane threads, signals.
+
+mod announce;
+mod control_loop;
+mod key_log;
+mod node;
+mod service;
+
+pub use key_log::KeyLog;
+pub use node::{Node, Parts};
+pub use service::{ServiceError, serve};

@@ -1,14 +1,21 @@
 //! Floor 4: control's machine. One `Edge` a site: facts in, effects out, no I/O.
 
+mod child;
 mod effect;
 mod event;
+mod machine;
 mod plan;
+mod report;
+mod snapshot;
 mod status;
+mod tunnel;
 
 pub use effect::{Effect, KeyRecord, ResolveFailure, UnderlayFact};
 pub use event::{SiteEvent, TunnelState};
+pub use machine::Edge;
 pub use plan::{
     ConnectorPlan, Destination, LabelledRange, LinkPlan, Mode, OnStop, Plan, PortPlan, ProbePlan, RolePlan, RoutePlan,
     SiteKind, SitePlan, SteeringPlan, TunnelPlan, UnderlayPlan,
 };
+pub use report::StatusFacts;
 pub use status::{ChangeStatus, ConnectorState, ConnectorStatus, DropStatus, SiteStatus, TunnelStatus};

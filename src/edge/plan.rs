@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use crate::esp;
 use crate::health::HealthSettings;
 use crate::ike::{Identity, Phase1, Phase2, Retransmission};
 use crate::model::{ConnectorId, LinkId, Mbps, PathId, Role, Secret, TrafficSelector, UnderlayId};
@@ -32,6 +33,25 @@ pub struct Plan {
     pub routes: RoutePlan,
     /// Unix socket of `trefoil status`.
     pub control_socket: PathBuf,
+}
+
+/// The largest outer packet, in bytes, wherever no interface says less.
+pub const OUTER_MTU: u16 = 1500;
+
+impl Plan {
+    /// Largest inner packet of a connector's tunnels, in bytes, over underlays of this MTU: as
+    /// configured, else what encapsulation leaves of it.
+    pub fn inner_mtu(&self, connector: ConnectorId, outer: u16) -> u16 {
+        let configured = self.connectors.get(usize::from(connector.0)).and_then(|connector| connector.mtu);
+        let left = || esp::largest_inner(usize::from(outer.min(OUTER_MTU)), true);
+        configured.unwrap_or_else(|| u16::try_from(left()).unwrap_or(OUTER_MTU))
+    }
+
+    /// The MTU of the site device: what fits into the tunnels of every connector.
+    pub fn device_mtu(&self, outer: u16) -> u16 {
+        let connectors = (0..self.connectors.len()).map(|index| ConnectorId(index as u16));
+        connectors.map(|connector| self.inner_mtu(connector, outer)).min().unwrap_or(OUTER_MTU)
+    }
 }
 
 #[derive(Clone, Debug)]

@@ -1,0 +1,217 @@
+use std::collections::VecDeque;
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, sleep_until};
+
+use super::announce::announce;
+use super::key_log::KeyLog;
+use crate::control::{Call, Request, Response};
+use crate::dataplane::FlowTable;
+use crate::edge::{Edge, Effect, ResolveFailure, SiteEvent, StatusFacts};
+use crate::forward::{Forwarding, ToControl};
+use crate::model::{DropCounters, Moment, PathId, UnderlayId};
+use crate::net::{Clock, Interface, Names, RoadHandle, UnderlaySockets, Underlays};
+
+/// How often underlays are looked at: one without sockets is tried again, one whose interface
+/// has another address now gets new sockets.
+const UNDERLAY_LOOK: Duration = Duration::from_secs(1);
+
+/// Messages of a worker taken in one go before timers and requests have their turn.
+const MESSAGE_RUN: usize = 256;
+
+/// How long a stop waits for the peers to answer our DELETEs.
+const STOP_PATIENCE: Duration = Duration::from_millis(1_500);
+
+/// Control's loop: it owns the `Edge` and carries facts in and effects out.
+pub struct ControlLoop {
+    pub edge: Edge,
+    pub clock: Clock,
+    pub started: Moment,
+    pub published: Arc<ArcSwap<Forwarding>>,
+    /// The generation that the worker has seen.
+    pub seen: Arc<AtomicU64>,
+    pub road: RoadHandle,
+    pub underlays: Arc<Underlays>,
+    pub fwmark: Option<u32>,
+    pub names: Names,
+    pub flows: Arc<FlowTable>,
+    pub drops: Arc<DropCounters>,
+    pub key_log: Option<KeyLog>,
+    /// Tells a listener of every event; the demo's timeline is one.
+    pub events: Option<mpsc::UnboundedSender<(Moment, SiteEvent)>>,
+    /// Published values that a worker may still hold, so that it never has to free one.
+    pub replaced: VecDeque<Arc<Forwarding>>,
+}
+
+/// What reaches the loop from outside.
+pub struct Inboxes {
+    pub messages: mpsc::Receiver<ToControl>,
+    pub calls: mpsc::Receiver<Call>,
+    pub stop: oneshot::Receiver<()>,
+}
+
+type Resolved = (PathId, Result<Vec<Ipv4Addr>, ResolveFailure>);
+
+impl ControlLoop {
+    /// Runs until told to stop and the peers have been told.
+    pub async fn run(mut self, mut inboxes: Inboxes) {
+        let (resolved, mut answers) = mpsc::channel::<Resolved>(1_024);
+        self.look_at_underlays();
+        self.carry_out(&resolved);
+        let mut next_look = self.clock.now() + UNDERLAY_LOOK;
+        loop {
+            let now = self.clock.now();
+            let due = self.edge.poll_timeout().map_or(next_look, |due| due.min(next_look));
+            let wake = Instant::now() + due.since(now);
+            tokio::select! {
+                biased;
+                _ = &mut inboxes.stop => break,
+                Some(message) = inboxes.messages.recv() => {
+                    self.edge.handle_message(message, self.clock.now());
+                    for _ in 1..MESSAGE_RUN {
+                        let Ok(message) = inboxes.messages.try_recv() else { break };
+                        self.edge.handle_message(message, self.clock.now());
+                    }
+                }
+                Some((path, answer)) = answers.recv() => self.edge.handle_resolved(path, answer, self.clock.now()),
+                Some(call) = inboxes.calls.recv() => self.answer(call),
+                () = sleep_until(wake) => {}
+            }
+            let now = self.clock.now();
+            if self.edge.poll_timeout().is_some_and(|due| due <= now) {
+                self.edge.handle_timeout(now);
+            }
+            if now >= next_look {
+                next_look = now + UNDERLAY_LOOK;
+                self.look_at_underlays();
+            }
+            self.carry_out(&resolved);
+        }
+        self.stop(&mut inboxes.messages, &resolved).await;
+    }
+
+    async fn stop(&mut self, messages: &mut mpsc::Receiver<ToControl>, resolved: &mpsc::Sender<Resolved>) {
+        self.edge.stop(self.clock.now());
+        self.carry_out(resolved);
+        let deadline = Instant::now() + STOP_PATIENCE;
+        while !self.edge.is_stopped() {
+            let now = self.clock.now();
+            let due = self.edge.poll_timeout().map_or(STOP_PATIENCE, |due| due.since(now));
+            tokio::select! {
+                Some(message) = messages.recv() => self.edge.handle_message(message, self.clock.now()),
+                () = sleep_until(Instant::now() + due) => self.edge.handle_timeout(self.clock.now()),
+                () = sleep_until(deadline) => return,
+            }
+            self.carry_out(resolved);
+        }
+    }
+
+    fn answer(&self, call: Call) {
+        let response = match call.request {
+            Request::Status => {
+                let facts = StatusFacts {
+                    unix_ms_at_zero: self.clock.unix_ms_of_zero(),
+                    started: self.started,
+                    drops: &self.drops,
+                    flows: self.flows.len() as u64,
+                };
+                Response::Status(Box::new(self.edge.status(facts, self.clock.now())))
+            }
+        };
+        // A client that has gone needs no answer.
+        let _ = call.reply.send(response);
+    }
+
+    fn carry_out(&mut self, resolved: &mpsc::Sender<Resolved>) {
+        while let Some(effect) = self.edge.poll_effect() {
+            match effect {
+                Effect::Publish(forwarding) => self.publish(forwarding),
+                Effect::Order(_, order) => {
+                    if !self.road.order(order) {
+                        tracing::debug!("the worker's order queue is full: a probe is left out");
+                    }
+                }
+                Effect::Resolve { path, name, underlay } => {
+                    let (names, resolved) = (self.names.clone(), resolved.clone());
+                    let source = self.underlays.get(underlay).map(|sockets| sockets.local(false).ip());
+                    let source = source.and_then(|address| match address {
+                        std::net::IpAddr::V4(address) => Some(address),
+                        std::net::IpAddr::V6(_) => None,
+                    });
+                    tokio::spawn(async move {
+                        let answer = names.resolve(&name, underlay, source).await;
+                        let _ = resolved.send((path, answer)).await;
+                    });
+                }
+                Effect::Event(event) => {
+                    announce(&event, self.edge.plan());
+                    if let Some(events) = &self.events {
+                        let _ = events.send((self.clock.now(), event));
+                    }
+                }
+                Effect::Keys(record) => {
+                    if let Some(log) = &mut self.key_log
+                        && let Err(error) = log.record(&record)
+                    {
+                        tracing::warn!(%error, "the key log cannot be written");
+                    }
+                }
+            }
+        }
+        while let Some((leg, bytes)) = self.edge.poll_transmit() {
+            if let Err(error) = self.underlays.send_ike(leg, &bytes) {
+                // It is retransmitted, and health sees a link that carries nothing.
+                tracing::debug!(remote = %leg.remote, %error, "an IKE message was not sent");
+            }
+        }
+    }
+
+    fn publish(&mut self, forwarding: Arc<Forwarding>) {
+        let seen = self.seen.load(Ordering::Acquire);
+        self.replaced.retain(|old| old.generation >= seen);
+        self.replaced.push_back(self.published.swap(forwarding));
+        self.road.wake();
+    }
+
+    fn look_at_underlays(&mut self) {
+        let plan = self.edge.plan().clone();
+        for (index, underlay) in plan.underlays.iter().enumerate() {
+            let id = UnderlayId(index as u16);
+            let interface = underlay.interface.as_deref();
+            let present = self.underlays.get(id);
+            let wanted = underlay.address.or_else(|| Some(Interface::named(interface?).ok()?.address));
+            let in_use = present.as_ref().map(|sockets| sockets.local(false).ip());
+            if in_use.is_some() && in_use == wanted.map(std::net::IpAddr::V4) {
+                continue;
+            }
+            let Some(address) = wanted else {
+                if present.is_some() {
+                    self.underlays.remove(id);
+                    self.road.wake();
+                    self.edge.handle_underlay(id, None, self.clock.now());
+                }
+                continue;
+            };
+            // The old pair must be closed first: two cannot hold one port.
+            if present.is_some() {
+                self.underlays.remove(id);
+                self.road.wake();
+            }
+            let opened = UnderlaySockets::open(id, interface, Some(address), plan.local_ports, self.fwmark);
+            match opened.and_then(|sockets| Ok((sockets.fact()?, sockets))) {
+                Ok((fact, sockets)) => {
+                    tracing::info!(%address, interface, ike = fact.ike_port, natt = fact.natt_port, "WAN sockets open");
+                    self.underlays.put(sockets);
+                    self.road.wake();
+                    self.edge.handle_underlay(id, Some(fact), self.clock.now());
+                }
+                Err(error) => tracing::warn!(%address, interface, %error, "WAN sockets cannot be opened; trying again"),
+            }
+        }
+    }
+}

@@ -1,0 +1,115 @@
+use std::io;
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+
+use ipnet::IpNet;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::key_log::KeyLog;
+use super::node::{Node, Parts};
+use crate::control::{BindError, Server};
+use crate::edge::{Plan, UnderlayPlan};
+use crate::net::{Clock, Interface, Names, RouteNeeds, Routes, SiteDevice, Tun};
+
+/// Why the daemon does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum ServiceError {
+    #[error("{0}")]
+    Socket(#[from] BindError),
+    #[error(
+        "cannot open the tunnel device {device}: {source} (the daemon needs root, or CAP_NET_ADMIN and CAP_NET_RAW, and /dev/net/tun)"
+    )]
+    Device { device: String, source: io::Error },
+    #[error("cannot install routes: {0}")]
+    Routes(io::Error),
+    #[error("cannot write the key log {}: {source}", path.display())]
+    KeyLog { path: PathBuf, source: io::Error },
+    #[error("{0}")]
+    Io(#[from] io::Error),
+}
+
+/// Runs a site on this host until SIGTERM or SIGINT: device, routes, node, control socket. What
+/// was made is removed at the end, in reverse order.
+pub fn serve(plan: Plan, key_log: Option<PathBuf>) -> Result<(), ServiceError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(serve_in_runtime(plan, key_log))
+}
+
+async fn serve_in_runtime(plan: Plan, key_log: Option<PathBuf>) -> Result<(), ServiceError> {
+    // First the socket: a second daemon ends here and has touched nothing.
+    let server = Server::bind(&plan.control_socket)?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let key_log = match key_log {
+        Some(path) => {
+            tracing::warn!(directory = %path.display(), "writing keys: whoever reads them reads all traffic");
+            Some(KeyLog::create(&path).map_err(|source| ServiceError::KeyLog { path, source })?)
+        }
+        None => None,
+    };
+    let route_plan = plan.routes.clone();
+    let interfaces: Vec<Interface> = plan.underlays.iter().filter_map(present_interface).collect();
+    let mtu = plan.device_mtu(interfaces.iter().map(|interface| interface.mtu).min().unwrap_or(u16::MAX));
+    let device_failed = |source| ServiceError::Device { device: route_plan.device.clone(), source };
+    let tun = Tun::open(&route_plan.device, mtu).map_err(device_failed)?;
+    let ranges = ranges(&plan);
+    let (site, native) = (plan.site.name.clone(), plan.site.native.clone());
+    let underlay_addresses: Vec<Ipv4Addr> = interfaces.iter().map(|interface| interface.address).collect();
+    let routes = Routes::open(&route_plan).map_err(ServiceError::Routes)?;
+    let needs = RouteNeeds {
+        device_index: tun.index(),
+        mtu,
+        ranges: &ranges,
+        native: &native,
+        underlay_addresses: &underlay_addresses,
+    };
+    warn_unless_forwarding();
+    let parts = Parts {
+        site: SiteDevice::Tun(tun),
+        names: Names::System,
+        clock: Clock::new(),
+        fwmark: Some(Routes::mark(&route_plan)),
+        key_log,
+        events: None,
+    };
+    let node = Node::start(plan, parts)?;
+    let outcome = match routes.install(&needs).await {
+        Ok(()) => {
+            tracing::info!(site, device = route_plan.device, mtu, "trefoil runs");
+            let serving = tokio::spawn(server.serve(node.calls()));
+            tokio::select! {
+                _ = terminate.recv() => tracing::info!("SIGTERM: stopping"),
+                _ = interrupt.recv() => tracing::info!("SIGINT: stopping"),
+            }
+            serving.abort();
+            Ok(())
+        }
+        Err(error) => Err(ServiceError::Routes(error)),
+    };
+    node.stop();
+    routes.remove().await.map_err(ServiceError::Routes)?;
+    outcome
+}
+
+fn ranges(plan: &Plan) -> Vec<IpNet> {
+    if plan.connectors.iter().any(|connector| connector.ranges.is_empty()) {
+        return Vec::new();
+    }
+    plan.connectors.iter().flat_map(|connector| &connector.ranges).map(|range| range.range).collect()
+}
+
+fn present_interface(underlay: &UnderlayPlan) -> Option<Interface> {
+    match (underlay.address, &underlay.interface) {
+        (Some(address), _) => Interface::with_address(address).ok(),
+        (None, Some(name)) => Interface::named(name).ok(),
+        (None, None) => None,
+    }
+}
+
+/// A site that does not forward carries only its own packets; most such hosts forgot a sysctl.
+fn warn_unless_forwarding() {
+    let file = "/proc/sys/net/ipv4/ip_forward";
+    if std::fs::read_to_string(file).is_ok_and(|value| value.trim() == "0") {
+        tracing::warn!("net.ipv4.ip_forward is 0: hosts behind this one will not reach the tunnels");
+    }
+}

@@ -1,0 +1,325 @@
+use std::collections::{BTreeSet, VecDeque};
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+
+use super::tunnel::{CHILDREN_LIMIT, Context, Tunnel};
+use super::{Destination, Effect, Plan, ResolveFailure, SiteEvent, UnderlayFact, snapshot};
+use crate::forward::{Forwarding, SaTable, ToControl};
+use crate::ha::RoleSelector;
+use crate::ike::{Endpoint, EndpointOptions};
+use crate::model::{Chance, ConnectorId, Leg, Moment, PathId, Role, UnderlayId};
+
+/// Half-open IKE SAs beyond which every initiator must return a cookie (RFC 7296 2.6).
+const COOKIE_THRESHOLD: usize = 64;
+
+/// Half-open IKE SAs at most, some 16 KiB each while one answers.
+const HALF_OPEN_LIMIT: usize = 4_096;
+
+/// Inbound places for each tunnel: two Child SAs of a rekey and some that linger.
+const INBOUND_PER_TUNNEL: usize = 16;
+
+/// Control's machine: a site's tunnels, roles and steering, without I/O. After every `handle_*`
+/// call, drain `poll_transmit` and `poll_effect`, and sleep until `poll_timeout`.
+pub struct Edge {
+    pub(super) plan: Arc<Plan>,
+    endpoint: Endpoint,
+    pub(super) tunnels: Vec<Tunnel>,
+    pub(super) connectors: Vec<Connector>,
+    /// By `UnderlayId`; `None` while it has no address.
+    underlays: Vec<Option<UnderlayFact>>,
+    pub(super) table: Arc<SaTable>,
+    effects: VecDeque<Effect>,
+    chance: Chance,
+    export_keys: bool,
+    pub(super) generation: u64,
+    policy_epoch: u32,
+    next_steer: Moment,
+    /// Something changed since the last re-steer that would make flows choose otherwise.
+    steer_pending: bool,
+    /// What was last published of each tunnel, to see when to publish again.
+    published: Vec<snapshot::Published>,
+    stopping: bool,
+}
+
+/// A connector's part of the machine: which role carries its traffic.
+pub(super) struct Connector {
+    pub roles: RoleSelector,
+    pub last_switch: Option<super::tunnel::Change>,
+    told_alike: Option<Ipv4Addr>,
+}
+
+impl Edge {
+    /// The machine, and the value that workers start with.
+    pub fn new(plan: Arc<Plan>, export_keys: bool, seed: [u8; 32], now: Moment) -> (Edge, Arc<Forwarding>) {
+        let mut chance = Chance::from_seed(seed);
+        let places = (plan.tunnels.len() * INBOUND_PER_TUNNEL + 1).min(usize::from(u16::MAX));
+        let table = Arc::new(SaTable::new(places + 1, plan.tunnels.len() * usize::from(CHILDREN_LIMIT)));
+        let options = EndpointOptions {
+            inbound_slots: u16::try_from(places).unwrap_or(u16::MAX),
+            export_keys,
+            cookie_threshold: COOKIE_THRESHOLD,
+            half_open_limit: HALF_OPEN_LIMIT,
+        };
+        let endpoint = Endpoint::new(options, Chance::from_seed(chance.bytes()));
+        let tunnels: Vec<Tunnel> =
+            (0..plan.tunnels.len()).map(|index| Tunnel::new(PathId(index as u16), &plan, now, &mut chance)).collect();
+        let connectors = plan
+            .connectors
+            .iter()
+            .map(|connector| Connector {
+                roles: RoleSelector::new(
+                    Role::ALL.map(|role| connector.roles[role.index()].is_some()),
+                    connector.failback_hold,
+                    now,
+                ),
+                last_switch: None,
+                told_alike: None,
+            })
+            .collect();
+        let mut edge = Edge {
+            underlays: vec![None; plan.underlays.len()],
+            endpoint,
+            published: Vec::new(),
+            tunnels,
+            connectors,
+            table,
+            effects: VecDeque::new(),
+            chance,
+            export_keys,
+            generation: 0,
+            policy_epoch: 0,
+            next_steer: now + plan.steering.interval,
+            steer_pending: false,
+            stopping: false,
+            plan,
+        };
+        let first = edge.snapshot();
+        (edge, first)
+    }
+
+    /// An underlay has this address and these ports now, or none.
+    pub fn handle_underlay(&mut self, underlay: UnderlayId, fact: Option<UnderlayFact>, now: Moment) {
+        let Some(known) = self.underlays.get_mut(usize::from(underlay.0)) else { return };
+        *known = fact;
+        for index in 0..self.tunnels.len() {
+            let link = self.plan.tunnels[index].link;
+            if self.plan.links[usize::from(link.0)].underlay == underlay {
+                self.with_tunnel(index, now, |tunnel, context| tunnel.handle_underlay(context));
+            }
+        }
+        self.settle(now);
+    }
+
+    /// A message of a worker.
+    pub fn handle_message(&mut self, message: ToControl, now: Moment) {
+        match message {
+            ToControl::Ike { leg, bytes, at } => self.handle_datagram(leg, &bytes, at),
+            ToControl::Probe { id, target, sent_on, arrived_on, sent, at } => {
+                let same_path = sent_on == arrived_on;
+                self.with_tunnel(usize::from(sent_on.0), now, |tunnel, context| {
+                    tunnel.handle_echo(id, target, same_path, at.since(sent), context)
+                });
+            }
+            ToControl::FirstUse { spi } => {
+                if let Some(path) = self.path_of(spi) {
+                    self.with_tunnel(usize::from(path.0), now, |tunnel, context| tunnel.handle_first_use(spi, context));
+                }
+            }
+            ToControl::SoftLimit { spi, path } => {
+                self.with_tunnel(usize::from(path.0), now, |tunnel, context| tunnel.handle_soft_limit(spi, context));
+            }
+            ToControl::Rebind { spi: _, path, leg } => {
+                self.with_tunnel(usize::from(path.0), now, |tunnel, _| tunnel.handle_rebind(leg));
+            }
+            // The liveness exchange over the same link tells soon enough whether it matters.
+            ToControl::SendError { .. } => {}
+        }
+        self.settle(now);
+    }
+
+    /// An IKE message, without its non-ESP marker.
+    pub fn handle_datagram(&mut self, leg: Leg, bytes: &[u8], now: Moment) {
+        self.endpoint.handle_datagram(leg, bytes, now);
+        self.settle(now);
+    }
+
+    /// The answer to `Effect::Resolve`.
+    pub fn handle_resolved(&mut self, path: PathId, answer: Result<Vec<Ipv4Addr>, ResolveFailure>, now: Moment) {
+        self.with_tunnel(usize::from(path.0), now, |tunnel, context| tunnel.handle_resolved(answer, context));
+        self.look_for_alike_roles(path);
+        self.settle(now);
+    }
+
+    pub fn handle_timeout(&mut self, now: Moment) {
+        self.endpoint.handle_timeout(now);
+        if !self.stopping {
+            for index in 0..self.tunnels.len() {
+                if self.tunnels[index].poll_timeout().is_some_and(|due| due <= now) {
+                    self.with_tunnel(index, now, |tunnel, context| tunnel.handle_timeout(context));
+                }
+            }
+            for connector in &mut self.connectors {
+                connector.roles.handle_timeout(now);
+            }
+            if now >= self.next_steer {
+                self.next_steer = now + self.plan.steering.interval;
+                self.resteer();
+            }
+        }
+        self.settle(now);
+    }
+
+    /// Deletes every IKE SA; the peers are told by what `poll_transmit` then yields.
+    pub fn stop(&mut self, now: Moment) {
+        self.stopping = true;
+        for index in 0..self.tunnels.len() {
+            self.with_tunnel(index, now, |tunnel, context| tunnel.stop(context));
+        }
+        self.settle(now);
+    }
+
+    /// All peers have answered our DELETE, or do not answer.
+    pub fn is_stopped(&self) -> bool {
+        self.stopping && self.tunnels.iter().all(|tunnel| tunnel.leg().is_none())
+    }
+
+    pub fn poll_transmit(&mut self) -> Option<(Leg, Vec<u8>)> {
+        self.endpoint.poll_transmit()
+    }
+
+    pub fn poll_effect(&mut self) -> Option<Effect> {
+        self.effects.pop_front()
+    }
+
+    pub fn poll_timeout(&self) -> Option<Moment> {
+        let endpoint = self.endpoint.poll_timeout();
+        if self.stopping {
+            return endpoint;
+        }
+        let tunnels = self.tunnels.iter().filter_map(Tunnel::poll_timeout).min();
+        let roles = self.connectors.iter().filter_map(|connector| connector.roles.poll_timeout()).min();
+        [endpoint, tunnels, roles, Some(self.next_steer)].into_iter().flatten().min()
+    }
+
+    pub fn plan(&self) -> &Arc<Plan> {
+        &self.plan
+    }
+
+    fn with_tunnel(&mut self, index: usize, now: Moment, act: impl FnOnce(&mut Tunnel, &mut Context)) {
+        let Some(tunnel) = self.tunnels.get_mut(index) else { return };
+        let mut context = Context {
+            plan: &self.plan,
+            endpoint: &mut self.endpoint,
+            table: &self.table,
+            effects: &mut self.effects,
+            chance: &mut self.chance,
+            underlays: &self.underlays,
+            export_keys: self.export_keys,
+            now,
+        };
+        act(tunnel, &mut context);
+    }
+
+    /// Brings everything in line with what has just become known: IKE's events, the roles, the
+    /// published value.
+    fn settle(&mut self, now: Moment) {
+        while let Some((path, sa, event)) = self.endpoint.poll_event() {
+            self.with_tunnel(usize::from(path.0), now, |tunnel, context| tunnel.handle_ike_event(sa, event, context));
+        }
+        let mut switched = false;
+        for index in 0..self.connectors.len() {
+            for role in Role::ALL {
+                let usable = self.usable(index, role);
+                self.connectors[index].roles.handle_usable(role, usable, now);
+            }
+            while let Some(switch) = self.connectors[index].roles.poll_switch() {
+                switched = true;
+                self.connectors[index].last_switch = Some(super::tunnel::Change {
+                    at: switch.at,
+                    from: switch.from.to_string(),
+                    to: switch.to.to_string(),
+                    reason: switch.reason.clone(),
+                });
+                self.effects.push_back(Effect::Event(SiteEvent::RoleSwitched {
+                    connector: ConnectorId(index as u16),
+                    from: switch.from,
+                    to: switch.to,
+                    reason: switch.reason,
+                }));
+            }
+        }
+        if switched {
+            // Every flow chooses among the tunnels of the role that carries now.
+            self.policy_epoch = self.policy_epoch.wrapping_add(1);
+        }
+        let present: Vec<_> = self.tunnels.iter().map(snapshot::Published::of).collect();
+        if switched || present != self.published {
+            self.steer_pending = true;
+            self.published = present;
+            self.publish();
+        }
+    }
+
+    fn usable(&self, connector: usize, role: Role) -> usize {
+        let Some(role) = &self.plan.connectors[connector].roles[role.index()] else { return 0 };
+        role.tunnels.iter().filter(|path| self.tunnels[usize::from(path.0)].usable()).count()
+    }
+
+    /// Lets every flow choose again; those whose best path has not changed stay.
+    fn resteer(&mut self) {
+        if std::mem::take(&mut self.steer_pending) {
+            self.policy_epoch = self.policy_epoch.wrapping_add(1);
+            self.publish();
+            self.steer_pending = false;
+        }
+    }
+
+    fn publish(&mut self) {
+        let forwarding = self.snapshot();
+        self.effects.push_back(Effect::Publish(forwarding));
+    }
+
+    fn snapshot(&mut self) -> Arc<Forwarding> {
+        self.generation += 1;
+        let active: Vec<Role> = self.connectors.iter().map(|connector| connector.roles.active()).collect();
+        Arc::new(snapshot::build(snapshot::Sources {
+            plan: &self.plan,
+            tunnels: &self.tunnels,
+            active: &active,
+            underlays: &self.underlays,
+            table: &self.table,
+            generation: self.generation,
+            policy_epoch: self.policy_epoch,
+        }))
+    }
+
+    fn path_of(&self, spi: crate::model::Spi) -> Option<PathId> {
+        let sa = self.table.inbound(spi)?.load_full()?;
+        (sa.spi() == spi).then(|| sa.path())
+    }
+
+    /// Tells once when both roles' names lead to one address: it is a loss of redundancy, not a
+    /// reason to tear anything down.
+    fn look_for_alike_roles(&mut self, path: PathId) {
+        let Some(tunnel) = self.plan.tunnels.get(usize::from(path.0)) else { return };
+        let connector = tunnel.connector;
+        let addresses = |role: Role| -> BTreeSet<Ipv4Addr> {
+            let tunnels = self.plan.connectors[usize::from(connector.0)].roles[role.index()].iter();
+            tunnels
+                .flat_map(|role| &role.tunnels)
+                .filter_map(|path| match &self.plan.tunnels[usize::from(path.0)].destination {
+                    Some(Destination::Ipv4(address)) => Some(*address),
+                    Some(Destination::Fqdn(_)) => self.tunnels[usize::from(path.0)].last_good(),
+                    None => None,
+                })
+                .collect()
+        };
+        let primary = addresses(Role::Primary);
+        let shared = addresses(Role::Secondary).into_iter().find(|address| primary.contains(address));
+        let told = &mut self.connectors[usize::from(connector.0)].told_alike;
+        if let Some(address) = shared.filter(|address| *told != Some(*address)) {
+            self.effects.push_back(Effect::Event(SiteEvent::RolesAlike { connector, address }));
+        }
+        *told = shared;
+    }
+}

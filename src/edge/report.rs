@@ -1,0 +1,141 @@
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::machine::Edge;
+use super::snapshot;
+use super::status::{ChangeStatus, ConnectorState, ConnectorStatus, DropStatus, SiteStatus, TunnelStatus};
+use super::tunnel::Change;
+use super::{ConnectorPlan, SiteKind};
+use crate::model::{DropCounters, DropReason, Moment, PathId, Permille, Role};
+use crate::steer;
+
+/// What the status needs from outside the machine.
+#[derive(Clone, Copy, Debug)]
+pub struct StatusFacts<'a> {
+    /// Milliseconds since the Unix epoch at `Moment::ZERO`.
+    pub unix_ms_at_zero: u64,
+    pub started: Moment,
+    /// Drops that no path is to blame for.
+    pub drops: &'a DropCounters,
+    pub flows: u64,
+}
+
+impl Edge {
+    pub fn status(&self, facts: StatusFacts, now: Moment) -> SiteStatus {
+        SiteStatus {
+            site: self.plan.site.name.clone(),
+            kind: match self.plan.site.kind {
+                SiteKind::Branch => "branch",
+                SiteKind::CloudVpc => "cloud-vpc",
+            }
+            .to_owned(),
+            at_ms: unix_ms(&facts, now),
+            started_ms: unix_ms(&facts, facts.started),
+            generation: self.generation,
+            connectors: (0..self.plan.connectors.len()).map(|index| self.connector_status(index, &facts)).collect(),
+            drops: drops(facts.drops),
+            flows: facts.flows,
+        }
+    }
+
+    fn connector_status(&self, index: usize, facts: &StatusFacts) -> ConnectorStatus {
+        let plan = &self.plan.connectors[index];
+        let connector = &self.connectors[index];
+        let active = connector.roles.active();
+        let shares = self.shares(plan, active);
+        let tunnels: Vec<TunnelStatus> = Role::ALL
+            .iter()
+            .flat_map(|role| plan.roles[role.index()].iter().flat_map(|role| &role.tunnels))
+            .map(|path| {
+                let share =
+                    shares.iter().find(|(shared, _)| shared == path).map_or(Permille::ZERO, |(_, share)| *share);
+                self.tunnel_status(*path, share, facts)
+            })
+            .collect();
+        let usable = tunnels.iter().filter(|tunnel| tunnel.usable).count();
+        ConnectorStatus {
+            name: plan.name.clone(),
+            state: match usable {
+                0 => ConnectorState::Down,
+                some if some == tunnels.len() => ConnectorState::Up,
+                _ => ConnectorState::PartiallyUp,
+            },
+            active_role: active.to_string(),
+            last_switch: connector.last_switch.as_ref().map(|change| change_status(change, facts)),
+            tunnels,
+        }
+    }
+
+    fn shares(&self, connector: &ConnectorPlan, active: Role) -> Vec<(PathId, Permille)> {
+        let candidates: Vec<steer::Candidate> = connector.roles[active.index()]
+            .iter()
+            .flat_map(|role| &role.tunnels)
+            .filter(|path| self.tunnels[usize::from(path.0)].usable())
+            .map(|path| {
+                let tunnel = &self.plan.tunnels[usize::from(path.0)];
+                steer::Candidate {
+                    path: *path,
+                    link: tunnel.link,
+                    verdict: self.tunnels[usize::from(path.0)].verdict(),
+                    preference: self.plan.links[usize::from(tunnel.link.0)].preference,
+                    weight: snapshot::weight(&self.plan, tunnel),
+                }
+            })
+            .collect();
+        steer::shares(&candidates).into_iter().collect()
+    }
+
+    fn tunnel_status(&self, path: PathId, share: Permille, facts: &StatusFacts) -> TunnelStatus {
+        let plan = &self.plan.tunnels[usize::from(path.0)];
+        let tunnel = &self.tunnels[usize::from(path.0)];
+        let metrics = tunnel.health().metrics();
+        let live = tunnel.leg().is_some();
+        let counters = tunnel.counters();
+        let ms = |span: Duration| (span.as_secs_f64() * 1e6).round() / 1e3;
+        TunnelStatus {
+            name: plan.name.clone(),
+            role: plan.role.to_string(),
+            link: self.plan.links[usize::from(plan.link.0)].name.clone(),
+            remote: tunnel.leg().map(|leg| leg.remote.to_string()),
+            state: tunnel.state().to_string(),
+            usable: tunnel.usable(),
+            verdict: tunnel.verdict().to_string(),
+            loss_percent: metrics.loss.filter(|_| live).map(|loss| f64::from(loss.value()) / 10.0),
+            rtt_ms: metrics.rtt.filter(|_| live).map(ms),
+            jitter_ms: metrics.jitter.filter(|_| live).map(ms),
+            share_percent: f64::from(share.value()) / 10.0,
+            bytes_out: counters.bytes_out.load(Ordering::Relaxed),
+            bytes_in: counters.bytes_in.load(Ordering::Relaxed),
+            packets_out: counters.packets_out.load(Ordering::Relaxed),
+            packets_in: counters.packets_in.load(Ordering::Relaxed),
+            drops_out: drops(&counters.drops_out),
+            drops_in: drops(&counters.drops_in),
+            asymmetric_in: counters.asymmetric_in.load(Ordering::Relaxed),
+            child_sas: u32::try_from(tunnel.children().count()).unwrap_or(u32::MAX),
+            rekeys: tunnel.rekeys(),
+            note: tunnel.health().note().filter(|_| live),
+            last_change: tunnel.last_change().map(|change| change_status(change, facts)),
+        }
+    }
+}
+
+fn unix_ms(facts: &StatusFacts, moment: Moment) -> u64 {
+    facts.unix_ms_at_zero.saturating_add(moment.as_nanos() / 1_000_000)
+}
+
+fn change_status(change: &Change, facts: &StatusFacts) -> ChangeStatus {
+    ChangeStatus {
+        at_ms: unix_ms(facts, change.at),
+        from: change.from.clone(),
+        to: change.to.clone(),
+        reason: change.reason.clone(),
+    }
+}
+
+fn drops(counters: &DropCounters) -> Vec<DropStatus> {
+    DropReason::ALL
+        .iter()
+        .map(|reason| DropStatus { reason: reason.name().to_owned(), packets: counters.get(*reason) })
+        .filter(|drop| drop.packets > 0)
+        .collect()
+}

@@ -1,0 +1,149 @@
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+use arrayvec::ArrayVec;
+use ipnet::IpNet;
+
+use super::plan::OUTER_MTU;
+use super::tunnel::Tunnel;
+use super::{Plan, SiteKind, TunnelPlan, UnderlayFact};
+use crate::forward::{ConnectorFace, Forwarding, PathFace, RouteTable, SaTable, SiteFace};
+use crate::model::{ConnectorId, Leg, LinkId, OutboundSlot, PathId, Role, Verdict, WorkerId};
+
+/// The part of a tunnel whose change makes a new `Forwarding` necessary.
+#[derive(PartialEq, Eq)]
+pub struct Published {
+    usable: bool,
+    verdict: Verdict,
+    epoch: u32,
+    leg: Option<Leg>,
+    children: ArrayVec<OutboundSlot, 4>,
+}
+
+impl Published {
+    pub fn of(tunnel: &Tunnel) -> Published {
+        Published {
+            usable: tunnel.usable(),
+            verdict: tunnel.verdict(),
+            epoch: tunnel.epoch(),
+            leg: tunnel.leg(),
+            children: tunnel.children().map(|lineage| lineage.slot()).take(4).collect(),
+        }
+    }
+}
+
+/// What a `Forwarding` is built from.
+pub struct Sources<'a> {
+    pub plan: &'a Plan,
+    pub tunnels: &'a [Tunnel],
+    /// By `ConnectorId`.
+    pub active: &'a [Role],
+    pub underlays: &'a [Option<UnderlayFact>],
+    pub table: &'a Arc<SaTable>,
+    pub generation: u64,
+    pub policy_epoch: u32,
+}
+
+pub fn build(sources: Sources) -> Forwarding {
+    let plan = sources.plan;
+    let mut routes = RouteTable::default();
+    for (index, connector) in plan.connectors.iter().enumerate() {
+        let id = ConnectorId(index as u16);
+        if connector.ranges.is_empty() {
+            routes.insert(IpNet::V4(Default::default()), id);
+            routes.insert(IpNet::V6(Default::default()), id);
+        }
+        for range in &connector.ranges {
+            routes.insert(range.range, id);
+        }
+        // Probe targets and the peer's private addresses belong to it wherever they lie.
+        for role in connector.roles.iter().flatten() {
+            for path in &role.tunnels {
+                let tunnel = &plan.tunnels[usize::from(path.0)];
+                let targets = tunnel.probes.iter().map(|probe| probe.target);
+                for address in targets.chain(tunnel.private_remote.map(|private| private.addr())) {
+                    routes.insert(IpNet::from(address), id);
+                }
+            }
+        }
+    }
+    let connectors = plan
+        .connectors
+        .iter()
+        .enumerate()
+        .map(|(index, connector)| ConnectorFace {
+            id: ConnectorId(index as u16),
+            active: sources.active.get(index).copied().unwrap_or(Role::Primary),
+            roles: Role::ALL.map(|role| {
+                let tunnels = connector.roles[role.index()].iter().flat_map(|role| &role.tunnels);
+                tunnels.copied().take(3).collect::<ArrayVec<PathId, 3>>()
+            }),
+        })
+        .collect();
+    let paths = plan
+        .tunnels
+        .iter()
+        .zip(sources.tunnels)
+        .enumerate()
+        .map(|(index, (configured, tunnel))| path_face(&sources, PathId(index as u16), configured, tunnel))
+        .collect();
+    Forwarding {
+        generation: sources.generation,
+        policy_epoch: sources.policy_epoch,
+        site: SiteFace {
+            native: plan.site.native.clone().into_boxed_slice(),
+            own: plan.tunnels.iter().filter_map(|tunnel| tunnel.private_local).map(|private| private.addr()).collect(),
+            answer_on_arrival: plan.site.kind == SiteKind::CloudVpc,
+        },
+        routes,
+        connectors,
+        paths,
+        rules: plan.rules.clone(),
+        sas: sources.table.clone(),
+    }
+}
+
+fn path_face(sources: &Sources, id: PathId, configured: &TunnelPlan, tunnel: &Tunnel) -> PathFace {
+    let link = &sources.plan.links[usize::from(configured.link.0)];
+    PathFace {
+        id,
+        connector: configured.connector,
+        role: configured.role,
+        epoch: tunnel.epoch(),
+        usable: tunnel.usable(),
+        verdict: tunnel.verdict(),
+        link: configured.link,
+        preference: link.preference,
+        weight: weight(sources.plan, configured),
+        home: WorkerId(0),
+        leg: tunnel.leg().unwrap_or(Leg {
+            underlay: link.underlay,
+            natt: true,
+            local: SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0),
+            remote: SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0),
+        }),
+        mtu: inner_mtu(sources.plan, configured.connector, sources.underlays),
+        private: configured.private_local.map(|private| private.addr()),
+        children: tunnel.children().map(|lineage| lineage.face()).collect(),
+        live: tunnel.counters().clone(),
+    }
+}
+
+/// A branch sends up its links, a gateway down them.
+pub fn weight(plan: &Plan, tunnel: &TunnelPlan) -> u32 {
+    match plan.site.kind {
+        SiteKind::Branch => tunnel.upstream.value(),
+        SiteKind::CloudVpc => tunnel.downstream.value(),
+    }
+}
+
+/// The connector's part of the MTU of the host's device: what fits through the smallest underlay of
+/// the connector, since flows move between its tunnels.
+fn inner_mtu(plan: &Plan, connector: ConnectorId, underlays: &[Option<UnderlayFact>]) -> u16 {
+    let links = plan.tunnels.iter().filter(|tunnel| tunnel.connector == connector).map(|tunnel| tunnel.link);
+    let outer = links.filter_map(|link: LinkId| {
+        let underlay = plan.links[usize::from(link.0)].underlay;
+        underlays.get(usize::from(underlay.0)).copied().flatten().map(|fact| fact.mtu)
+    });
+    plan.inner_mtu(connector, outer.min().unwrap_or(OUTER_MTU))
+}
