@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_go_to_the_pop_through_which_the_flow_came_last() {
+    fn answers_follow_the_branch_to_the_pop_by_which_it_came_last() {
         let mut world = World::new();
         world.run(Moment::from_millis(2_000), true);
         assert!(world.returned[0] > 0 && world.returned[1] == 0);
@@ -216,8 +216,6 @@ mod tests {
         let before = world.returned[0];
         world.run(Moment::from_millis(4_000), true);
         assert!(world.returned[1] > 0);
-        // Only a download whose client says nothing might be late to turn; its acknowledgements
-        // see to it.
         assert_eq!(world.returned[0], before);
         assert_eq!((world.lan.sessions.broken, world.lan.transfers.broken), (0, 0));
     }

@@ -1,4 +1,4 @@
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::net::Ipv4Addr;
 
 use smoltcp::iface::SocketHandle;
@@ -10,24 +10,20 @@ use super::network::{self, BULK_RATE, SERVICES};
 use super::sessions::SESSION_BUFFER;
 use super::transfers::{Pace, TRANSFER_BUFFER, write};
 use super::web::WEB_BUFFER;
-use crate::model::{FlowKey, Moment, protocol};
+use crate::model::{Moment, protocol};
 use crate::packet::{Echo, PacketBuf, parse};
 
-/// The network of servers behind both PoPs. A router between it and the PoPs sends every answer
-/// to the PoP through which its flow last came.
+/// The network of servers behind both PoPs. A router between it and the PoPs follows the branch:
+/// what goes there leaves through the PoP by which the branch last came, as a routing protocol
+/// between PoPs and services would have it.
 pub struct Services {
     web: TcpServer,
     uploads: TcpServer,
     downloads: TcpServer,
     sessions: TcpServer,
-    /// By flow as it leaves the client's site.
-    came_through: HashMap<FlowKey, usize>,
+    branch_behind: usize,
     leaving: VecDeque<(usize, Vec<u8>)>,
 }
-
-/// A hundred times what the demo's clients have open; beyond it the table is emptied, and
-/// learned anew from each flow's next packet.
-const FLOW_LIMIT: usize = 65_536;
 
 /// Packets of one turn that wait to leave.
 const LEAVING_LIMIT: usize = 8192;
@@ -41,7 +37,7 @@ impl Services {
             uploads: server(network::UPLOAD, 8, TRANSFER_BUFFER, Service::Sink),
             downloads: server(network::DOWNLOAD, 8, TRANSFER_BUFFER, Service::Source),
             sessions: server(network::SESSION, 64, SESSION_BUFFER, Service::Echo),
-            came_through: HashMap::new(),
+            branch_behind: 0,
             leaving: VecDeque::new(),
         }
     }
@@ -52,8 +48,8 @@ impl Services {
         if !SERVICES.contains(&parsed.key.destination) {
             return;
         }
-        if self.came_through.len() >= FLOW_LIMIT {
-            self.came_through.clear();
+        if network::LAN.contains(&parsed.key.source) {
+            self.branch_behind = pop;
         }
         match parsed.key.protocol {
             protocol::UDP => {
@@ -68,7 +64,6 @@ impl Services {
                 }
             }
             _ => {
-                self.came_through.insert(parsed.key, pop);
                 let (address, port) = (parsed.key.destination, parsed.key.destination_port);
                 let mut servers = self.servers().into_iter();
                 if let Some(server) = servers.find(|server| server.port == port && address == server.address) {
@@ -94,9 +89,7 @@ impl Services {
         for mut packet in packets {
             let Some(parsed) = parse(&packet) else { continue };
             network::mark(&mut packet, parsed.key.source_port);
-            if let Some(pop) = self.came_through.get(&parsed.key.reversed()).copied() {
-                self.leave(pop, packet);
-            }
+            self.leave(self.branch_behind, packet);
         }
     }
 

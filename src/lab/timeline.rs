@@ -20,12 +20,12 @@ pub enum Act {
 /// beyond that. An act is long enough for its consequences to show: a window of measurements to
 /// fill or drain, the failback hold, a round of steering.
 const ACTS: [(Act, u64, u64); 7] = [
-    (Act::Calm, 3500, 9),
-    (Act::FibreBrownout, 4000, 9),
-    (Act::FibreRecovers, 4000, 6),
-    (Act::DslCut, 2500, 6),
-    (Act::DslBack, 2500, 5),
-    (Act::PopLost, 3000, 8),
+    (Act::Calm, 3000, 9),
+    (Act::FibreBrownout, 3200, 9),
+    (Act::FibreRecovers, 3300, 6),
+    (Act::DslCut, 2200, 6),
+    (Act::DslBack, 4000, 5),
+    (Act::PopLost, 2700, 8),
     (Act::PopBack, 4000, 7),
 ];
 
