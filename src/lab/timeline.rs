@@ -24,7 +24,7 @@ const ACTS: [(Act, u64, u64); 7] = [
     (Act::FibreBrownout, 3200, 9),
     (Act::FibreRecovers, 3300, 6),
     (Act::DslCut, 2200, 6),
-    (Act::DslBack, 4000, 5),
+    (Act::DslBack, 4400, 5),
     (Act::PopLost, 2700, 8),
     (Act::PopBack, 4000, 7),
 ];
