@@ -37,6 +37,8 @@ const RESOLVE_PATIENCE: Duration = Duration::from_secs(20);
 /// its health.
 pub struct Tunnel {
     path: PathId,
+    /// We may open it; otherwise only the peer does.
+    initiates: bool,
     attempt: Attempt,
     failures: u32,
     live: Option<Live>,
@@ -106,6 +108,7 @@ impl Tunnel {
         let initiates = initiates(plan, configured);
         Tunnel {
             path,
+            initiates,
             attempt: if initiates { Attempt::Waiting { until: now } } else { Attempt::Idle },
             failures: 0,
             live: None,
@@ -176,7 +179,7 @@ impl Tunnel {
             Attempt::Idle | Attempt::Connecting { .. } => None,
         };
         let rebuild = match (self.down_since, &self.attempt) {
-            (Some(since), Attempt::Idle) => Some(since + REBUILD_GRACE),
+            (Some(since), Attempt::Idle) if self.initiates => Some(since + REBUILD_GRACE),
             _ => None,
         };
         let live = self.live.as_ref().map(|_| self.health.poll_timeout());
@@ -195,7 +198,7 @@ impl Tunnel {
         match self.attempt {
             Attempt::Idle => {
                 let rebuild = self.down_since.is_some_and(|since| now >= since + REBUILD_GRACE);
-                if rebuild && initiates(context.plan, self.plan(context.plan)) {
+                if rebuild && self.initiates {
                     self.begin(context);
                 }
             }
@@ -467,7 +470,7 @@ impl Tunnel {
             }
             self.down_since = None;
             self.epoch = self.epoch.wrapping_add(1);
-            if matches!(self.attempt, Attempt::Idle) && initiates(context.plan, self.plan(context.plan)) {
+            if matches!(self.attempt, Attempt::Idle) && self.initiates {
                 self.wait(FIRST_PAUSE, reason.to_string(), context);
             } else {
                 self.report_state(reason.to_string(), context);
@@ -571,7 +574,7 @@ impl Tunnel {
             TunnelState::Up
         } else {
             match self.attempt {
-                Attempt::Idle if initiates(context.plan, self.plan(context.plan)) => TunnelState::Connecting,
+                Attempt::Idle if self.initiates => TunnelState::Connecting,
                 Attempt::Idle => TunnelState::Listening,
                 Attempt::Waiting { .. } => TunnelState::Waiting,
                 Attempt::Resolving { .. } => TunnelState::Resolving,

@@ -1,0 +1,198 @@
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use trefoil::model::{Moment, Role};
+use trefoil::steer::RuleSet;
+
+use super::network::Network;
+use super::node::Node;
+use super::packet;
+use super::plans::{self, Lifetimes};
+
+/// A branch with six tunnels to two PoPs, the weather between them, and flows across.
+pub struct World {
+    pub now: Moment,
+    pub network: Network,
+    pub branch: Node,
+    pub pops: [Node; 2],
+    flows: Vec<Flow>,
+    pub tally: Tally,
+}
+
+struct Flow {
+    source: Ipv4Addr,
+    destination: Ipv4Addr,
+    port: u16,
+    dscp: u8,
+    interval: Duration,
+    next: Moment,
+    sequence: u32,
+}
+
+/// What became of the packets of all flows.
+#[derive(Default, Debug)]
+pub struct Tally {
+    pub sent: u64,
+    /// There and back.
+    pub returned: u64,
+    pub duplicated: u64,
+    pub damaged: u64,
+    /// Answered by the edge with ICMP, for want of a path.
+    pub refused: u64,
+    /// By port and sequence, when each came back.
+    arrivals: BTreeMap<(u16, u32), Moment>,
+}
+
+impl World {
+    pub fn new(seed: u64, lifetimes: Lifetimes, rules: RuleSet) -> World {
+        World {
+            now: Moment::ZERO,
+            network: Network::new(seed),
+            branch: Node::new(plans::branch(lifetimes, rules), seed.wrapping_mul(3)),
+            pops: Role::ALL.map(|role| {
+                Node::new(plans::pop(role, lifetimes), seed.wrapping_mul(3).wrapping_add(1 + role.index() as u64))
+            }),
+            flows: Vec::new(),
+            tally: Tally::default(),
+        }
+    }
+
+    /// Starts a flow of UDP packets from the branch, which the far end sends back.
+    pub fn start_flow(&mut self, port: u16, dscp: u8, interval: Duration) {
+        self.flows.push(Flow {
+            source: Ipv4Addr::new(10, 20, 0, 5),
+            destination: Ipv4Addr::new(10, 90, 0, 9),
+            port,
+            dscp,
+            interval,
+            next: self.now,
+            sequence: 0,
+        });
+    }
+
+    pub fn stop_flows(&mut self) {
+        self.flows.clear();
+    }
+
+    pub fn run_for(&mut self, span: Duration) {
+        let end = self.now + span;
+        self.run_until(end, |_| false);
+    }
+
+    /// Runs until the condition holds, looked at every 100 ms; `false` when `limit` comes first.
+    pub fn run_while_not(&mut self, limit: Duration, condition: impl Fn(&World) -> bool) -> bool {
+        let end = self.now + limit;
+        self.run_until(end, condition)
+    }
+
+    fn run_until(&mut self, end: Moment, condition: impl Fn(&World) -> bool) -> bool {
+        let mut next_look = self.now;
+        loop {
+            if self.now >= next_look {
+                if condition(self) {
+                    return true;
+                }
+                next_look = self.now + Duration::from_millis(100);
+            }
+            self.step();
+            let next = self.next_moment().map_or(end, |next| next.min(end)).min(next_look);
+            if self.now >= end {
+                return condition(self);
+            }
+            self.now = next.max(self.now + Duration::from_nanos(1));
+        }
+    }
+
+    fn next_moment(&self) -> Option<Moment> {
+        let nodes = std::iter::once(&self.branch).chain(&self.pops).filter_map(|node| node.edge.poll_timeout());
+        let flows = self.flows.iter().map(|flow| flow.next);
+        nodes.chain(flows).chain(self.network.next_arrival()).min()
+    }
+
+    fn step(&mut self) {
+        let now = self.now;
+        for flow in &mut self.flows {
+            while flow.next <= now {
+                let packet = packet::udp(flow.source, flow.destination, flow.port, 7, flow.dscp, flow.sequence);
+                self.branch.io.from_site.push_back(packet);
+                flow.sequence += 1;
+                flow.next = flow.next + flow.interval;
+                self.tally.sent += 1;
+            }
+        }
+        while let Some(datagram) = self.network.receive(now) {
+            let nodes = std::iter::once(&mut self.branch).chain(&mut self.pops);
+            for node in nodes {
+                if node.owns(datagram.destination.ip()) {
+                    node.deliver(datagram);
+                    break;
+                }
+            }
+        }
+        self.branch.run(&mut self.network, now);
+        for pop in &mut self.pops {
+            pop.run(&mut self.network, now);
+            let echoes: Vec<Vec<u8>> = pop.io.to_site.drain(..).filter_map(|packet| packet::echo(&packet)).collect();
+            if !echoes.is_empty() {
+                pop.io.from_site.extend(echoes);
+                pop.run(&mut self.network, now);
+            }
+        }
+        while let Some(packet) = self.branch.io.to_site.pop_front() {
+            match packet::read(&packet) {
+                Some((port, sequence)) => match self.tally.arrivals.insert((port, sequence), now) {
+                    None => self.tally.returned += 1,
+                    Some(_) => self.tally.duplicated += 1,
+                },
+                None if packet::is_icmp(&packet) => self.tally.refused += 1,
+                None => self.tally.damaged += 1,
+            }
+        }
+    }
+
+    pub fn usable(&self, role: Role) -> usize {
+        let status = self.branch.status(self.now);
+        let tunnels = status.connectors.iter().flat_map(|connector| &connector.tunnels);
+        tunnels.filter(|tunnel| tunnel.role == role.name() && tunnel.usable).count()
+    }
+
+    pub fn healthy(&self) -> usize {
+        let status = self.branch.status(self.now);
+        let tunnels = status.connectors.iter().flat_map(|connector| &connector.tunnels);
+        tunnels.filter(|tunnel| tunnel.usable && tunnel.verdict == "healthy").count()
+    }
+
+    pub fn active_role(&self) -> String {
+        self.branch.status(self.now).connectors[0].active_role.clone()
+    }
+
+    /// Packets that left the branch by each link, over both roles.
+    pub fn packets_by_link(&self) -> BTreeMap<String, u64> {
+        let mut packets = BTreeMap::new();
+        for tunnel in &self.branch.status(self.now).connectors[0].tunnels {
+            *packets.entry(tunnel.link.clone()).or_default() += tunnel.packets_out;
+        }
+        packets
+    }
+
+    /// The longest time between two returned packets of a flow since `since`.
+    pub fn longest_gap(&self, port: u16, since: Moment) -> Duration {
+        let arrivals = self.tally.arrivals.range((port, 0)..=(port, u32::MAX)).map(|(_, at)| *at);
+        let mut times: Vec<Moment> = arrivals.filter(|at| *at >= since).collect();
+        times.sort();
+        times.windows(2).map(|pair| pair[1].since(pair[0])).max().unwrap_or_default()
+    }
+
+    /// What an engineer wants to see of a failed run.
+    pub fn describe(&self) -> String {
+        let mut text = format!("at {:?}: {:?}\n", self.now, (self.tally.sent, self.tally.returned));
+        for (at, event) in &self.branch.events {
+            text.push_str(&format!("{at:?} {event:?}\n"));
+        }
+        for tunnel in &self.branch.status(self.now).connectors[0].tunnels {
+            text.push_str(&format!("{tunnel:?}\n"));
+        }
+        text
+    }
+}
