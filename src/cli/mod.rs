@@ -2,6 +2,7 @@
 //! an exit code: 0 done, 1 failed, 2 called wrongly.
 
 pub mod check;
+pub mod demo;
 pub mod run;
 pub mod status;
 
@@ -19,6 +20,7 @@ struct Args {
 /// In the order in which an operator comes to need them.
 #[derive(Subcommand, Debug)]
 enum Verb {
+    Demo(demo::DemoArgs),
     Check(check::CheckArgs),
     Run(run::RunArgs),
     Status(status::StatusArgs),
@@ -26,6 +28,7 @@ enum Verb {
 
 pub fn main() -> ExitCode {
     match Args::parse().verb {
+        Verb::Demo(args) => demo::run(&args),
         Verb::Check(args) => check::run(&args),
         Verb::Run(args) => run::run(args),
         Verb::Status(args) => status::run(&args),

@@ -1,34 +1,38 @@
 //! Floor 7: what `trefoil demo` plays in: PoPs of our own engine, emulated WAN links on real
 //! loopback sockets, hosts with real traffic, a script, and what an operator sees of it.
 
-pub mod address_block;
-pub mod clock;
-pub mod courier;
-pub mod datagram;
-pub mod driver;
-pub mod echo;
-pub mod host;
-pub mod impairment;
-pub mod lan;
-pub mod ledger;
-pub mod network;
-pub mod plans;
-pub mod relay;
-pub mod report;
+mod address_block;
+mod clock;
+mod courier;
+mod datagram;
+mod demo;
+mod driver;
+mod echo;
+mod host;
+mod impairment;
+mod lan;
+mod ledger;
+mod network;
+mod plans;
+mod relay;
+mod report;
 #[cfg(test)]
 mod samples;
-pub mod scenery;
-pub mod screen;
-pub mod services;
-pub mod sessions;
-pub mod summary;
-pub mod table;
-pub mod timeline;
-pub mod traffic;
-pub mod transfers;
-pub mod wan;
-pub mod watch;
-pub mod web;
+mod scenery;
+mod screen;
+mod services;
+mod sessions;
+mod summary;
+mod table;
+mod timeline;
+mod traffic;
+mod transfers;
+mod wan;
+mod watch;
+mod web;
+mod world;
 
+pub use demo::{DemoSettings, run as demo};
 pub use summary::Summary;
-pub use timeline::SHORTEST;
+pub use timeline::{LONGEST_SECONDS, SHORTEST_SECONDS};
+pub use world::WorldError;

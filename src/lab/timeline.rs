@@ -32,8 +32,9 @@ const ACTS: [(Act, u64, u64); 7] = [
 /// Six tunnels take about a second on an idle machine.
 pub const START_LIMIT: Duration = Duration::from_secs(10);
 
-/// The shortest run that shows everything.
-pub const SHORTEST: Duration = Duration::from_secs(25);
+/// The shortest run that shows everything, and the longest that keeps all its measurements.
+pub const SHORTEST_SECONDS: u32 = 25;
+pub const LONGEST_SECONDS: u32 = 7_200;
 
 /// The script of one run: when each act begins, counted from the end of `Act::Start`.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -103,7 +104,11 @@ mod tests {
     #[test]
     fn the_shortest_run_leaves_time_for_the_start() {
         let timeline = Timeline::over(Duration::ZERO);
-        assert!(timeline.end + Duration::from_millis(1500) <= SHORTEST, "{:?}", timeline.end);
+        assert!(
+            timeline.end + Duration::from_millis(1500) <= Duration::from_secs(SHORTEST_SECONDS.into()),
+            "{:?}",
+            timeline.end
+        );
     }
 
     #[test]
