@@ -1,0 +1,31 @@
+//! Integration tests in network namespaces: a branch LAN, an edge with three WAN links and two
+//! strongSwan PoPs. They need root; `.ci/run` installs the programs.
+
+mod bench;
+mod capture;
+mod daemon;
+mod emulator;
+mod names;
+mod namespace;
+mod process;
+mod requirements;
+mod site;
+mod stream;
+mod strongswan;
+mod topology;
+mod traffic;
+
+mod crossing;
+mod fail_closed;
+mod groundwork;
+mod outage;
+mod peers;
+mod rekey;
+mod throughput;
+
+/// A line for whoever watches the tests, past the capture of the test harness.
+pub fn say(line: &str) {
+    use std::io::Write;
+    let name = std::thread::current().name().unwrap_or("lab").to_owned();
+    let _ = writeln!(std::io::stderr(), "\n[{name}] {line}");
+}

@@ -1,0 +1,211 @@
+//! What a running stream notices when a WAN or a whole PoP goes.
+
+use std::time::{Duration, Instant};
+
+use trefoil::edge::SiteStatus;
+
+use super::bench::Bench;
+use super::daemon::{active_role, tunnel, tunnels, usable_of};
+use super::emulator::Direction;
+use super::process::wait_for;
+use super::requirements::lab_is_possible;
+use super::say;
+use super::site::Site;
+use super::stream::{Stream, Trip};
+use super::topology::{LINKS, POPS, SERVER, WanLink};
+
+#[test]
+fn a_stream_moves_to_another_link_when_its_wan_is_cut() {
+    if !lab_is_possible() {
+        return;
+    }
+    let bench = Bench::ready(Site::new());
+    let stream = steady_stream(&bench);
+    let link = carrier(&bench, |tunnel| tunnel.packets_out);
+    let cut = Instant::now();
+    bench.lab.wan.cut(link.address);
+    let status = bench.trefoil.wait("the cut tunnel is down", Duration::from_secs(30), |status| {
+        !tunnel(status, "primary", link.name).usable && !tunnel(status, "secondary", link.name).usable
+    });
+    assert_eq!(active_role(&status), "primary", "one tunnel of three is no reason to fail over");
+    assert_eq!(usable_of(&status, "primary"), 2);
+    flows_again(&stream);
+    let restored = Instant::now();
+    let report = stream.finish();
+    say(&format!("{} cut under a stream: {}", link.name, gaps(&report.there, &report.back, cut, restored)));
+    let gap = report.there.longest_gap(cut, restored);
+    assert!(gap < DETECTION, "{gap:?}");
+    explained(&bench, &status, "primary", link.name);
+
+    bench.lab.wan.mend(link.address);
+    bench.wait_for_all();
+}
+
+#[test]
+fn a_link_that_is_cut_in_one_direction_only_carries_nothing_either() {
+    if !lab_is_possible() {
+        return;
+    }
+    let bench = Bench::ready(Site::new());
+    for direction in [Direction::From, Direction::To] {
+        let stream = steady_stream(&bench);
+        let link = carrier(&bench, |tunnel| tunnel.packets_out);
+        let cut = Instant::now();
+        bench.lab.wan.cut_one_way(link.address, direction);
+        let status = bench.trefoil.wait("the half dead tunnel is down", Duration::from_secs(30), |status| {
+            !tunnel(status, "primary", link.name).usable
+        });
+        assert_eq!(active_role(&status), "primary");
+        flows_again(&stream);
+        let restored = Instant::now();
+        let report = stream.finish();
+        say(&format!(
+            "{} cut in direction {direction:?}: {}",
+            link.name,
+            gaps(&report.there, &report.back, cut, restored)
+        ));
+        assert!(report.there.longest_gap(cut, restored) < DETECTION);
+        bench.lab.wan.mend(link.address);
+        bench.wait_for_all();
+    }
+}
+
+#[test]
+fn the_secondary_pop_takes_over_when_all_primary_tunnels_die_and_gives_back_later() {
+    if !lab_is_possible() {
+        return;
+    }
+    let bench = Bench::ready(Site::new());
+    let stream = steady_stream(&bench);
+    let cut = Instant::now();
+    bench.lab.wan.cut(POPS[0]);
+    let status = bench
+        .trefoil
+        .wait("the secondary role is active", Duration::from_secs(30), |status| active_role(status) == "secondary");
+    assert_eq!(usable_of(&status, "primary"), 0);
+    flows_again(&stream);
+    let failed_over = Instant::now();
+
+    bench.lab.wan.mend(POPS[0]);
+    let mended = Instant::now();
+    let back = bench
+        .trefoil
+        .wait("the primary role is active again", Duration::from_secs(60), |status| active_role(status) == "primary");
+    let took = mended.elapsed();
+    flows_again(&stream);
+    let failed_back = Instant::now();
+    let report = stream.finish();
+    say(&format!("failover to the other PoP: {}", gaps(&report.there, &report.back, cut, failed_over)));
+    say(&format!(
+        "failback {:.1} s after the PoP returned (hold-down {:?}): {}",
+        took.as_secs_f64(),
+        bench.site.failback_hold,
+        gaps(&report.there, &report.back, mended, failed_back)
+    ));
+    assert!(report.there.longest_gap(cut, failed_over) < DETECTION);
+    assert!(took >= bench.site.failback_hold, "failback came before the hold-down");
+    let switch = back.connectors[0].last_switch.as_ref().expect("the switch is remembered");
+    assert!(!switch.reason.is_empty());
+    explained(&bench, &status, "primary", "fibre");
+}
+
+#[test]
+fn cutting_the_wan_that_brings_all_answers_does_not_make_its_siblings_look_down() {
+    if !lab_is_possible() {
+        return;
+    }
+    // The PoP does not look after its tunnels for a while, so it goes on answering into the cut.
+    let bench = Bench::start_with(Site::new(), |connection| connection.dpd_delay = Duration::from_secs(20), &[]);
+    bench.wait_for_all();
+    let stream = steady_stream(&bench);
+    let newest = carrier(&bench, |tunnel| tunnel.packets_in);
+    let status = bench.trefoil.status().expect("status");
+    say(&format!(
+        "the PoP answers through {}: packets in {}",
+        newest.name,
+        tunnels(&status)
+            .filter(|tunnel| tunnel.role == "primary")
+            .map(|tunnel| format!("{} {}", tunnel.link, tunnel.packets_in))
+            .collect::<Vec<_>>()
+            .join(", ")
+    ));
+    let siblings: Vec<&WanLink> = LINKS.iter().filter(|link| link.name != newest.name).collect();
+    let cut = Instant::now();
+    bench.lab.wan.cut(newest.address);
+    let mut fell_after = None;
+    while cut.elapsed() < Duration::from_secs(12) {
+        let status = bench.trefoil.status().expect("status");
+        for sibling in &siblings {
+            let state = tunnel(&status, "primary", sibling.name);
+            assert!(state.usable && state.verdict != "down", "{} looks down: {state:?}", sibling.name);
+        }
+        if fell_after.is_none() && !tunnel(&status, "primary", newest.name).usable {
+            fell_after = Some(cut.elapsed());
+        }
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    let fell_after = fell_after.expect("the cut tunnel itself is noticed");
+    flows_again(&stream);
+    let restored = Instant::now();
+    let report = stream.finish();
+    say(&format!(
+        "{} cut while all answers came through it: it was down after {:.1} s, its siblings never; {}",
+        newest.name,
+        fell_after.as_secs_f64(),
+        gaps(&report.there, &report.back, cut, restored)
+    ));
+    let status = bench.trefoil.status().expect("status");
+    assert_eq!(active_role(&status), "primary");
+    explained(&bench, &status, "primary", newest.name);
+}
+
+/// Silence that a first form of health takes for an outage, and the time to act on it: three
+/// probes of a second each, lost one after the other, and the scheduling of a busy machine.
+pub const DETECTION: Duration = Duration::from_secs(6);
+
+/// 500 packets a second from the LAN host to the server and back, already flowing.
+pub fn steady_stream(bench: &Bench) -> Stream {
+    let stream = Stream::start(&bench.lab.lan, &bench.lab.server, SERVER, Duration::from_millis(2), 200);
+    flows_again(&stream);
+    stream
+}
+
+/// Waits until 250 more packets have made the whole way.
+pub fn flows_again(stream: &Stream) {
+    let wanted = stream.received_back() + 250;
+    wait_for("the stream flows", Duration::from_secs(40), || (stream.received_back() >= wanted).then_some(()));
+}
+
+/// The link of the primary tunnel whose counter grows most while the stream runs.
+fn carrier(bench: &Bench, counter: impl Fn(&trefoil::edge::TunnelStatus) -> u64) -> &'static WanLink {
+    let count = |status: &SiteStatus| LINKS.each_ref().map(|link| counter(tunnel(status, "primary", link.name)));
+    let before = count(&bench.trefoil.status().expect("status"));
+    let grown = wait_for("a tunnel carries the stream", Duration::from_secs(20), || {
+        let now = count(&bench.trefoil.status()?);
+        let grown: Vec<u64> = now.iter().zip(before).map(|(now, before)| now.saturating_sub(before)).collect();
+        (grown.iter().max() > Some(&300)).then_some(grown)
+    });
+    let most = grown.iter().max().expect("three links");
+    &LINKS[grown.iter().position(|count| count == most).expect("the most of them")]
+}
+
+fn gaps(there: &Trip, back: &Trip, from: Instant, until: Instant) -> String {
+    let gap = |trip: &Trip| trip.longest_gap(from, until).as_secs_f64() * 1000.0;
+    format!(
+        "gap at the server {:.0} ms ({} lost), at the LAN host {:.0} ms ({} lost)",
+        gap(there),
+        there.lost,
+        gap(back),
+        back.lost
+    )
+}
+
+/// The tunnel's last change is told in `status` and in the log.
+pub fn explained(bench: &Bench, status: &SiteStatus, role: &str, link: &str) {
+    let tunnel = tunnel(status, role, link);
+    let change = tunnel.last_change.as_ref().unwrap_or_else(|| panic!("{role}/{link} has no last change"));
+    assert!(!change.reason.trim().is_empty(), "{role}/{link}: no reason in {change:?}");
+    let log = bench.trefoil.log();
+    assert!(log.contains(&change.reason), "{role}/{link}: the log does not say {:?}", change.reason);
+    say(&format!("{role}/{link}: {} -> {}: {}", change.from, change.to, change.reason));
+}

@@ -1,0 +1,76 @@
+//! Rekeys under load: make before break, so nothing is lost.
+
+use std::time::{Duration, Instant};
+
+use super::bench::Bench;
+use super::daemon::tunnels;
+use super::outage::flows_again;
+use super::process::wait_for;
+use super::requirements::lab_is_possible;
+use super::say;
+use super::site::Site;
+use super::stream::Stream;
+use super::topology::SERVER;
+use super::traffic::{IperfServer, Load, iperf};
+
+/// A dozen Child SA and half a dozen IKE SA rekeys a tunnel.
+const UNDER_LOAD: u32 = 30;
+
+#[test]
+fn child_and_ike_rekeys_that_we_start_lose_no_packet() {
+    let site = Site { ike_lifetime: Duration::from_secs(7), child_lifetime: Duration::from_secs(4), ..Site::new() };
+    rekeys_lose_nothing("started by us", site, Duration::ZERO, Duration::ZERO);
+}
+
+#[test]
+fn child_and_ike_rekeys_that_the_pop_starts_lose_no_packet() {
+    rekeys_lose_nothing("started by the PoP", Site::new(), Duration::from_secs(7), Duration::from_secs(3));
+}
+
+fn rekeys_lose_nothing(whose: &str, site: Site, pop_ike: Duration, pop_child: Duration) {
+    if !lab_is_possible() {
+        return;
+    }
+    let bench = Bench::start_with(
+        site,
+        |connection| {
+            connection.rekey_ike = pop_ike;
+            connection.rekey_child = pop_child;
+        },
+        &[],
+    );
+    bench.wait_for_all();
+    let _server = IperfServer::start(&bench.lab.server, SERVER, bench.directory());
+    let stream = Stream::start(&bench.lab.lan, &bench.lab.server, SERVER, Duration::from_millis(1), 600);
+    flows_again(&stream);
+    let before = rekeys(&bench);
+    let start = Instant::now();
+    let load = iperf(&bench.lab.lan, SERVER, Load::Udp(20, 1200), false, UNDER_LOAD).expect("UDP load");
+    let took = start.elapsed();
+    let count = rekeys(&bench) - before;
+    flows_again(&stream);
+    let report = stream.finish();
+    say(&format!(
+        "{count} rekeys {whose} in {:.0} s under load: lost {} of {} there, {} of {} back, iperf3 {:.3} % of its UDP",
+        took.as_secs_f64(),
+        report.there.lost,
+        report.there.sent,
+        report.back.lost,
+        report.back.sent,
+        load.lost_percent
+    ));
+    assert!(count >= 40, "only {count} rekeys on six tunnels in {took:?}");
+    assert_eq!((report.there.lost, report.back.lost), (0, 0), "packets were lost");
+    assert_eq!(report.there.duplicates + report.back.duplicates, 0);
+    assert_eq!(load.lost_percent, 0.0);
+    bench.wait_for_all();
+    for pop in &bench.pops {
+        wait_for("the PoP keeps no SA beyond its three", Duration::from_secs(10), || {
+            (pop.children() == 3).then_some(())
+        });
+    }
+}
+
+fn rekeys(bench: &Bench) -> u64 {
+    tunnels(&bench.trefoil.status().expect("status")).map(|tunnel| tunnel.rekeys).sum()
+}

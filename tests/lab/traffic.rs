@@ -1,0 +1,80 @@
+//! Ordinary programs as traffic: ping and iperf3.
+
+use std::net::Ipv4Addr;
+use std::path::Path;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::namespace::Namespace;
+use super::process::{Process, wait_for};
+
+/// Pings `count` times, 20 ms apart, and gives how many were answered.
+pub fn ping(from: &Namespace, target: Ipv4Addr, count: u32) -> u32 {
+    let (count, target) = (count.to_string(), target.to_string());
+    let output = from.run("ping", &["-n", "-q", "-i", "0.02", "-W", "2", "-c", &count, &target]);
+    let text = String::from_utf8_lossy(&output.stdout);
+    let received = text.split(", ").find_map(|part| part.strip_suffix(" received"));
+    received.and_then(|number| number.trim().parse().ok()).unwrap_or(0)
+}
+
+/// An iperf3 server that stays as long as this value.
+pub struct IperfServer {
+    _process: Process,
+}
+
+impl IperfServer {
+    /// Bound to one address, or its UDP answers would leave with another.
+    pub fn start(namespace: &Namespace, address: Ipv4Addr, directory: &Path) -> IperfServer {
+        let log = directory.join(format!("iperf3-{}.log", namespace.name()));
+        let mut command = namespace.command("iperf3");
+        let process = Process::start(command.args(["--server", "--forceflush", "--bind", &address.to_string()]), &log);
+        wait_for("iperf3 listens", Duration::from_secs(5), || process.log().contains("listening").then_some(()));
+        IperfServer { _process: process }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub enum Load {
+    Tcp,
+    /// Megabits per second offered, in datagrams of this many bytes.
+    Udp(u32, u32),
+}
+
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Rate {
+    /// Of what the receiver got.
+    pub mbps: f64,
+    /// UDP only.
+    pub lost_percent: f64,
+}
+
+/// Runs iperf3 from a namespace; `reverse` lets the server send.
+pub fn iperf(from: &Namespace, server: Ipv4Addr, load: Load, reverse: bool, seconds: u32) -> Result<Rate, String> {
+    let mut command = from.command("timeout");
+    command.args([&format!("{}", seconds + 20), "iperf3", "--json", "--client", &server.to_string()]);
+    command.args(["--time", &seconds.to_string(), "--connect-timeout", "5000"]);
+    if let Load::Udp(mbps, bytes) = load {
+        command.args(["--udp", "--bitrate", &format!("{mbps}M"), "--length", &bytes.to_string()]);
+    }
+    if reverse {
+        command.arg("--reverse");
+    }
+    let output = command.output().map_err(|error| error.to_string())?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let report: Value = serde_json::from_str(&text).map_err(|error| format!("iperf3 said {text:?}: {error}"))?;
+    if let Some(error) = report["error"].as_str() {
+        return Err(format!("iperf3: {error}"));
+    }
+    let end = &report["end"];
+    let (bits, lost) = match load {
+        Load::Tcp => (&end["sum_received"]["bits_per_second"], 0.0),
+        Load::Udp(..) => {
+            // iperf3 3.12 gives the sum of the sender; what was received follows from the loss.
+            let sum = &end["sum"];
+            (&sum["bits_per_second"], sum["lost_percent"].as_f64().unwrap_or(100.0))
+        }
+    };
+    let sent = bits.as_f64().ok_or_else(|| format!("no rate in {text}"))?;
+    Ok(Rate { mbps: sent / 1e6 * (1.0 - lost / 100.0), lost_percent: lost })
+}
