@@ -18,7 +18,7 @@ static COUNTER: AtomicU32 = AtomicU32::new(0);
 impl Namespace {
     pub fn new(role: &str) -> Namespace {
         let number = COUNTER.fetch_add(1, Ordering::Relaxed);
-        let name = format!("tf-{}-{number}-{role}", std::process::id());
+        let name = format!("{}{number}-{role}", prefix());
         must_run(Command::new("ip").args(["netns", "add", &name]));
         let namespace = Namespace { name };
         namespace.ip("link set lo up\n");
@@ -86,18 +86,35 @@ impl Drop for Namespace {
     }
 }
 
-/// Removes the namespaces of test runs that were killed before they could do it themselves.
+/// What everything of this test run is called: `tf-` and our process id.
+pub fn prefix() -> String {
+    format!("tf-{}-", std::process::id())
+}
+
+/// Removes what test runs left behind that were killed before they could do it themselves.
 pub fn remove_leftovers() {
-    for folder in ["/run/netns", "/etc/netns"] {
+    let temporary = std::env::temp_dir();
+    for folder in [Path::new("/run/netns"), Path::new("/etc/netns"), &temporary] {
         let Ok(entries) = fs::read_dir(folder) else { continue };
         for name in entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()) {
             let owner = name.strip_prefix("tf-").and_then(|rest| rest.split('-').next());
-            let Some(owner) = owner.and_then(|pid| pid.parse::<u32>().ok()) else { continue };
-            if !Path::new(&format!("/proc/{owner}")).exists() {
+            let Some(owner) = owner.and_then(|pid| pid.parse().ok()) else { continue };
+            if is_alive(owner) {
+                continue;
+            }
+            if folder == temporary {
+                let _ = fs::remove_dir_all(folder.join(&name));
+            } else {
                 drop(Namespace { name });
             }
         }
     }
+}
+
+/// A zombie that nobody waits for is not.
+fn is_alive(process: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+    stat.rsplit(") ").next().is_some_and(|state| !state.is_empty() && !state.starts_with('Z'))
 }
 
 /// `Namespace::ip` for one that is known by name only.

@@ -16,7 +16,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 use super::emulator::{Emulator, Link, Model};
-use super::namespace::{Namespace, remove_leftovers};
+use super::namespace::{Namespace, prefix, remove_leftovers};
 
 pub struct Topology {
     // In this order they go away: the emulator while its router is still there.
@@ -115,7 +115,7 @@ impl Topology {
         ));
         server.nft(ANSWER_WHERE_IT_CAME_FROM);
         let wan = emulate(&internet);
-        let directory = tempfile::Builder::new().prefix("tf-").tempdir().expect("a temporary folder");
+        let directory = tempfile::Builder::new().prefix(&prefix()).tempdir().expect("a temporary folder");
         Topology { wan, lan, edge, internet, pops: [pop1, pop2], server, directory, _turn: turn }
     }
 

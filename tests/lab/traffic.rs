@@ -52,7 +52,9 @@ pub struct Rate {
 /// Runs iperf3 from a namespace; `reverse` lets the server send.
 pub fn iperf(from: &Namespace, server: Ipv4Addr, load: Load, reverse: bool, seconds: u32) -> Result<Rate, String> {
     let mut command = from.command("timeout");
-    command.args([&format!("{}", seconds + 20), "iperf3", "--json", "--client", &server.to_string()]);
+    // A second setpriv: the first one's signal ends `timeout`, this one what it runs.
+    command.args([&format!("{}", seconds + 20), "setpriv", "--pdeathsig", "KILL", "iperf3"]);
+    command.args(["--json", "--client", &server.to_string()]);
     command.args(["--time", &seconds.to_string(), "--connect-timeout", "5000"]);
     if let Load::Udp(mbps, bytes) = load {
         command.args(["--udp", "--bitrate", &format!("{mbps}M"), "--length", &bytes.to_string()]);
