@@ -195,7 +195,7 @@ fn daemon_settings(directory: &Path) -> String {
     let directory = directory.display();
     format!(
         "charon {{
-  load = random nonce openssl aesni aes sha1 sha2 hmac kdf gcm curve25519 kernel-libipsec kernel-netlink socket-default vici updown
+  load = random nonce openssl aesni aes sha1 sha2 hmac kdf gcm kernel-libipsec kernel-netlink socket-default vici updown
   piddir = {directory}
   retransmit_tries = 3
   retransmit_timeout = 1.0
