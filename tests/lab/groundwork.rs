@@ -112,3 +112,12 @@ fn the_emulator_delays_drops_and_cuts_what_it_is_told_to() {
     assert!(!lost.status.success(), "a link that loses everything answered");
     let _ = (edge, pop);
 }
+
+#[test]
+fn the_site_file_of_the_lab_is_without_fault() {
+    let directory = tempfile::tempdir().expect("a folder");
+    let file = Site::new().write(directory.path(), &directory.path().join("socket"));
+    let loaded = trefoil::config::load(&file).unwrap_or_else(|faults| panic!("{faults:#?}"));
+    assert_eq!(loaded.plan.tunnels.len(), 6);
+    assert!(loaded.warnings.is_empty(), "{:#?}", loaded.warnings);
+}

@@ -1,8 +1,9 @@
 //! The branch of the lab in words: its site file, and what the PoPs must know of it.
 
 use std::fmt::Write;
-use std::fs;
+use std::fs::{self, Permissions};
 use std::net::Ipv4Addr;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -90,6 +91,7 @@ impl Site {
         }
         let write = |name: &str, text: &str| fs::write(directory.join(name), text).expect("a file of the site");
         write("keys/psk", &self.psk);
+        fs::set_permissions(directory.join("keys/psk"), Permissions::from_mode(0o600)).expect("a private key file");
         write("profiles/lab.toml", &self.profile());
         write("site.toml", &self.site_file(socket));
         directory.join("site.toml")
