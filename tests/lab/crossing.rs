@@ -50,7 +50,7 @@ fn tshark_opens_our_ike_and_esp_with_the_debug_key_log_and_has_no_complaint() {
     }
     let lab_keys = tempfile::tempdir().expect("a folder for keys");
     let keys = lab_keys.path().join("keys");
-    let flags = ["--debug-key-log", &keys.display().to_string(), "--i-know-this-exposes-traffic"].map(str::to_owned);
+    let flags = ["--debug-key-log", &keys.display().to_string(), "--expose-traffic-keys"].map(str::to_owned);
     let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
     let lab = super::topology::Topology::new();
     let captures =
@@ -92,5 +92,5 @@ fn keys_are_not_logged_without_the_explicit_flag() {
         (!bench.trefoil.is_running()).then_some(())
     });
     assert!(!keys.exists(), "keys were written");
-    assert!(bench.trefoil.log().contains("i-know-this-exposes-traffic"), "{}", bench.trefoil.log());
+    assert!(bench.trefoil.log().contains("expose-traffic-keys"), "{}", bench.trefoil.log());
 }

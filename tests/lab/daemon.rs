@@ -28,7 +28,7 @@ impl Trefoil {
         let socket = lab.directory().join("trefoil.sock");
         let file = site.write(lab.directory(), &socket);
         let mut command = lab.edge.command(&binary.display().to_string());
-        command.args(["run", "--config"]).arg(file).args(extra);
+        command.args(["run", "--config"]).arg(file).args(extra).env("NO_COLOR", "1");
         let process = Process::start(&mut command, &lab.directory().join("trefoil.log"));
         Trefoil { process, socket }
     }
