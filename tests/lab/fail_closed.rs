@@ -53,7 +53,7 @@ fn a_site_that_says_release_leaves_nothing_behind() {
     let lab = super::topology::Topology::new();
     let state = |lab: &super::topology::Topology| {
         let output = |arguments: &[&str]| String::from_utf8_lossy(&lab.edge.run("ip", arguments).stdout).into_owned();
-        (output(&["rule"]), output(&["route", "show", "table", "all"]))
+        (output(&["-4", "rule"]), output(&["-4", "route", "show", "table", "all"]))
     };
     let before = state(&lab);
     let site = Site { release_on_stop: true, ..Site::new() };

@@ -128,7 +128,7 @@ impl StrongSwan {
             String::from_utf8_lossy(&self.swanctl(&["--list-sas"]).stdout),
             self.name,
             tail(&self.daemon.log(), 5),
-            tail(&self.log(), 60),
+            tail(&without_liveness(&self.log()), 60),
         )
     }
 
@@ -143,6 +143,13 @@ impl StrongSwan {
             .output()
             .expect("swanctl")
     }
+}
+
+/// A log of a few minutes is mostly empty INFORMATIONAL exchanges.
+fn without_liveness(log: &str) -> String {
+    const NOISE: [&str; 3] = ["INFORMATIONAL", "[NET]", "[KNL]"];
+    let lines = log.lines().filter(|line| !NOISE.iter().any(|noise| line.contains(noise)));
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 impl Connection {

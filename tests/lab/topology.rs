@@ -110,8 +110,8 @@ impl Topology {
         internet.ip(&format!("addr add {RESOLVER}/32 dev lo\n"));
         edge.set_resolver(&RESOLVER.to_string());
         server.ip(&format!(
-            "addr add {SERVER}/32 dev lo\nroute add 198.18.0.0/16 via 198.19.1.1\n\
-             route add 198.18.0.0/16 via 198.19.2.1 table 102\nrule add fwmark 2 lookup 102\n"
+            "addr add {SERVER}/32 dev lo\nroute add 198.18.0.0/16 via 198.19.1.1 src {SERVER}\n\
+             route add 198.18.0.0/16 via 198.19.2.1 src {SERVER} table 102\nrule add fwmark 2 lookup 102\n"
         ));
         server.nft(ANSWER_WHERE_IT_CAME_FROM);
         let wan = emulate(&internet);
