@@ -10,7 +10,7 @@ use super::say;
 use super::site::Site;
 use super::strongswan::Connection;
 use super::topology::{LAN_HOST, SERVER};
-use super::traffic::{IperfServer, Load, iperf, ping};
+use super::traffic::{IperfServer, Load, ping};
 
 #[test]
 fn six_tunnels_are_up_within_five_seconds_and_traffic_crosses_in_both_directions() {
@@ -29,11 +29,11 @@ fn six_tunnels_are_up_within_five_seconds_and_traffic_crosses_in_both_directions
     let (out, back) = (ping(&lab.lan, SERVER, 50), ping(&lab.server, LAN_HOST, 50));
     say(&format!("ping answered: LAN to server {out} of 50, server to LAN {back} of 50"));
     assert_eq!((out, back), (50, 50));
-    let _far = IperfServer::start(&lab.server, SERVER, bench.directory());
-    let _near = IperfServer::start(&lab.lan, LAN_HOST, bench.directory());
-    for (name, from, to) in [("LAN to server", &lab.lan, SERVER), ("server to LAN", &lab.server, LAN_HOST)] {
-        let tcp = iperf(from, to, Load::Tcp, false, 3).expect("TCP crosses");
-        let udp = iperf(from, to, Load::Udp(20, 1200), false, 3).expect("UDP crosses");
+    let far = IperfServer::start(&lab.server, SERVER, bench.directory());
+    let near = IperfServer::start(&lab.lan, LAN_HOST, bench.directory());
+    for (name, from, to) in [("LAN to server", &lab.lan, &far), ("server to LAN", &lab.server, &near)] {
+        let tcp = to.measure(from, Load::Tcp, false, 3).expect("TCP crosses");
+        let udp = to.measure(from, Load::Udp(20, 1200), false, 3).expect("UDP crosses");
         say(&format!(
             "iperf3 {name}: TCP {:.0} Mbit/s, UDP {:.1} of 20 Mbit/s, lost {:.2} %",
             tcp.mbps, udp.mbps, udp.lost_percent

@@ -11,7 +11,7 @@ use super::site::{Site, private_addresses};
 use super::stream::Stream;
 use super::strongswan::{Connection, StrongSwan};
 use super::topology::{DSL, FIBRE, LAN_RANGE, LINKS, POPS, SERVER, SERVER_RANGE, Topology};
-use super::traffic::{IperfServer, Load, iperf, ping};
+use super::traffic::{IperfServer, Load, ping};
 
 /// A strongSwan edge with one tunnel over the fibre to the first PoP, and that PoP.
 pub fn strongswan_pair(lab: &Topology) -> (StrongSwan, StrongSwan) {
@@ -36,10 +36,10 @@ fn the_lab_carries_traffic_between_two_strongswans() {
     let lab = Topology::new();
     let (edge, pop) = strongswan_pair(&lab);
     assert_eq!(ping(&lab.lan, SERVER, 20), 20, "{}{}", edge.describe(), pop.describe());
-    let _server = IperfServer::start(&lab.server, SERVER, lab.directory());
+    let server = IperfServer::start(&lab.server, SERVER, lab.directory());
     for reverse in [false, true] {
-        let tcp = iperf(&lab.lan, SERVER, Load::Tcp, reverse, 2).expect("TCP");
-        let udp = iperf(&lab.lan, SERVER, Load::Udp(10, 1200), reverse, 2).expect("UDP");
+        let tcp = server.measure(&lab.lan, Load::Tcp, reverse, 2).expect("TCP");
+        let udp = server.measure(&lab.lan, Load::Udp(10, 1200), reverse, 2).expect("UDP");
         say(&format!("strongSwan to strongSwan, reverse {reverse}: TCP {:.0} Mbit/s, UDP {udp:?}", tcp.mbps));
         assert!(udp.lost_percent < 1.0);
     }

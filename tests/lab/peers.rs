@@ -26,11 +26,13 @@ fn a_pop_that_restarts_gets_its_tunnels_back() {
         tunnels(status).any(|tunnel| tunnel.role == "primary" && !tunnel.usable)
     });
     let noticed = start.elapsed();
-    let status = bench.wait_for_all();
+    bench.wait_for_all();
     let up = start.elapsed();
-    bench
-        .trefoil
-        .wait("the primary role is active", Duration::from_secs(30), |status| active_role(status) == "primary");
+    let status = bench.trefoil.wait("the primary role is back, and says why", Duration::from_secs(30), |status| {
+        let change = tunnel(status, "primary", "fibre").last_change.as_ref();
+        active_role(status) == "primary" && change.is_some_and(|change| change.to != "down")
+    });
+    assert!(bench.trefoil.log().contains("to=down reason="), "the loss is not in the log");
     flows_again(&stream);
     let report = stream.finish();
     say(&format!(

@@ -11,7 +11,7 @@ use super::say;
 use super::site::Site;
 use super::stream::Stream;
 use super::topology::SERVER;
-use super::traffic::{IperfServer, Load, iperf};
+use super::traffic::{IperfServer, Load};
 
 /// A dozen Child SA and half a dozen IKE SA rekeys a tunnel.
 const UNDER_LOAD: u32 = 30;
@@ -40,12 +40,12 @@ fn rekeys_lose_nothing(whose: &str, site: Site, pop_ike: Duration, pop_child: Du
         &[],
     );
     bench.wait_for_all();
-    let _server = IperfServer::start(&bench.lab.server, SERVER, bench.directory());
+    let server = IperfServer::start(&bench.lab.server, SERVER, bench.directory());
     let stream = Stream::start(&bench.lab.lan, &bench.lab.server, SERVER, Duration::from_millis(1), 600);
     flows_again(&stream);
     let before = rekeys(&bench);
     let start = Instant::now();
-    let load = iperf(&bench.lab.lan, SERVER, Load::Udp(20, 1200), false, UNDER_LOAD).expect("UDP load");
+    let load = server.measure(&bench.lab.lan, Load::Udp(20, 1200), false, UNDER_LOAD).expect("UDP load");
     let took = start.elapsed();
     let count = rekeys(&bench) - before;
     flows_again(&stream);

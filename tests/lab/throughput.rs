@@ -16,7 +16,7 @@ use super::requirements::lab_is_possible;
 use super::say;
 use super::site::Site;
 use super::topology::{FIBRE, SERVER, Topology};
-use super::traffic::{IperfServer, Load, Rate, iperf};
+use super::traffic::{IperfServer, Load, Rate};
 
 const ROUNDS: usize = 3;
 const SECONDS: u32 = 4;
@@ -39,14 +39,14 @@ fn throughput_beside_strongswan() {
     let binary = release_binary();
     let lab = Topology::new();
     lab.wan.bypass();
-    let _server = IperfServer::start(&lab.server, SERVER, lab.directory());
+    let server = IperfServer::start(&lab.server, SERVER, lab.directory());
     let mut results: [Vec<Vec<Rate>>; 2] = [Vec::new(), Vec::new()];
     for _ in 0..ROUNDS {
         let pair = strongswan_pair(&lab);
-        results[0].push(measure(&lab));
+        results[0].push(measure(&lab, &server));
         drop(pair);
         let (trefoil, pop) = trefoil_pair(&lab, &binary);
-        results[1].push(measure(&lab));
+        results[1].push(measure(&lab, &server));
         drop((trefoil, pop));
     }
     let mut table = format!("{:<14} {:>22} {:>22}\n", "Mbit/s (lost)", "strongSwan edge", "Trefoil edge");
@@ -71,11 +71,11 @@ fn trefoil_pair(lab: &Topology, binary: &Path) -> (Trefoil, super::strongswan::S
     (trefoil, pop)
 }
 
-fn measure(lab: &Topology) -> Vec<Rate> {
+fn measure(lab: &Topology, server: &IperfServer) -> Vec<Rate> {
     LOADS
         .iter()
         .map(|(name, load, reverse)| {
-            iperf(&lab.lan, SERVER, *load, *reverse, SECONDS).unwrap_or_else(|error| panic!("{name}: {error}"))
+            server.measure(&lab.lan, *load, *reverse, SECONDS).unwrap_or_else(|error| panic!("{name}: {error}"))
         })
         .collect()
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::namespace::Namespace;
-use super::process::{Process, wait_for};
+use super::process::{Process, tail, wait_for};
 
 /// Pings `count` times, 20 ms apart, and gives how many were answered.
 pub fn ping(from: &Namespace, target: Ipv4Addr, count: u32) -> u32 {
@@ -18,9 +18,18 @@ pub fn ping(from: &Namespace, target: Ipv4Addr, count: u32) -> u32 {
     received.and_then(|number| number.trim().parse().ok()).unwrap_or(0)
 }
 
-/// An iperf3 server that stays as long as this value.
+/// An iperf3 server that stays as long as this value; a failing test shows what it said.
 pub struct IperfServer {
-    _process: Process,
+    process: Process,
+    address: Ipv4Addr,
+}
+
+impl Drop for IperfServer {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("--- iperf3 server ---\n{}", tail(&self.process.log(), 30));
+        }
+    }
 }
 
 impl IperfServer {
@@ -30,7 +39,18 @@ impl IperfServer {
         let mut command = namespace.command("iperf3");
         let process = Process::start(command.args(["--server", "--forceflush", "--bind", &address.to_string()]), &log);
         wait_for("iperf3 listens", Duration::from_secs(5), || process.log().contains("listening").then_some(()));
-        IperfServer { _process: process }
+        IperfServer { process, address }
+    }
+
+    /// Runs a client in another namespace; `reverse` lets the server send.
+    pub fn measure(&self, from: &Namespace, load: Load, reverse: bool, seconds: u32) -> Result<Rate, String> {
+        // Between two tests the server opens its socket anew, and a client that comes too early is reset.
+        wait_for("iperf3 listens again", Duration::from_secs(10), || {
+            let log = self.process.log();
+            let count = |words: &str| log.matches(words).count();
+            (count("Server listening") > count("Accepted connection")).then_some(())
+        });
+        run_client(from, self.address, load, reverse, seconds)
     }
 }
 
@@ -49,8 +69,7 @@ pub struct Rate {
     pub lost_percent: f64,
 }
 
-/// Runs iperf3 from a namespace; `reverse` lets the server send.
-pub fn iperf(from: &Namespace, server: Ipv4Addr, load: Load, reverse: bool, seconds: u32) -> Result<Rate, String> {
+fn run_client(from: &Namespace, server: Ipv4Addr, load: Load, reverse: bool, seconds: u32) -> Result<Rate, String> {
     let mut command = from.command("timeout");
     // A second setpriv: the first one's signal ends `timeout`, this one what it runs.
     command.args([&format!("{}", seconds + 20), "setpriv", "--pdeathsig", "KILL", "iperf3"]);
