@@ -25,7 +25,8 @@ const HEALTH: HealthSettings = HealthSettings {
     window: 10,
     down_after: 3,
     up_after: 3,
-    loss_limit: match Permille::new(100) {
+    // A single probe lost by chance, a tenth of the window, keeps no link out.
+    loss_limit: match Permille::new(150) {
         Some(limit) => limit,
         None => Permille::FULL,
     },
