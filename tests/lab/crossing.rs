@@ -33,7 +33,7 @@ fn six_tunnels_are_up_within_five_seconds_and_traffic_crosses_in_both_directions
     let near = IperfServer::start(&lab.lan, LAN_HOST, bench.directory());
     for (name, from, to) in [("LAN to server", &lab.lan, &far), ("server to LAN", &lab.server, &near)] {
         let tcp = to.measure(from, Load::Tcp, false, 3).expect("TCP crosses");
-        let udp = to.measure(from, Load::Udp(20, 1200), false, 3).expect("UDP crosses");
+        let udp = to.measure(from, Load::Udp(20_000, 1200), false, 3).expect("UDP crosses");
         say(&format!(
             "iperf3 {name}: TCP {:.0} Mbit/s, UDP {:.1} of 20 Mbit/s, lost {:.2} %",
             tcp.mbps, udp.mbps, udp.lost_percent

@@ -39,7 +39,7 @@ fn the_lab_carries_traffic_between_two_strongswans() {
     let server = IperfServer::start(&lab.server, SERVER, lab.directory());
     for reverse in [false, true] {
         let tcp = server.measure(&lab.lan, Load::Tcp, reverse, 2).expect("TCP");
-        let udp = server.measure(&lab.lan, Load::Udp(10, 1200), reverse, 2).expect("UDP");
+        let udp = server.measure(&lab.lan, Load::Udp(10_000, 1200), reverse, 2).expect("UDP");
         say(&format!("strongSwan to strongSwan, reverse {reverse}: TCP {:.0} Mbit/s, UDP {udp:?}", tcp.mbps));
         assert!(udp.lost_percent < 1.0);
     }

@@ -45,7 +45,7 @@ fn rekeys_lose_nothing(whose: &str, site: Site, pop_ike: Duration, pop_child: Du
     flows_again(&stream);
     let before = rekeys(&bench);
     let start = Instant::now();
-    let load = server.measure(&bench.lab.lan, Load::Udp(20, 1200), false, UNDER_LOAD).expect("UDP load");
+    let load = server.measure(&bench.lab.lan, Load::Udp(20_000, 1200), false, UNDER_LOAD).expect("UDP load");
     let took = start.elapsed();
     let count = rekeys(&bench) - before;
     flows_again(&stream);

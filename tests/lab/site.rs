@@ -79,7 +79,7 @@ impl Site {
     /// Gives a PoP the tunnels' private addresses at its end, so that probes to them are answered.
     pub fn prepare_pop(&self, role: usize, pop: &Namespace) {
         for link in &LINKS {
-            pop.ip(&format!("addr add {}/32 dev lo\n", private_addresses(role, link).1));
+            pop.ip(&format!("addr replace {}/32 dev lo\n", private_addresses(role, link).1));
         }
     }
 

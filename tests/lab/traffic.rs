@@ -57,7 +57,7 @@ impl IperfServer {
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub enum Load {
     Tcp,
-    /// Megabits per second offered, in datagrams of this many bytes.
+    /// Kilobits per second offered, in datagrams of this many bytes.
     Udp(u32, u32),
 }
 
@@ -75,8 +75,8 @@ fn run_client(from: &Namespace, server: Ipv4Addr, load: Load, reverse: bool, sec
     command.args([&format!("{}", seconds + 20), "setpriv", "--pdeathsig", "KILL", "iperf3"]);
     command.args(["--json", "--client", &server.to_string()]);
     command.args(["--time", &seconds.to_string(), "--connect-timeout", "5000"]);
-    if let Load::Udp(mbps, bytes) = load {
-        command.args(["--udp", "--bitrate", &format!("{mbps}M"), "--length", &bytes.to_string()]);
+    if let Load::Udp(kbps, bytes) = load {
+        command.args(["--udp", "--bitrate", &format!("{kbps}K"), "--length", &bytes.to_string()]);
     }
     if reverse {
         command.arg("--reverse");
