@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 
 use super::announce::announce;
@@ -44,6 +44,8 @@ pub struct ControlLoop {
     pub key_log: Option<KeyLog>,
     /// Tells a listener of every event; the demo's timeline is one.
     pub events: Option<mpsc::UnboundedSender<(Moment, SiteEvent)>>,
+    /// Follows the addresses that the WAN links have at present.
+    pub addresses: Option<watch::Sender<Vec<Ipv4Addr>>>,
     /// Published values that a worker may still hold, so that it never has to free one.
     pub replaced: VecDeque<Arc<Forwarding>>,
 }
@@ -180,11 +182,13 @@ impl ControlLoop {
 
     fn look_at_underlays(&mut self) {
         let plan = self.edge.plan().clone();
+        let mut addresses = Vec::new();
         for (index, underlay) in plan.underlays.iter().enumerate() {
             let id = UnderlayId(index as u16);
             let interface = underlay.interface.as_deref();
             let present = self.underlays.get(id);
             let wanted = underlay.address.or_else(|| Some(Interface::named(interface?).ok()?.address));
+            addresses.extend(wanted);
             let in_use = present.as_ref().map(|sockets| sockets.local(false).ip());
             if in_use.is_some() && in_use == wanted.map(std::net::IpAddr::V4) {
                 continue;
@@ -212,6 +216,13 @@ impl ControlLoop {
                 }
                 Err(error) => tracing::warn!(%address, interface, %error, "WAN sockets cannot be opened; trying again"),
             }
+        }
+        if let Some(listener) = &self.addresses {
+            listener.send_if_modified(|known| {
+                let changed = *known != addresses;
+                *known = addresses;
+                changed
+            });
         }
     }
 }

@@ -1,12 +1,13 @@
 use std::collections::VecDeque;
 use std::io;
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::control_loop::{ControlLoop, Inboxes};
 use super::key_log::KeyLog;
@@ -37,6 +38,8 @@ pub struct Parts {
     pub key_log: Option<KeyLog>,
     /// Tells a listener of every event.
     pub events: Option<mpsc::UnboundedSender<(Moment, SiteEvent)>>,
+    /// Follows the addresses that the WAN links have at present, for the host's routing.
+    pub addresses: Option<watch::Sender<Vec<Ipv4Addr>>>,
 }
 
 /// A running site: one thread for control, one for packets.
@@ -96,6 +99,7 @@ impl Node {
             drops,
             key_log: parts.key_log,
             events: parts.events,
+            addresses: parts.addresses,
             replaced: VecDeque::new(),
         };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

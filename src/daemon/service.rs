@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use ipnet::IpNet;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
 
 use super::key_log::KeyLog;
 use super::node::{Node, Parts};
@@ -64,6 +65,7 @@ async fn serve_in_runtime(plan: Plan, key_log: Option<PathBuf>) -> Result<(), Se
         underlay_addresses: &underlay_addresses,
     };
     warn_unless_forwarding();
+    let (present_addresses, mut addresses) = watch::channel(underlay_addresses.clone());
     let parts = Parts {
         site: SiteDevice::Tun(tun),
         names: Names::System,
@@ -71,15 +73,30 @@ async fn serve_in_runtime(plan: Plan, key_log: Option<PathBuf>) -> Result<(), Se
         fwmark: Some(Routes::mark(&route_plan)),
         key_log,
         events: None,
+        addresses: Some(present_addresses),
     };
     let node = Node::start(plan, parts)?;
     let outcome = match routes.install(&needs).await {
         Ok(()) => {
             tracing::info!(site, device = route_plan.device, mtu, "trefoil runs");
             let serving = tokio::spawn(server.serve(node.calls()));
-            tokio::select! {
-                _ = terminate.recv() => tracing::info!("SIGTERM: stopping"),
-                _ = interrupt.recv() => tracing::info!("SIGINT: stopping"),
+            loop {
+                tokio::select! {
+                    _ = terminate.recv() => {
+                        tracing::info!("SIGTERM: stopping");
+                        break;
+                    }
+                    _ = interrupt.recv() => {
+                        tracing::info!("SIGINT: stopping");
+                        break;
+                    }
+                    Ok(()) = addresses.changed() => {
+                        let addresses = addresses.borrow_and_update().clone();
+                        if let Err(error) = routes.set_underlay_addresses(&addresses).await {
+                            tracing::warn!(?addresses, %error, "the rules do not follow the WAN links' addresses");
+                        }
+                    }
+                }
             }
             serving.abort();
             Ok(())

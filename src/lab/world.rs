@@ -155,6 +155,7 @@ fn node(plan: Plan, site: MemorySite, names: StaticNames) -> Result<Node, WorldE
         clock: net::Clock::new(),
         fwmark: None,
         key_log: None,
+        addresses: None,
         events: None,
     };
     Node::start(plan, parts).map_err(|reason| WorldError::Node { name, reason })
