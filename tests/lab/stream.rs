@@ -73,6 +73,10 @@ impl Stream {
         Stream { shared, threads }
     }
 
+    pub fn received_there(&self) -> usize {
+        lock(&self.shared.there).len()
+    }
+
     pub fn received_back(&self) -> usize {
         lock(&self.shared.back).len()
     }
