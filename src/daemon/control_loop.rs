@@ -1,5 +1,5 @@
 use std::collections::VecDeque;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -15,7 +15,7 @@ use crate::dataplane::FlowTable;
 use crate::edge::{Edge, Effect, ResolveFailure, SiteEvent, StatusFacts};
 use crate::forward::{Forwarding, ToControl};
 use crate::model::{DropCounters, Moment, PathId, UnderlayId};
-use crate::net::{Clock, Interface, Names, RoadHandle, UnderlaySockets, Underlays};
+use crate::net::{Asker, Clock, Interface, Names, RoadHandle, UnderlaySockets, Underlays};
 
 /// How often underlays are looked at: one without sockets is tried again, one whose interface
 /// has another address now gets new sockets.
@@ -140,13 +140,9 @@ impl ControlLoop {
                 }
                 Effect::Resolve { path, name, underlay } => {
                     let (names, resolved) = (self.names.clone(), resolved.clone());
-                    let source = self.underlays.get(underlay).map(|sockets| sockets.local(false).ip());
-                    let source = source.and_then(|address| match address {
-                        std::net::IpAddr::V4(address) => Some(address),
-                        std::net::IpAddr::V6(_) => None,
-                    });
+                    let asker = self.asker(underlay);
                     tokio::spawn(async move {
-                        let answer = names.resolve(&name, underlay, source).await;
+                        let answer = names.resolve(&name, asker).await;
                         let _ = resolved.send((path, answer)).await;
                     });
                 }
@@ -173,6 +169,19 @@ impl ControlLoop {
         }
     }
 
+    fn asker(&self, underlay: UnderlayId) -> Asker {
+        let plan = self.edge.plan();
+        let source = self.underlays.get(underlay).and_then(|sockets| match sockets.local(false).ip() {
+            IpAddr::V4(address) => Some(address),
+            IpAddr::V6(_) => None,
+        });
+        let named = plan.underlays.get(usize::from(underlay.0)).and_then(|underlay| underlay.interface.clone());
+        let interface = named.or_else(|| Some(Interface::with_address(source?).ok()?.name));
+        let ranges = plan.connectors.iter().flat_map(|connector| &connector.ranges).map(|range| range.range);
+        let inside = plan.site.native.iter().copied().chain(ranges).collect();
+        Asker { underlay, source, interface, fwmark: self.fwmark, inside }
+    }
+
     fn publish(&mut self, forwarding: Arc<Forwarding>) {
         let seen = self.seen.load(Ordering::Acquire);
         self.replaced.retain(|old| old.generation >= seen);
@@ -190,7 +199,7 @@ impl ControlLoop {
             let wanted = underlay.address.or_else(|| Some(Interface::named(interface?).ok()?.address));
             addresses.extend(wanted);
             let in_use = present.as_ref().map(|sockets| sockets.local(false).ip());
-            if in_use.is_some() && in_use == wanted.map(std::net::IpAddr::V4) {
+            if in_use.is_some() && in_use == wanted.map(IpAddr::V4) {
                 continue;
             }
             let Some(address) = wanted else {

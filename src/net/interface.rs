@@ -1,10 +1,12 @@
 use std::io;
-use std::net::{Ipv4Addr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::os::fd::AsRawFd;
 
+use ipnet::IpNet;
 use nix::errno::Errno;
 use nix::ifaddrs::{InterfaceAddress, getifaddrs};
 use nix::net::if_::InterfaceFlags;
+use nix::sys::socket::SockaddrStorage;
 
 /// What the system says at present of a network interface.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -43,6 +45,30 @@ impl Interface {
         }
         Err(io::Error::new(io::ErrorKind::AddrNotAvailable, format!("no interface has the address {address}")))
     }
+
+    /// Whether the way to an address may begin at this interface, as far as the interfaces' own
+    /// networks tell: not if it is this host's own address, or lies beside another one.
+    pub fn may_lead(name: &str, address: IpAddr) -> io::Result<bool> {
+        let (mut here, mut elsewhere) = (false, false);
+        for entry in getifaddrs()? {
+            let Some(network) = network_of(&entry).filter(|network| network.contains(&address)) else { continue };
+            if network.addr() == address {
+                return Ok(false);
+            }
+            here |= entry.interface_name == name;
+            elsewhere |= entry.interface_name != name;
+        }
+        Ok(here || !elsewhere)
+    }
+}
+
+/// The address of the interface, with the prefix length of its network.
+fn network_of(entry: &InterfaceAddress) -> Option<IpNet> {
+    fn ip(address: &SockaddrStorage) -> Option<IpAddr> {
+        let v4 = || address.as_sockaddr_in().map(|address| IpAddr::V4(address.ip()));
+        v4().or_else(|| address.as_sockaddr_in6().map(|address| IpAddr::V6(address.ip())))
+    }
+    IpNet::with_netmask(ip(entry.address.as_ref()?)?, ip(entry.netmask.as_ref()?)?).ok()
 }
 
 fn address_of(entry: &InterfaceAddress) -> Option<Ipv4Addr> {

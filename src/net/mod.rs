@@ -14,7 +14,7 @@ mod udp;
 
 pub use bell::Bell;
 pub use clock::Clock;
-pub use dns::{Names, StaticNames};
+pub use dns::{Asker, Names, StaticNames};
 pub use interface::Interface;
 pub use memory_site::{HostSide, MemorySite, memory_site};
 pub use mmsg::MultiMessage;
