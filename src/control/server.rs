@@ -137,9 +137,10 @@ mod tests {
         tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap()
     }
 
-    fn socket() -> PathBuf {
-        let unique = format!("trefoil-control-{}-{:?}", std::process::id(), std::thread::current().id());
-        std::env::temp_dir().join(unique.replace(['(', ')'], "")).join("control.sock")
+    fn socket() -> (tempfile::TempDir, PathBuf) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("run/control.sock");
+        (folder, path)
     }
 
     fn serve(runtime: &tokio::runtime::Runtime, path: &Path) {
@@ -155,7 +156,7 @@ mod tests {
 
     #[test]
     fn a_request_reaches_control_and_its_answer_the_client() {
-        let (runtime, path) = (runtime(), socket());
+        let (runtime, (_folder, path)) = (runtime(), socket());
         serve(&runtime, &path);
         let answer = ask(&path, Request::Status).unwrap();
         assert_eq!(answer, Response::Refused { reason: "Status reached control".to_owned() });
@@ -164,7 +165,7 @@ mod tests {
     #[test]
     fn what_is_not_a_request_is_refused_and_the_next_one_is_answered() {
         use std::io::{BufRead, BufReader, Write};
-        let (runtime, path) = (runtime(), socket());
+        let (runtime, (_folder, path)) = (runtime(), socket());
         serve(&runtime, &path);
         let mut stream = std::os::unix::net::UnixStream::connect(&path).unwrap();
         stream.write_all(b"{\"request\":\"dance\"}\n{\"request\":\"status\"}\n").unwrap();
@@ -175,7 +176,7 @@ mod tests {
 
     #[test]
     fn a_second_daemon_is_refused_and_a_stale_socket_is_replaced() {
-        let (runtime, path) = (runtime(), socket());
+        let (runtime, (_folder, path)) = (runtime(), socket());
         serve(&runtime, &path);
         let second = runtime.block_on(async { Server::bind(&path) });
         assert!(matches!(second, Err(BindError::InUse(_))), "{second:?}");
@@ -189,7 +190,8 @@ mod tests {
 
     #[test]
     fn without_a_daemon_the_client_says_so() {
-        let error = ask(&socket(), Request::Status).unwrap_err();
+        let (_folder, path) = socket();
+        let error = ask(&path, Request::Status).unwrap_err();
         assert!(matches!(error, ClientError::NoDaemon { .. }), "{error}");
     }
 }
