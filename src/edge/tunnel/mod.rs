@@ -1,0 +1,258 @@
+mod attempt;
+mod change;
+mod live;
+mod peer;
+
+use std::collections::VecDeque;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use self::attempt::Attempt;
+pub use self::change::Change;
+use self::live::Live;
+use super::child::ChildLineage;
+use super::{Effect, Mode, Plan, ResolveFailure, TunnelPlan, TunnelState, UnderlayFact};
+use crate::forward::{PathCounters, ProbeOrder, SaTable, ToWorker};
+use crate::health::{PathHealth, ProbeKind, ProbeTarget};
+use crate::ike::Endpoint;
+use crate::model::{Chance, Leg, LinkId, Moment, PathId, Spi, Verdict, WorkerId};
+
+/// Child SAs side by side in one tunnel; a peer that wants more is refused the rest.
+pub const CHILDREN_LIMIT: u16 = 4;
+
+/// A tunnel that is down this long although its IKE SA has not been given up is set up anew
+/// beside it: the peer may have restarted and forgotten it.
+const REBUILD_GRACE: Duration = Duration::from_secs(2);
+
+/// One configured tunnel over its whole life: attempts, the IKE SA that is up, its Child SAs,
+/// its health.
+pub struct Tunnel {
+    path: PathId,
+    /// We may open it; otherwise only the peer does.
+    initiates: bool,
+    attempt: Attempt,
+    failures: u32,
+    live: Option<Live>,
+    /// Of IKE SAs that have ended, still opening late packets.
+    retired: Vec<ChildLineage>,
+    last_good: Option<Ipv4Addr>,
+    health: PathHealth,
+    down_since: Option<Moment>,
+    /// See `PathFace::epoch`.
+    epoch: u32,
+    counters: Arc<PathCounters>,
+    state: TunnelState,
+    rekeys: u64,
+    last_change: Option<Change>,
+}
+
+/// What a tunnel works with; all of it is the edge's.
+pub struct Context<'a> {
+    pub plan: &'a Plan,
+    pub endpoint: &'a mut Endpoint,
+    pub table: &'a SaTable,
+    pub effects: &'a mut VecDeque<Effect>,
+    pub chance: &'a mut Chance,
+    /// By `UnderlayId`.
+    pub underlays: &'a [Option<UnderlayFact>],
+    pub export_keys: bool,
+    pub now: Moment,
+}
+
+impl Tunnel {
+    pub fn new(path: PathId, plan: &Plan, now: Moment, chance: &mut Chance) -> Tunnel {
+        let configured = &plan.tunnels[usize::from(path.0)];
+        let targets: Vec<ProbeTarget> =
+            configured.probes.iter().map(|probe| ProbeTarget { address: probe.target }).collect();
+        let initiates = initiates(plan, configured);
+        Tunnel {
+            path,
+            initiates,
+            attempt: if initiates { Attempt::Waiting { until: now } } else { Attempt::Idle },
+            failures: 0,
+            live: None,
+            retired: Vec::new(),
+            last_good: None,
+            health: PathHealth::new(plan.health, &targets, now, chance),
+            down_since: None,
+            epoch: 0,
+            counters: Arc::default(),
+            state: if initiates { TunnelState::Waiting } else { TunnelState::Listening },
+            rekeys: 0,
+            last_change: None,
+        }
+    }
+
+    pub fn handle_timeout(&mut self, context: &mut Context) {
+        let now = context.now;
+        if self.live.is_some() {
+            self.health.handle_timeout(now);
+            self.report_verdict(context);
+            self.give_up_when_dead(context);
+            self.send_probes(context);
+        }
+        match self.attempt {
+            Attempt::Idle => {
+                let rebuild = self.down_since.is_some_and(|since| now >= since + REBUILD_GRACE);
+                if rebuild && self.initiates {
+                    self.begin(context);
+                }
+            }
+            Attempt::Waiting { until } if now >= until => self.begin(context),
+            Attempt::Resolving { until } if now >= until => {
+                self.handle_resolved(Err(ResolveFailure::Unavailable("no answer".to_owned())), context)
+            }
+            Attempt::Waiting { .. } | Attempt::Resolving { .. } | Attempt::Connecting { .. } => {}
+        }
+        let endpoint = &mut *context.endpoint;
+        let lineages = self.live.iter_mut().flat_map(|live| &mut live.children).chain(&mut self.retired);
+        for lineage in lineages {
+            lineage.expire(now, context.table, |spi| endpoint.release_spi(spi));
+        }
+        self.retired.retain(|lineage| !lineage.is_gone());
+    }
+
+    pub fn handle_echo(&mut self, id: u64, target: IpAddr, same_path: bool, rtt: Duration, context: &mut Context) {
+        if self.live.is_some() {
+            self.health.handle_echo(id, target, same_path, rtt, context.now);
+            self.report_verdict(context);
+        }
+    }
+
+    pub fn handle_first_use(&mut self, spi: Spi, context: &mut Context) {
+        for lineage in self.live.iter_mut().flat_map(|live| &mut live.children) {
+            lineage.handle_first_use(spi, context.table);
+        }
+    }
+
+    /// The outbound SA with this SPI nears the end of its sequence numbers.
+    pub fn handle_soft_limit(&mut self, outbound: Spi, context: &mut Context) {
+        let Some(live) = &self.live else { return };
+        if let Some(lineage) = live.children.iter().find(|lineage| lineage.sends_with(outbound)) {
+            context.endpoint.rekey_child(live.sa, lineage.current(), context.now);
+        }
+    }
+
+    /// An authenticated packet came from a new address of the peer's (RFC 7296 2.23). Only who
+    /// was called follows: who has configured where the peer is does not.
+    pub fn handle_rebind(&mut self, leg: Leg) {
+        if let Some(live) = self.live.as_mut().filter(|live| live.follows_peer) {
+            live.leg = leg;
+        }
+    }
+
+    /// The underlay has an address now, or another one.
+    pub fn handle_underlay(&mut self, context: &mut Context) {
+        self.announce_peer(context);
+        if let Attempt::Waiting { until } = &mut self.attempt {
+            *until = context.now;
+        }
+    }
+
+    /// Tells the peer that we stop.
+    pub fn stop(&mut self, context: &mut Context) {
+        if let Attempt::Connecting { sa } = self.attempt {
+            context.endpoint.abandon(sa, "the daemon stops");
+        }
+        self.attempt = Attempt::Idle;
+        if let Some(live) = &self.live {
+            context.endpoint.close(live.sa, "the daemon stops", context.now);
+        }
+    }
+
+    pub fn poll_timeout(&self) -> Option<Moment> {
+        let attempt = match self.attempt {
+            Attempt::Waiting { until } | Attempt::Resolving { until } => Some(until),
+            Attempt::Idle | Attempt::Connecting { .. } => None,
+        };
+        let rebuild = match (self.down_since, &self.attempt) {
+            (Some(since), Attempt::Idle) if self.initiates => Some(since + REBUILD_GRACE),
+            _ => None,
+        };
+        let live = self.live.as_ref().map(|_| self.health.poll_timeout());
+        let linger = self.children().chain(&self.retired).filter_map(ChildLineage::next_expiry).min();
+        [attempt, rebuild, live, linger].into_iter().flatten().min()
+    }
+
+    pub fn state(&self) -> TunnelState {
+        self.state
+    }
+
+    pub fn verdict(&self) -> Verdict {
+        match self.live {
+            Some(_) => self.health.verdict(),
+            None => Verdict::Down,
+        }
+    }
+
+    /// A live Child SA and a verdict that is not `Down`.
+    pub fn usable(&self) -> bool {
+        self.live.as_ref().is_some_and(|live| !live.children.is_empty()) && self.verdict() != Verdict::Down
+    }
+
+    pub fn health(&self) -> &PathHealth {
+        &self.health
+    }
+
+    pub fn epoch(&self) -> u32 {
+        self.epoch
+    }
+
+    pub fn counters(&self) -> &Arc<PathCounters> {
+        &self.counters
+    }
+
+    pub fn last_change(&self) -> Option<&Change> {
+        self.last_change.as_ref()
+    }
+
+    pub fn rekeys(&self) -> u64 {
+        self.rekeys
+    }
+
+    pub fn leg(&self) -> Option<Leg> {
+        self.live.as_ref().map(|live| live.leg)
+    }
+
+    pub fn children(&self) -> impl Iterator<Item = &ChildLineage> {
+        self.live.iter().flat_map(|live| &live.children)
+    }
+
+    /// The address that its name last resolved to.
+    pub fn last_good(&self) -> Option<Ipv4Addr> {
+        self.last_good
+    }
+
+    fn send_probes(&mut self, context: &mut Context) {
+        let source = self.plan(context.plan).private_local.map(|private| private.addr());
+        let Some(live) = &self.live else { return };
+        while let Some(probe) = self.health.poll_probe(context.now) {
+            match probe.kind {
+                ProbeKind::Liveness => context.endpoint.check_liveness(live.sa, context.now),
+                ProbeKind::Echo(target) => {
+                    if let Some(source) = source {
+                        let order = ProbeOrder { path: self.path, id: probe.id, source, target };
+                        context.effects.push_back(Effect::Order(WorkerId(0), ToWorker::Probe(order)));
+                    }
+                }
+            }
+        }
+    }
+
+    fn plan<'a>(&self, plan: &'a Plan) -> &'a TunnelPlan {
+        &plan.tunnels[usize::from(self.path.0)]
+    }
+
+    fn link(&self, plan: &Plan) -> LinkId {
+        self.plan(plan).link
+    }
+}
+
+fn initiates(plan: &Plan, tunnel: &TunnelPlan) -> bool {
+    tunnel.destination.is_some()
+        && match plan.connectors[usize::from(tunnel.connector.0)].mode {
+            Mode::Initiator | Mode::Bidirectional => true,
+            Mode::Responder => false,
+        }
+}

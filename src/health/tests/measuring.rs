@@ -1,0 +1,127 @@
+use std::time::Duration;
+
+use super::*;
+use crate::model::Permille;
+
+#[test]
+fn a_new_path_is_unknown_until_three_probes_are_answered() {
+    let mut world = World::new(every(1000), &[], 1, line(20, 0));
+    assert_eq!(world.health.metrics(), Metrics::default());
+    world.run(10.0);
+    assert_eq!(world.verdicts(), [Verdict::Healthy]);
+    assert!(world.changes[0].at >= at(2.0) && world.changes[0].at <= at(3.1), "{:?}", world.changes);
+    let metrics = world.health.metrics();
+    assert_eq!(metrics.loss, Some(Permille::ZERO));
+    assert!(metrics.rtt.is_some_and(|rtt| rtt >= ms(20) && rtt <= ms(21)), "{metrics:?}");
+    assert!(metrics.jitter.is_some_and(|jitter| jitter < ms(1)), "{metrics:?}");
+    assert_eq!(world.health.note(), None);
+}
+
+#[test]
+fn a_path_that_never_answers_goes_down_and_was_never_measured_as_zero() {
+    let mut world = World::new(every(1000), &[target(1)], 1, |_, _, _| Fate::Lost);
+    world.run(8.0);
+    assert_eq!(world.verdicts(), [Verdict::Down]);
+    assert_eq!(world.changes[0].reason, "none of 3 probes was answered");
+    assert_eq!((world.health.metrics().rtt, world.health.metrics().jitter), (None, None));
+}
+
+#[test]
+fn steady_probes_keep_their_interval() {
+    for interval in [100, 250, 1000, 10_000, 60_000] {
+        let mut world = World::new(every(interval), &[target(1), target(2)], 5, line(20, 0));
+        world.run(300.0).probes.clear();
+        world.run(900.0);
+        let expected = 600_000 / interval;
+        for kind in [ProbeKind::Liveness, ProbeKind::Echo(target(1)), ProbeKind::Echo(target(2))] {
+            let count = world.probes.iter().filter(|(_, probe)| *probe == kind).count() as u64;
+            assert!(count.abs_diff(expected) <= 1, "{count} of {kind:?} at {interval} ms, expected {expected}");
+        }
+    }
+}
+
+#[test]
+fn round_trips_longer_than_the_interval_are_measured_and_never_lost() {
+    for (interval, rtt) in [(100, 600), (100, 1_500), (200, 3_000), (1000, 1_200), (1000, 2_500)] {
+        let limits = HealthSettings { rtt_limit: ms(4_000), ..every(interval) };
+        for targets in [&[][..], &[target(1)][..]] {
+            let mut world = World::new(limits, targets, 3, line(rtt, 0));
+            world.run(120.0);
+            assert_eq!(world.verdicts(), [Verdict::Healthy], "interval {interval}, round trip {rtt}");
+            let metrics = world.health.metrics();
+            assert_eq!(metrics.loss, Some(Permille::ZERO), "interval {interval}, round trip {rtt}");
+            assert!(metrics.rtt.is_some_and(|found| found >= ms(rtt) && found <= ms(rtt + 1)), "{metrics:?}");
+        }
+    }
+}
+
+#[test]
+fn a_sudden_longer_round_trip_is_told_from_loss() {
+    for targets in [&[][..], &[target(1)][..]] {
+        let rtt = |now| if now < at(60.0) { ms(20) } else { ms(700) };
+        let mut world = World::new(every(1000), targets, 3, move |now, _, _| Fate::Back(rtt(now)));
+        world.run(180.0);
+        assert_eq!(world.verdicts(), [Verdict::Healthy, Verdict::Degraded]);
+        assert!(world.changes[1].reason.starts_with("round-trip time"), "{}", world.changes[1].reason);
+        assert!(world.changes[1].at < at(72.0), "{:?}", world.changes[1]);
+        assert_eq!(world.health.metrics().loss, Some(Permille::ZERO));
+    }
+}
+
+#[test]
+fn a_restart_forgets_the_old_tunnel() {
+    let cut = |now: Moment| now >= at(60.0) && now < at(70.0);
+    let fate = move |now, _, _: &mut Chance| if cut(now) { Fate::Lost } else { Fate::Back(ms(20)) };
+    let mut world = World::new(every(1000), &[target(1)], 1, fate);
+    world.run(75.0);
+    let old = Probe { id: world.health.poll_probe(world.now).map_or(0, |probe| probe.id), kind: ProbeKind::Liveness };
+    world.request = None;
+    world.health.handle_restart(world.now);
+    world.drain();
+    assert_eq!(world.health.verdict(), Verdict::Unknown);
+    assert_eq!(world.health.metrics(), Metrics::default());
+    // An answer from before says nothing about the new tunnel.
+    world.health.handle_echo(old.id, target(1), true, ms(20), world.now);
+    assert_eq!(world.health.metrics(), Metrics::default());
+    world.run(80.0);
+    assert_eq!(world.health.verdict(), Verdict::Healthy);
+    assert_eq!(world.health.metrics().loss, Some(Permille::ZERO));
+}
+
+#[test]
+fn a_pause_of_our_own_is_not_taken_for_the_peer_s_silence() {
+    let mut world = World::new(every(100), &[], 1, line(20, 0));
+    world.run(60.0);
+    // Twenty probes were due and the answer to the last one waits unread.
+    let mut paused = world.now;
+    for _ in 0..20 {
+        world.health.handle_timeout(paused);
+        world.drain();
+        paused = paused + Duration::from_secs(2);
+        world.health.handle_timeout(paused);
+        world.now = paused;
+        world.drain();
+        world.arrivals.clear();
+        world.request = None;
+        world.health.handle_liveness(None, paused);
+        world.drain();
+    }
+    assert_eq!(world.verdicts(), [Verdict::Healthy]);
+}
+
+#[test]
+fn a_target_that_lies_does_no_harm() {
+    let mut world = World::new(every(1000), &[target(1)], 1, line(20, 0));
+    world.run(30.0);
+    let before = world.health.metrics();
+    for id in [0, 1, u64::MAX] {
+        world.health.handle_echo(id, target(1), true, ms(1), world.now);
+        world.health.handle_echo(id, target(1), false, ms(1), world.now);
+    }
+    world.health.handle_echo(7, target(99), true, ms(1), world.now);
+    world.health.handle_echo(7, target(1), true, Duration::MAX, world.now);
+    assert_eq!(world.health.metrics(), before);
+    world.health.handle_liveness(Some(Duration::MAX), world.now);
+    world.run(60.0);
+    assert_eq!(world.verdicts(), [Verdict::Healthy]);
+}

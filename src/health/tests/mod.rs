@@ -1,0 +1,177 @@
+mod inner_targets;
+mod measuring;
+mod promises;
+mod verdicts;
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use super::*;
+use crate::model::{Chance, Moment, Verdict};
+
+/// What the world does to one probe.
+#[derive(Clone, Copy)]
+enum Fate {
+    Lost,
+    Back(Duration),
+    /// Answered over another tunnel.
+    Elsewhere(Duration),
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Ike,
+    Inner(IpAddr),
+}
+
+enum Arrival {
+    Ike { exchange: u64 },
+    Echo { id: u64, target: IpAddr, same_path: bool, sent: Moment },
+}
+
+/// A path's health with the world around it: an IKE SA that has one request outstanding at a
+/// time, and inner targets.
+struct World<F: FnMut(Moment, Kind, &mut Chance) -> Fate> {
+    health: PathHealth,
+    fate: F,
+    chance: Chance,
+    now: Moment,
+    /// Number, first transmission and number of transmissions of the outstanding IKE request.
+    request: Option<(u64, Moment, u32)>,
+    arrivals: BTreeMap<(Moment, u64), Arrival>,
+    count: u64,
+    changes: Vec<VerdictChange>,
+    /// How long each change came after the last own answer.
+    silences: Vec<Option<Duration>>,
+    probes: Vec<(Moment, ProbeKind)>,
+    /// The last own answer.
+    answered: Option<Moment>,
+}
+
+impl<F: FnMut(Moment, Kind, &mut Chance) -> Fate> World<F> {
+    fn new(settings: HealthSettings, targets: &[IpAddr], seed: u64, fate: F) -> Self {
+        let mut chance = Chance::from_number(seed);
+        let targets: Vec<ProbeTarget> = targets.iter().map(|&address| ProbeTarget { address }).collect();
+        World {
+            health: PathHealth::new(settings, &targets, Moment::ZERO, &mut chance),
+            fate,
+            chance,
+            now: Moment::ZERO,
+            request: None,
+            arrivals: BTreeMap::new(),
+            count: 0,
+            changes: Vec::new(),
+            silences: Vec::new(),
+            probes: Vec::new(),
+            answered: None,
+        }
+    }
+
+    fn run(&mut self, seconds: f64) -> &mut Self {
+        let end = Moment::ZERO + Duration::from_secs_f64(seconds);
+        loop {
+            let arrival = self.arrivals.first_key_value().map(|(&(at, _), _)| at);
+            let timeout = self.health.poll_timeout();
+            let next = arrival.map_or(timeout, |at| at.min(timeout));
+            if next > end {
+                self.now = end;
+                return self;
+            }
+            assert!(next >= self.now, "time runs backwards");
+            self.now = next;
+            if arrival == Some(next) {
+                self.deliver();
+            } else {
+                self.health.handle_timeout(self.now);
+            }
+            self.drain();
+            assert!(self.health.poll_timeout() > self.now || arrival == Some(next), "a timeout that stays due");
+        }
+    }
+
+    fn deliver(&mut self) {
+        let Some((_, arrival)) = self.arrivals.pop_first() else { return };
+        match arrival {
+            Arrival::Ike { exchange } => {
+                if let Some((number, first, transmissions)) = self.request
+                    && number == exchange
+                {
+                    self.request = None;
+                    self.answered = Some(self.now);
+                    let rtt = (transmissions == 1).then(|| self.now.since(first));
+                    self.health.handle_liveness(rtt, self.now);
+                }
+            }
+            Arrival::Echo { id, target, same_path, sent } => {
+                if same_path {
+                    self.answered = Some(self.now);
+                }
+                self.health.handle_echo(id, target, same_path, self.now.since(sent), self.now);
+            }
+        }
+    }
+
+    fn drain(&mut self) {
+        while let Some(probe) = self.health.poll_probe(self.now) {
+            self.probes.push((self.now, probe.kind));
+            self.count += 1;
+            let (kind, arrival) = match probe.kind {
+                ProbeKind::Liveness => {
+                    let (number, first, transmissions) = self.request.unwrap_or((self.count, self.now, 0));
+                    self.request = Some((number, first, transmissions + 1));
+                    (Kind::Ike, Arrival::Ike { exchange: number })
+                }
+                ProbeKind::Echo(target) => {
+                    (Kind::Inner(target), Arrival::Echo { id: probe.id, target, same_path: true, sent: self.now })
+                }
+            };
+            match ((self.fate)(self.now, kind, &mut self.chance), arrival) {
+                (Fate::Lost, _) | (Fate::Elsewhere(_), Arrival::Ike { .. }) => {}
+                (Fate::Back(after), arrival) => {
+                    self.arrivals.insert((self.now + after, self.count), arrival);
+                }
+                (Fate::Elsewhere(after), Arrival::Echo { id, target, sent, .. }) => {
+                    let arrival = Arrival::Echo { id, target, same_path: false, sent };
+                    self.arrivals.insert((self.now + after, self.count), arrival);
+                }
+            }
+        }
+        while let Some(change) = self.health.poll_change() {
+            assert_ne!(change.from, change.to);
+            assert_eq!(change.at, self.now);
+            self.silences.push(self.answered.map(|answered| self.now.since(answered)));
+            self.changes.push(change);
+        }
+    }
+
+    fn verdicts(&self) -> Vec<Verdict> {
+        self.changes.iter().map(|change| change.to).collect()
+    }
+}
+
+fn ms(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+fn every(interval: u64) -> HealthSettings {
+    HealthSettings { interval: ms(interval), ..HealthSettings::default() }
+}
+
+fn at(seconds: f64) -> Moment {
+    Moment::ZERO + Duration::from_secs_f64(seconds)
+}
+
+fn target(last: u8) -> IpAddr {
+    IpAddr::from([10, 9, 0, last])
+}
+
+/// A path with this round-trip time, up to a millisecond of jitter, and this loss.
+fn line(rtt: u64, loss: u32) -> impl FnMut(Moment, Kind, &mut Chance) -> Fate {
+    move |_, _, chance| {
+        if chance.below(1000) < loss {
+            return Fate::Lost;
+        }
+        Fate::Back(ms(rtt) + Duration::from_micros(u64::from(chance.below(1000))))
+    }
+}

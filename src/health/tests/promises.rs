@@ -1,0 +1,97 @@
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::*;
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Phases of random loss, delay and return path.
+    #[test]
+    fn no_weather_breaks_what_a_verdict_promises(
+        seed in any::<u64>(),
+        interval in prop_oneof![Just(100u64), Just(500), Just(1000), Just(5000)],
+        phases in proptest::collection::vec((1u64..40, 0u32..=1000, 1u64..2500, 0u32..400, 0u8..4), 1..12),
+    ) {
+        let total: u64 = phases.iter().map(|phase| phase.0).sum();
+        let fate = move |now: Moment, kind, chance: &mut Chance| {
+            let mut end = Moment::ZERO;
+            for &(seconds, loss, rtt, spread, returns) in &phases {
+                end = end + Duration::from_secs(seconds);
+                if now < end {
+                    let delay = ms(rtt + u64::from(chance.below(spread)));
+                    return match kind {
+                        _ if chance.below(1000) < loss => Fate::Lost,
+                        Kind::Inner(_) if returns == 0 => Fate::Elsewhere(delay),
+                        Kind::Inner(_) if returns == 1 => Fate::Lost,
+                        Kind::Ike if returns == 2 => Fate::Lost,
+                        Kind::Ike | Kind::Inner(_) => Fate::Back(delay),
+                    };
+                }
+            }
+            Fate::Lost
+        };
+        let mut world = World::new(every(interval), &[target(1), target(2)], seed, fate);
+        let mut seen = 0;
+        let mut degraded_since = Moment::ZERO;
+        for step in 0..total * 20 {
+            world.run(step as f64 / 20.0);
+            for (change, silence) in world.changes.iter().zip(&world.silences).skip(seen) {
+                match change.to {
+                    // Down only after a silence in which that many probes got their time.
+                    Verdict::Down => {
+                        prop_assert!(silence.is_none_or(|silence| silence >= ms(500)), "{change:?}: {silence:?}");
+                    }
+                    Verdict::Degraded => degraded_since = change.at,
+                    Verdict::Healthy => {
+                        prop_assert!(world.answered.is_some());
+                        let dwelt = change.at.since(degraded_since) >= Duration::from_secs(10);
+                        prop_assert!(change.from != Verdict::Degraded || dwelt);
+                    }
+                    Verdict::Unknown => prop_assert!(false, "only a restart leads back to unknown"),
+                }
+            }
+            seen = world.changes.len();
+            if world.answered.is_none() {
+                prop_assert!(matches!(world.health.verdict(), Verdict::Unknown | Verdict::Down));
+                prop_assert_eq!(world.health.metrics().rtt, None);
+            }
+        }
+        prop_assert!(world.changes.windows(2).all(|pair| pair[0].to == pair[1].from));
+        // Never more than one probe of a kind each interval, and one to confirm.
+        prop_assert!(world.probes.len() as u64 <= 4 * (total * 1000 / interval.min(1000) + 2));
+    }
+
+    /// Facts in any order at any time.
+    #[test]
+    fn facts_in_any_order_are_survived(
+        seed in any::<u64>(),
+        facts in proptest::collection::vec((0u64..5_000, 0u8..6, any::<u8>()), 1..300),
+    ) {
+        let targets = [ProbeTarget { address: target(1) }, ProbeTarget { address: target(2) }];
+        let mut chance = Chance::from_number(seed);
+        let mut health = PathHealth::new(every(100), &targets, Moment::ZERO, &mut chance);
+        let mut now = Moment::ZERO;
+        let mut ids = vec![0];
+        for (pause, fact, detail) in facts {
+            now = now + ms(pause);
+            match fact {
+                0 | 1 => health.handle_timeout(now),
+                2 => health.handle_liveness((detail % 2 == 0).then(|| ms(u64::from(detail))), now),
+                3 => health.handle_restart(now),
+                _ => {
+                    let id = ids[usize::from(detail) % ids.len()];
+                    health.handle_echo(id, target(1 + detail % 2), detail % 3 != 0, ms(u64::from(detail)), now);
+                }
+            }
+            while let Some(probe) = health.poll_probe(now) {
+                ids.push(probe.id);
+            }
+            while health.poll_change().is_some() {}
+            health.handle_timeout(now);
+            prop_assert!(health.poll_timeout() > now);
+            let _ = (health.metrics(), health.note(), health.verdict());
+        }
+    }
+}

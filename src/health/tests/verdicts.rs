@@ -1,0 +1,154 @@
+use std::time::Duration;
+
+use super::*;
+
+#[test]
+fn a_cut_is_noticed_within_the_documented_time() {
+    // Interval, round trip, and the longest time in ms from the cut to `Down`: an interval until
+    // the first probe that is lost, two steps of at most 1 s, and the patience of 500 ms or four
+    // round trips.
+    for (interval, rtt, longest) in
+        [(100, 20, 800), (250, 20, 1_250), (1000, 20, 3_500), (1000, 300, 4_200), (10_000, 20, 13_000)]
+    {
+        let mut slowest = Duration::ZERO;
+        for seed in 0..40 {
+            let cut = at(400.0) + ms(seed * interval / 40);
+            let mut before = line(rtt, 0);
+            let fate = move |now, kind, chance: &mut Chance| {
+                if now + ms(rtt / 2) >= cut { Fate::Lost } else { before(now, kind, chance) }
+            };
+            let mut world = World::new(every(interval), &[], seed, fate);
+            world.run(450.0);
+            assert_eq!(world.verdicts(), [Verdict::Healthy, Verdict::Down], "interval {interval}");
+            assert_eq!(world.changes[1].reason, "3 probes in a row were not answered");
+            slowest = slowest.max(world.changes[1].at.since(cut));
+        }
+        println!("interval {interval} ms, round trip {rtt} ms: down at most {slowest:?} after a cut");
+        assert!(slowest <= ms(longest), "interval {interval}: {slowest:?}");
+    }
+}
+
+#[test]
+fn a_path_comes_back_after_answers_in_a_row_and_is_healthy_when_its_window_is() {
+    let outage = |now: Moment| now >= at(60.0) && now < at(90.0);
+    let fate = move |now, _, _: &mut Chance| if outage(now) { Fate::Lost } else { Fate::Back(ms(20)) };
+    let mut world = World::new(every(1000), &[], 1, fate);
+    world.run(200.0);
+    assert_eq!(world.verdicts(), [Verdict::Healthy, Verdict::Down, Verdict::Degraded, Verdict::Healthy]);
+    let back = world.changes[2].at.since(at(90.0));
+    assert!(back >= ms(2_000) && back <= ms(3_100), "{back:?}");
+    let healthy = world.changes[3].at.since(at(90.0));
+    assert!(healthy >= Duration::from_secs(20) && healthy <= Duration::from_secs(32), "{healthy:?}");
+}
+
+#[test]
+fn after_an_outage_a_path_just_within_a_limit_is_healthy_again() {
+    // 350 ms of 400 ms allowed: healthy before, and so after.
+    let outage = |now: Moment| now >= at(60.0) && now < at(90.0);
+    let fate = move |now, _, _: &mut Chance| if outage(now) { Fate::Lost } else { Fate::Back(ms(350)) };
+    let mut world = World::new(every(1000), &[], 1, fate);
+    world.run(200.0);
+    assert_eq!(world.verdicts(), [Verdict::Healthy, Verdict::Down, Verdict::Degraded, Verdict::Healthy]);
+}
+
+#[test]
+fn a_path_that_grew_too_slow_must_be_clearly_faster_to_be_healthy() {
+    let rtt = |now| {
+        if now < at(60.0) {
+            20
+        } else if now < at(120.0) {
+            450
+        } else if now < at(300.0) {
+            350
+        } else {
+            290
+        }
+    };
+    let mut world = World::new(every(1000), &[], 1, move |now, _, _| Fate::Back(ms(rtt(now))));
+    world.run(400.0);
+    assert_eq!(world.verdicts(), [Verdict::Healthy, Verdict::Degraded, Verdict::Healthy]);
+    assert!(world.changes[2].at > at(310.0), "{:?}", world.changes);
+}
+
+#[test]
+fn one_or_two_lost_probes_change_nothing() {
+    let hole = |now: Moment| now >= at(60.0) && now < at(61.9);
+    let fate = move |now, _, _: &mut Chance| if hole(now) { Fate::Lost } else { Fate::Back(ms(20)) };
+    for seed in 0..20 {
+        let mut world = World::new(every(1000), &[target(1)], seed, fate);
+        world.run(200.0);
+        assert_eq!(world.verdicts(), [Verdict::Healthy]);
+    }
+}
+
+#[test]
+fn one_late_answer_is_no_jitter() {
+    let mut count = 0;
+    let fate = move |_, _, _: &mut Chance| {
+        count += 1;
+        Fate::Back(ms(if count % 15 == 0 { 390 } else { 20 }))
+    };
+    let mut world = World::new(every(1000), &[], 1, fate);
+    world.run(600.0);
+    assert_eq!(world.verdicts(), [Verdict::Healthy]);
+}
+
+#[test]
+fn a_brownout_degrades_the_path_and_its_end_is_believed_when_the_window_is_clean() {
+    type Brownout = fn(Moment, Kind, &mut Chance) -> Fate;
+    fn lossy(permille: u32, chance: &mut Chance) -> Fate {
+        if chance.below(1000) < permille { Fate::Lost } else { Fate::Back(ms(20)) }
+    }
+    // Seconds within which half of the runs, and all of them, must have noticed. With random loss
+    // the worst is a matter of luck.
+    let cases: [(&str, Brownout, f64, f64); 5] = [
+        ("loss of 50 %", |_, _, chance| lossy(500, chance), 10.0, 35.0),
+        ("loss of 30 %", |_, _, chance| lossy(300, chance), 20.0, 60.0),
+        ("loss of 20 %", |_, _, chance| lossy(200, chance), 40.0, 100.0),
+        ("round trip of 500 ms", |_, _, _| Fate::Back(ms(500)), 8.0, 10.0),
+        ("jitter", |_, _, chance| Fate::Back(ms(20 + u64::from(chance.below(300)))), 8.0, 30.0),
+    ];
+    for (name, brownout, usually, always) in cases {
+        for targets in [&[][..], &[target(1)][..]] {
+            let mut times = Vec::new();
+            for seed in 0..30 {
+                let browned = |now: Moment| now >= at(100.0) && now < at(200.0);
+                let fate = move |now, kind, chance: &mut Chance| {
+                    if browned(now) { brownout(now, kind, chance) } else { Fate::Back(ms(20)) }
+                };
+                let mut world = World::new(every(1000), targets, seed, fate);
+                world.run(300.0);
+                let first = world.changes.get(1).map(|change| change.at.since(at(100.0)).as_secs_f64());
+                times.push(first.unwrap_or(f64::MAX));
+                assert_eq!(world.health.verdict(), Verdict::Healthy, "{name}, {:?}", world.changes);
+                let last = world.changes.last().map(|change| change.at).unwrap_or_default();
+                assert!(last < at(235.0), "{name}: {:?}", world.changes);
+            }
+            times.sort_by(f64::total_cmp);
+            println!("{name}, {} targets: median {:.1} s, worst {:.1} s", targets.len(), times[15], times[29]);
+            assert!(times[15] <= usually && times[29] <= always, "{name}: {times:?}");
+        }
+    }
+}
+
+#[test]
+fn two_per_cent_of_loss_leave_a_path_in_peace_for_a_day() {
+    for (targets, interval, days, most) in
+        [(&[][..], 1000, 3, 12), (&[target(1)][..], 1000, 3, 12), (&[][..], 250, 1, 24)]
+    {
+        let mut changes = 0;
+        let mut downs = 0;
+        for seed in 0..days {
+            let mut world = World::new(every(interval), targets, seed, line(30, 20));
+            world.run(86_400.0);
+            changes += world.changes.len() - 1;
+            downs += world.verdicts().iter().filter(|verdict| **verdict == Verdict::Down).count();
+        }
+        println!(
+            "2 % loss, {} targets, every {interval} ms: {changes} changes in {days} days, {downs} of them to down",
+            targets.len()
+        );
+        assert_eq!(downs, 0);
+        assert!(changes <= most, "{changes}");
+    }
+}
