@@ -7,6 +7,7 @@ mod fragment;
 mod icmp;
 mod ip;
 mod mss;
+mod offload;
 mod probe;
 
 pub use buffer::{Batch, Datagram, HEADROOM, PacketBuf, TAILROOM};
@@ -16,4 +17,5 @@ pub use fragment::fragment;
 pub use icmp::{Echo, Refusal, refuse};
 pub use ip::{Fragment, IPV4_HEADER, IPV6_HEADER, Parsed, parse, set_ecn, write_header};
 pub use mss::clamp_mss;
+pub use offload::{ChecksumState, Offload, SegmentKind, Segments, SitePacket};
 pub use probe::{Probe, ProbeKey};
