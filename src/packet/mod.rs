@@ -9,6 +9,7 @@ mod ip;
 mod mss;
 mod offload;
 mod probe;
+mod segment;
 
 pub use buffer::{Batch, Datagram, HEADROOM, PacketBuf, TAILROOM};
 pub use checksum::Checksum;
@@ -19,3 +20,4 @@ pub use ip::{Fragment, IPV4_HEADER, IPV6_HEADER, Parsed, parse, set_ecn, write_h
 pub use mss::clamp_mss;
 pub use offload::{ChecksumState, Offload, SegmentKind, Segments, SitePacket};
 pub use probe::{Probe, ProbeKey};
+pub use segment::{Splitter, UNLIMITED, Unsplittable, complete_checksum};
