@@ -2,6 +2,7 @@
 
 mod buffer;
 mod checksum;
+mod coalesce;
 mod ecn;
 mod fragment;
 mod icmp;
@@ -13,6 +14,7 @@ mod segment;
 
 pub use buffer::{Batch, Datagram, HEADROOM, PacketBuf, TAILROOM};
 pub use checksum::Checksum;
+pub use coalesce::{Coalescer, Offered};
 pub use ecn::Ecn;
 pub use fragment::fragment;
 pub use icmp::{Echo, Refusal, refuse};
