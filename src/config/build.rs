@@ -85,7 +85,7 @@ fn build_connector(
                 dead_after: keepalive.dead_after,
             });
         }
-        let plan = RolePlan { pop_location: role.pop_location.clone(), tunnels: paths };
+        let plan = RolePlan { pop_location: role.pop_location.as_ref().map(|at| at.value.clone()), tunnels: paths };
         if let Some(place) = roles.get_mut(role.role.index()) {
             *place = Some(plan);
         }

@@ -103,6 +103,7 @@ impl Check<'_> {
             self.report.missing(&connector.spot, format!("missing {path}"), "a role with 1 to 3 tunnels");
         }
         let (Some(primary), Some(secondary)) = (primary, secondary) else { return };
+        self.locations(primary, secondary);
         let mut of_primary: BTreeMap<&Destination, &Spot> = BTreeMap::new();
         for destination in primary.tunnels().iter().filter_map(|tunnel| tunnel.destination.get()) {
             of_primary.entry(&destination.value).or_insert(&destination.spot);
@@ -119,6 +120,20 @@ impl Check<'_> {
                     "the secondary role leads to another PoP",
                 );
             }
+        }
+    }
+
+    /// Seed: "If you select a specific location and are also configuring a secondary site, make sure
+    /// you select different locations."
+    fn locations(&self, primary: &RoleDraft, secondary: &RoleDraft) {
+        let (Some(first), Some(second)) = (&primary.pop_location, &secondary.pop_location) else { return };
+        let alike = first.value.to_lowercase() == second.value.to_lowercase();
+        if alike && !first.value.eq_ignore_ascii_case("automatic") {
+            self.report.warn(
+                &second.spot,
+                format!("both roles have the PoP location {}", wording::quoted(&second.value)),
+                "different locations, or \"Automatic\"",
+            );
         }
     }
 

@@ -82,7 +82,7 @@ impl ConnectorDraft {
             value.text().map(|text| value.at(text.to_string()))
         };
         let (phase1, phase2) = (profile("phase1"), profile("phase2"));
-        let keepalive = table.table("keepalive").map(Keepalive::read).unwrap_or_default();
+        let keepalive = table.table("keepalive").map(|table| Keepalive::read(table, report)).unwrap_or_default();
         let failback_hold = table.value("failback_hold").and_then(|value| value.duration(FAILBACK_HOLD));
         let mut context = RoleContext { connector: name.value, mode, wan, keys, report };
         let roles = Role::ALL.map(|role| {

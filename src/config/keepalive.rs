@@ -1,6 +1,7 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use super::diagnostic::Report;
 use super::source::At;
 use super::table::Table;
 use crate::ike::Retransmission;
@@ -22,6 +23,8 @@ pub struct Keepalive {
     retransmissions: Option<u32>,
     dead_after: Option<At<Duration>>,
     rebuild_interval: Option<Duration>,
+    /// Something that is written could not be read, which was reported.
+    is_broken: bool,
 }
 
 /// All layers together.
@@ -33,7 +36,8 @@ pub struct KeepalivePlan {
 }
 
 impl Keepalive {
-    pub fn read(mut table: Table<'_>) -> Keepalive {
+    pub fn read(mut table: Table<'_>, report: &Report) -> Keepalive {
+        let errors_before = report.error_count();
         let mut duration = |key, range: RangeInclusive<Duration>| {
             table.value(key).and_then(|value| Some(value.at(value.duration(range)?)))
         };
@@ -56,6 +60,7 @@ impl Keepalive {
             retransmissions,
             dead_after,
             rebuild_interval,
+            is_broken: report.error_count() > errors_before,
         }
     }
 
@@ -70,6 +75,7 @@ impl Keepalive {
             retransmissions: self.retransmissions.or(below.retransmissions),
             dead_after: self.dead_after.clone().or_else(|| below.dead_after.clone()),
             rebuild_interval: self.rebuild_interval.or(below.rebuild_interval),
+            is_broken: self.is_broken || below.is_broken,
         }
     }
 
@@ -78,7 +84,7 @@ impl Keepalive {
         let dead_after = self.dead_after.as_ref();
         let written = self.interval.as_ref().or(dead_after)?;
         let (interval, dead_after) = (self.interval_or_default(), dead_after.map_or(Self::DEAD_AFTER, |at| at.value));
-        (self.dpd != Some(false) && interval >= dead_after).then_some((written, dead_after))
+        (!self.is_broken && self.dpd != Some(false) && interval >= dead_after).then_some((written, dead_after))
     }
 
     /// Over the built-in values: quick retransmission and rebuild, F5's keepalive timer, Cato's

@@ -1,3 +1,4 @@
+use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
@@ -70,7 +71,7 @@ impl Loader<'_> {
         let table = || Table::of_document(&document, &source, report);
 
         let mut profiles = Profiles::built_in();
-        for file in self.profile_paths(table().value("profiles")) {
+        for file in self.profile_paths(&source, table().value("profiles")) {
             let Some(source) = self.open(&file.path, file.spot.as_ref()) else { continue };
             let name = file.path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
             match words::name(name) {
@@ -91,13 +92,18 @@ impl Loader<'_> {
         build::build(site, &profiles, policy.into_rules())
     }
 
-    fn profile_paths(&self, patterns: Option<Value<'_>>) -> Vec<Named> {
+    fn profile_paths(&self, site: &Rc<Source>, patterns: Option<Value<'_>>) -> Vec<Named> {
         match patterns {
             Some(value) => self.paths(&value),
-            None => {
-                let found = self.expand(PROFILES_DEFAULT).unwrap_or_default();
-                found.into_iter().map(|path| Named { path, spot: None }).collect()
-            }
+            None => match self.expand(PROFILES_DEFAULT) {
+                Ok(found) => found.into_iter().map(|path| Named { path, spot: None }).collect(),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+                Err(error) => {
+                    let what = format!("\"{PROFILES_DEFAULT}\" cannot be read: {error}");
+                    self.report.error(&Spot::whole(site), what, RELATIVE);
+                    Vec::new()
+                }
+            },
         }
     }
 
@@ -108,6 +114,10 @@ impl Loader<'_> {
             let Some(pattern) = item.text() else { continue };
             let shown = wording::quoted(pattern);
             match self.expand(pattern) {
+                _ if !is_understood(pattern) => item.error(
+                    format!("{shown} is a pattern of another form"),
+                    "a path, or \"folder/*.toml\" for all files that end so",
+                ),
                 Ok(found) if found.is_empty() => item.error(format!("no file matches {shown}"), RELATIVE),
                 Ok(found) => {
                     for path in found {
@@ -124,10 +134,10 @@ impl Loader<'_> {
     }
 
     /// A path itself, or `folder/*suffix`: its files in order of their names.
-    fn expand(&self, pattern: &str) -> std::io::Result<Vec<PathBuf>> {
+    fn expand(&self, pattern: &str) -> io::Result<Vec<PathBuf>> {
         let (folder, name) = pattern.rsplit_once('/').unwrap_or(("", pattern));
         match name.strip_prefix('*') {
-            Some(suffix) if pattern.matches('*').count() == 1 => {
+            Some(suffix) => {
                 let folder = if pattern.starts_with('/') && folder.is_empty() { "/" } else { folder };
                 self.files.list(&self.folder.join(folder), suffix)
             }
@@ -184,4 +194,10 @@ impl Loader<'_> {
         }
         document.into_inner()
     }
+}
+
+/// A star stands for the beginning of a file's name, and nowhere else.
+fn is_understood(pattern: &str) -> bool {
+    let (folder, name) = pattern.rsplit_once('/').unwrap_or(("", pattern));
+    !folder.contains('*') && !name.strip_prefix('*').unwrap_or(name).contains('*')
 }

@@ -85,11 +85,11 @@ impl Policy {
 
 fn read_matcher(table: &mut Table<'_>) -> Matcher {
     let mut networks = |key| {
-        let value = table.value(key);
+        let value = some_values(table, key);
         values(value.map_or_else(Vec::new, |value| value.parse_items(VALUES_MAX, words::network)))
     };
     let (sources, destinations) = (networks("source"), networks("destination"));
-    let protocol_value = table.value("protocol");
+    let protocol_value = some_values(table, "protocol");
     let protocols: Vec<u8> = protocol_value.as_ref().map_or_else(Vec::new, |value| {
         let read = |item: &Value<'_>| match item.is_integer() {
             true => item.number(0..=255, ""),
@@ -98,7 +98,7 @@ fn read_matcher(table: &mut Table<'_>) -> Matcher {
         value.items(VALUES_MAX).iter().filter_map(read).collect()
     });
     let mut ports = |key| {
-        let value: Option<Value<'_>> = table.value(key);
+        let value = some_values(table, key);
         let ports = value.as_ref().map_or_else(Vec::new, read_ports);
         if let Some(value) = value.filter(|_| protocols.iter().any(|number| !WITH_PORTS.contains(number))) {
             value.error(format!("{key} for a protocol without ports"), "protocol tcp or udp");
@@ -106,7 +106,7 @@ fn read_matcher(table: &mut Table<'_>) -> Matcher {
         ports
     };
     let (source_ports, destination_ports) = (ports("source_port"), ports("destination_port"));
-    let dscp = table.value("dscp").map_or_else(Vec::new, |value| {
+    let dscp = some_values(table, "dscp").map_or_else(Vec::new, |value| {
         let read = |item: &Value<'_>| match item.is_integer() {
             true => item.number(0..=63, "").and_then(Dscp::new),
             false => item.parse(words::dscp),
@@ -114,6 +114,15 @@ fn read_matcher(table: &mut Table<'_>) -> Matcher {
         value.items(VALUES_MAX).iter().filter_map(read).collect()
     });
     Matcher { sources, destinations, protocols, source_ports, destination_ports, dscp }
+}
+
+/// A field left out matches everything; an empty list could mean everything or nothing.
+fn some_values<'a>(table: &mut Table<'a>, key: &'static str) -> Option<Value<'a>> {
+    let value = table.value(key)?;
+    if value.is_empty_list() {
+        value.error(format!("{key} is empty"), format!("at least one value, or no {key} for any"));
+    }
+    Some(value)
 }
 
 fn read_ports(value: &Value<'_>) -> Vec<(u16, u16)> {

@@ -86,7 +86,7 @@ impl Profiles {
         let _ = (label::read_labels(&mut table), label::read_description(&mut table));
         let phase1 = table.table("phase1").map(|table| Phase1Profile::read(table, report));
         let phase2 = table.table("phase2").map(|table| Phase2Profile::read(table, report));
-        let keepalive = table.table("keepalive").map(Keepalive::read).unwrap_or_default();
+        let keepalive = table.table("keepalive").map(|table| Keepalive::read(table, report)).unwrap_or_default();
         table.finish();
         if phase1.is_none() && phase2.is_none() {
             report.missing(&spot, "a profile without [phase1] and [phase2]", "at least one of them");

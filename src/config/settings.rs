@@ -114,14 +114,18 @@ pub fn read_control(table: Option<Table<'_>>, folder: &Path) -> PathBuf {
         let socket = table.value("socket").and_then(|value| {
             let path = folder.join(value.text()?);
             let length = path.as_os_str().len();
-            if length > SOCKET_PATH_MAX || value.is_text("") {
-                value.error(
-                    format!("a socket path of {length} bytes"),
-                    format!("1 to {SOCKET_PATH_MAX} bytes, such as \"{SOCKET_DEFAULT}\""),
-                );
-                return None;
-            }
-            Some(path)
+            let wrong = if path.as_os_str().as_encoded_bytes().contains(&0) {
+                "with a NUL byte".to_string()
+            } else if length > SOCKET_PATH_MAX || value.is_text("") {
+                format!("of {length} bytes")
+            } else {
+                return Some(path);
+            };
+            value.error(
+                format!("a socket path {wrong}"),
+                format!("1 to {SOCKET_PATH_MAX} bytes, such as \"{SOCKET_DEFAULT}\""),
+            );
+            None
         });
         table.finish();
         socket

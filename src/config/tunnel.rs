@@ -24,7 +24,7 @@ const PROBES_MAX: usize = 8;
 pub struct RoleDraft {
     pub role: Role,
     pub spot: Spot,
-    pub pop_location: Option<String>,
+    pub pop_location: Option<At<String>>,
     pub destination_type: Option<At<DestinationType>>,
     /// The IPv4 destinations differ but lead to one PoP, as AWS's two endpoints do.
     pub same_pop: bool,
@@ -84,7 +84,7 @@ pub struct RoleContext<'a, 'b> {
 impl RoleDraft {
     pub fn read(role: Role, mut table: Table<'_>, context: &mut RoleContext<'_, '_>) -> RoleDraft {
         let spot = table.spot().clone();
-        let pop_location = table.value("pop_location").and_then(|value| value.parse(words::free_text));
+        let pop_location = table.value("pop_location").and_then(|value| value.parse_at(words::free_text));
         let destination_type = table.value("destination_type").and_then(|value| value.parse_at(destination_type));
         let same_pop = table.value("same_pop").and_then(|value| value.boolean()).unwrap_or(false);
         let shared = Shared {

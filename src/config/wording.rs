@@ -42,6 +42,10 @@ pub fn known<T: AsRef<str>>(names: impl IntoIterator<Item = T>) -> String {
 
 /// `did you mean interface?`, or all that would be possible.
 pub fn suggestion(text: &str, names: &[&str]) -> String {
+    let mut longer = names.iter().filter(|name| !text.is_empty() && name.starts_with(text));
+    if let (Some(name), None) = (longer.next(), longer.next()) {
+        return format!("did you mean {name}?");
+    }
     let near = names.iter().map(|name| (distance(text, name), name)).min();
     match near {
         Some((distance, name)) if distance <= 1 + name.len() / 4 => format!("did you mean {name}?"),
@@ -79,6 +83,8 @@ mod tests {
         let names = ["interface", "source_address", "metered"];
         assert_eq!(suggestion("interfcae", &names), "did you mean interface?");
         assert_eq!(suggestion("meterd", &names), "did you mean metered?");
+        // One key only begins so.
+        assert_eq!(suggestion("source", &names), "did you mean source_address?");
         assert_eq!(suggestion("colour", &names), "known: interface, source_address, metered");
     }
 

@@ -44,10 +44,12 @@ pub fn free_text(text: &str) -> Result<String, Complaint> {
     Ok(text.to_string())
 }
 
-/// The name of a Linux network device.
+/// The name of a Linux network device. In `%d` the kernel would put a number of its own, and `all`
+/// and `default` are its settings for every device.
 pub fn interface(text: &str) -> Result<String, Complaint> {
-    let safe = |c: char| c.is_ascii_graphic() && c != '/' && c != ':';
-    if !text.is_empty() && text.len() <= 15 && text.chars().all(safe) && text != "." && text != ".." {
+    let safe = |c: char| c.is_ascii_graphic() && !"/:%".contains(c);
+    let reserved = [".", "..", "all", "default"];
+    if !text.is_empty() && text.len() <= 15 && text.chars().all(safe) && !reserved.contains(&text) {
         return Ok(text.to_string());
     }
     complain(format!("{} is not an interface name", quoted(text)), "1 to 15 characters, such as eth1")
@@ -287,7 +289,7 @@ pub fn ip_protocol(text: &str) -> Result<u8, Complaint> {
         || {
             complain(
                 format!("{} is not a protocol", quoted(text)),
-                "tcp, udp, icmp, icmpv6, gre, esp, sctp or 0 to 255",
+                "tcp, udp, icmp, icmpv6, gre, esp, ah, sctp or 0 to 255",
             )
         },
         Ok,

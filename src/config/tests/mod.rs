@@ -2,6 +2,7 @@
 //! shows each refusal with its place and text, `hostile.rs` throws anything at it.
 
 mod broken;
+mod corners;
 mod good;
 mod hostile;
 mod refusals;

@@ -339,7 +339,7 @@ links = ["dsl", "dsl"]
             "p.toml:10:9 links in a rule that chooses none (mode = \"prefer\" or \"strict\", or no links)",
             "p.toml:11:1 the rule says nothing about where its flows go (links = [...], or mode = \"balance\" or \"drop\")",
             "p.toml:14:20 destination_port for a protocol without ports (protocol tcp or udp)",
-            "p.toml:17:12 \"tpc\" is not a protocol (tcp, udp, icmp, icmpv6, gre, esp, sctp or 0 to 255)",
+            "p.toml:17:12 \"tpc\" is not a protocol (tcp, udp, icmp, icmpv6, gre, esp, ah, sctp or 0 to 255)",
             "p.toml:18:21 \"9-8\" is not a port (0 to 65535, or a range such as \"5000-5100\")",
             "p.toml:18:28 destination_port 70000 is out of range (0 to 65535)",
             "p.toml:19:8 unknown mode \"blance\" (known: prefer, strict, balance, drop)",
