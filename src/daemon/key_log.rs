@@ -17,8 +17,14 @@ pub struct KeyLog {
 impl KeyLog {
     pub fn create(directory: &Path) -> io::Result<KeyLog> {
         std::fs::create_dir_all(directory)?;
+        // Always a new file: one that is there may be a link, be open elsewhere, or be readable by all.
         let open = |name: &str| {
-            OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(directory.join(name))
+            let path = directory.join(name);
+            match std::fs::remove_file(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+            OpenOptions::new().create_new(true).write(true).mode(0o600).open(path)
         };
         Ok(KeyLog { ike: open("ikev2_decryption_table")?, esp: open("esp_sa")? })
     }
@@ -62,4 +68,32 @@ fn esp_name(encryption: Encryption) -> &'static str {
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn keys_go_into_files_of_our_own_that_only_the_owner_reads() {
+        let folder = tempfile::tempdir().unwrap();
+        let (ike, esp) = (folder.path().join("ikev2_decryption_table"), folder.path().join("esp_sa"));
+        let elsewhere = folder.path().join("elsewhere");
+        // One that everybody may read, and that somebody has open; one that leads elsewhere.
+        std::fs::write(&ike, "old").unwrap();
+        std::fs::set_permissions(&ike, std::fs::Permissions::from_mode(0o666)).unwrap();
+        let mut spy = File::open(&ike).unwrap();
+        std::os::unix::fs::symlink(&elsewhere, &esp).unwrap();
+        let mut log = KeyLog::create(folder.path()).unwrap();
+        log.ike.write_all(b"secret").unwrap();
+        log.esp.write_all(b"secret").unwrap();
+        for file in [&ike, &esp] {
+            let metadata = std::fs::symlink_metadata(file).unwrap();
+            assert!(metadata.is_file(), "{}", file.display());
+            assert_eq!(metadata.permissions().mode() & 0o777, 0o600, "{}", file.display());
+        }
+        assert!(!elsewhere.exists());
+        assert_eq!(io::read_to_string(&mut spy).unwrap(), "old");
+    }
 }
