@@ -2,23 +2,25 @@
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 /// A daemon in its own namespace, both of which end with this.
-struct Daemon(Child);
+struct Daemon(Child, PathBuf);
 
 impl Daemon {
     fn start(site_file: &Path) -> Daemon {
+        let log = site_file.with_extension("log");
         let daemon = Command::new("unshare")
             .args(["--net", env!("CARGO_BIN_EXE_trefoil"), "run", "--config"])
             .arg(site_file)
             .stdout(Stdio::null())
-            .stderr(Stdio::null())
+            .stderr(fs::File::create(&log).unwrap())
+            .env_remove("NO_COLOR")
             .spawn();
-        Daemon(daemon.expect("unshare starts"))
+        Daemon(daemon.expect("unshare starts"), log)
     }
 
     /// What `ip` prints there.
@@ -28,6 +30,18 @@ impl Daemon {
             Command::new("nsenter").args(["-t", &pid, "-n", "ip"]).args(arguments.split(' ')).output().unwrap();
         assert!(output.status.success(), "ip {arguments}: {}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap()
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(&self.1).unwrap()
+    }
+
+    fn wait_for_log(&self, text: &str) {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while !self.log().contains(text) {
+            assert!(Instant::now() < deadline, "no {text:?} in\n{}", self.log());
+            sleep(Duration::from_millis(50));
+        }
     }
 
     fn wait_for_rules(&self, fits: impl Fn(&str) -> bool) {
@@ -46,7 +60,7 @@ impl Drop for Daemon {
     }
 }
 
-fn write_site(directory: &Path) -> std::path::PathBuf {
+fn write_site(directory: &Path) -> PathBuf {
     let key = directory.join("psk");
     fs::write(&key, "nobody answers here\n").unwrap();
     fs::set_permissions(&key, Permissions::from_mode(0o600)).unwrap();
@@ -99,4 +113,59 @@ fn the_rules_follow_a_wan_link_that_comes_and_changes_its_address() {
     daemon.wait_for_rules(|rules| rules.contains("from 192.0.2.8 lookup") && !rules.contains("from 192.0.2.7 lookup"));
     daemon.ip("link del wan0");
     daemon.wait_for_rules(|rules| !rules.contains("2211:"));
+}
+
+/// Stops a daemon of a site that releases everything, by this signal, and looks at what it
+/// leaves and logs.
+fn stop_by(signal: &str) {
+    if !nix::unistd::geteuid().is_root() || !Path::new("/dev/net/tun").exists() {
+        println!("skipped: needs root to make a network namespace, and /dev/net/tun");
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("control.sock");
+    let site = write_site(directory.path());
+    let text = fs::read_to_string(&site).unwrap();
+    // Many routes, so that their removal takes a while, in the one family whose routes of all
+    // tables stand in a file of the kernel's.
+    let ranges: Vec<String> = (1..=1_000).map(|number| format!("\"r:2001:db8:{number}::/48\"")).collect();
+    let text = text
+        .replace("[\"10.20.0.0/16\"]", "[\"10.20.0.0/16\", \"2001:db8:2000::/48\"]")
+        .replace("network_ranges = [\"servers:10.90.0.0/16\"]", &format!("network_ranges = [{}]", ranges.join(", ")))
+        .replace("[connector.cloud.primary]", "peer_traffic_selectors = [\"any\"]\n[connector.cloud.primary]");
+    fs::write(&site, format!("{text}[routes]\non_stop = \"release\"\n")).unwrap();
+    let mut daemon = Daemon::start(&site);
+    daemon.wait_for_rules(|rules| rules.contains("2215:\tfrom all lookup 221"));
+    // Until it has said so, the start is not over.
+    daemon.wait_for_log("trefoil runs");
+    daemon.wait_for_log("there is no interface wan0");
+    sleep(Duration::from_secs(3));
+    assert!(Command::new("kill").args([signal, &daemon.0.id().to_string()]).status().unwrap().success());
+    let deadline = Instant::now() + Duration::from_secs(20);
+    let status = loop {
+        if !socket.exists() {
+            let routes = fs::read_to_string(format!("/proc/{}/net/ipv6_route", daemon.0.id())).unwrap_or_default();
+            let left = routes.matches(" ffffffff ").count();
+            assert_eq!(left, 0, "another daemon could start, and lose its routes to this one");
+        }
+        if let Some(status) = daemon.0.try_wait().unwrap() {
+            break status;
+        }
+        assert!(Instant::now() < deadline, "it does not end");
+    };
+    assert!(status.success(), "{status}\n{}", daemon.log());
+    assert!(!socket.exists());
+    let log = daemon.log();
+    assert!(!log.contains('\x1b'), "a log that is no terminal has no colours:\n{log}");
+    assert_eq!(log.matches("there is no interface wan0").count(), 1, "told once:\n{log}");
+}
+
+#[test]
+fn sigterm_ends_it_with_nothing_left_before_another_may_start() {
+    stop_by("-TERM");
+}
+
+#[test]
+fn a_terminal_that_closes_ends_it_in_order() {
+    stop_by("-HUP");
 }

@@ -1,3 +1,4 @@
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -16,20 +17,27 @@ pub struct StatusArgs {
 }
 
 pub fn run(args: &StatusArgs) -> ExitCode {
-    let status = match control::ask(&args.socket, Request::Status) {
+    let status = match control::ask(&args.socket, Request::Status {}) {
         Ok(Response::Status(status)) => status,
         Ok(Response::Refused { reason }) => return fail(&reason),
         Err(error) => return fail(&error.to_string()),
     };
     if args.json {
         match serde_json::to_string_pretty(&status) {
-            Ok(text) => println!("{text}"),
-            Err(error) => return fail(&error.to_string()),
+            Ok(text) => print(&format!("{text}\n"), &mut io::stdout().lock()),
+            Err(error) => fail(&error.to_string()),
         }
     } else {
-        print!("{}", render(&status));
+        print(&render(&status), &mut io::stdout().lock())
     }
-    ExitCode::SUCCESS
+}
+
+/// A reader that has closed its end of the pipe has seen what it wanted.
+fn print(text: &str, out: &mut impl Write) -> ExitCode {
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => fail(&error.to_string()),
+        _ => ExitCode::SUCCESS,
+    }
 }
 
 fn fail(reason: &str) -> ExitCode {
@@ -213,6 +221,24 @@ connector pop: Partially Up, traffic on the primary role
 dropped before a tunnel was chosen: 7 not_native
 ";
         assert_eq!(render(&status), expected);
+    }
+
+    /// The reading end of a pipe that is closed, as by `head`.
+    struct Closed;
+
+    impl Write for Closed {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(io::ErrorKind::BrokenPipe.into())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_reader_that_has_seen_enough_is_no_error() {
+        assert_eq!(print("site lisbon\n", &mut Closed), ExitCode::SUCCESS);
     }
 
     #[test]

@@ -26,6 +26,10 @@ pub enum ClientError {
 
 /// Asks the daemon one question.
 pub fn ask(socket: &Path, request: Request) -> Result<Response, ClientError> {
+    ask_within(socket, request, PATIENCE)
+}
+
+pub(super) fn ask_within(socket: &Path, request: Request, patience: Duration) -> Result<Response, ClientError> {
     let path = || socket.to_owned();
     let mut stream = UnixStream::connect(socket).map_err(|source| match source.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => ClientError::NoDaemon { path: path() },
@@ -33,15 +37,26 @@ pub fn ask(socket: &Path, request: Request) -> Result<Response, ClientError> {
         _ => ClientError::Io { path: path(), source },
     })?;
     let mut talk = || -> io::Result<String> {
-        stream.set_read_timeout(Some(PATIENCE))?;
-        stream.set_write_timeout(Some(PATIENCE))?;
+        stream.set_read_timeout(Some(patience))?;
+        stream.set_write_timeout(Some(patience))?;
         let mut line = serde_json::to_vec(&request)?;
         line.push(b'\n');
         stream.write_all(&line)?;
         let mut answer = String::new();
-        BufReader::new((&mut stream).take(ANSWER_LIMIT)).read_line(&mut answer)?;
-        Ok(answer)
+        let read = BufReader::new((&mut stream).take(ANSWER_LIMIT)).read_line(&mut answer)?;
+        // It hangs up when it stops.
+        if read == 0 { Err(io::ErrorKind::ConnectionReset.into()) } else { Ok(answer) }
     };
-    let answer = talk().map_err(|source| ClientError::Io { path: path(), source })?;
+    let answer = talk().map_err(|source| ClientError::Io { path: path(), source: in_words(source, patience) })?;
     Ok(serde_json::from_str(&answer)?)
+}
+
+/// The system calls a time-out "Resource temporarily unavailable".
+fn in_words(error: io::Error, patience: Duration) -> io::Error {
+    match error.kind() {
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
+            io::Error::new(io::ErrorKind::TimedOut, format!("nothing came within {patience:?}"))
+        }
+        _ => error,
+    }
 }

@@ -7,7 +7,8 @@ use crate::edge::SiteStatus;
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(tag = "request", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Request {
-    Status,
+    // With braces: serde denies unknown fields to structures only.
+    Status {},
 }
 
 /// Its answer, e.g. `{"answer":"status",...}` or `{"answer":"refused","reason":"..."}`.

@@ -91,7 +91,11 @@ fn remove_stale(path: &Path) -> Result<(), BindError> {
         Ok(metadata) if !metadata.file_type().is_socket() => Err(BindError::NotASocket(path.to_owned())),
         Ok(_) => match std::os::unix::net::UnixStream::connect(path) {
             Ok(_) => Err(BindError::InUse(path.to_owned())),
-            Err(_) => std::fs::remove_file(path).map_err(failed),
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                std::fs::remove_file(path).map_err(failed)
+            }
+            // Somebody may listen there, in another way or for other users.
+            Err(error) => Err(failed(error)),
         },
     }
 }
@@ -100,8 +104,8 @@ async fn attend(stream: UnixStream, calls: mpsc::Sender<Call>) -> io::Result<()>
     let (reader, mut writer) = stream.into_split();
     let mut reader = BufReader::new(reader);
     loop {
-        let mut line = String::new();
-        let read = timeout(PATIENCE, (&mut reader).take(REQUEST_LIMIT).read_line(&mut line)).await??;
+        let mut line = Vec::new();
+        let read = timeout(PATIENCE, (&mut reader).take(REQUEST_LIMIT).read_until(b'\n', &mut line)).await??;
         if read == 0 {
             return Ok(());
         }
@@ -109,14 +113,14 @@ async fn attend(stream: UnixStream, calls: mpsc::Sender<Call>) -> io::Result<()>
         let mut bytes = serde_json::to_vec(&response)?;
         bytes.push(b'\n');
         timeout(PATIENCE, writer.write_all(&bytes)).await??;
-        if !line.ends_with('\n') {
+        if !line.ends_with(b"\n") {
             return Ok(());
         }
     }
 }
 
-async fn answer(line: &str, calls: &mpsc::Sender<Call>) -> Response {
-    let request: Request = match serde_json::from_str(line) {
+async fn answer(line: &[u8], calls: &mpsc::Sender<Call>) -> Response {
+    let request: Request = match serde_json::from_slice(line) {
         Ok(request) => request,
         Err(error) => return Response::Refused { reason: format!("not a request: {error}") },
     };
@@ -158,7 +162,7 @@ mod tests {
     fn a_request_reaches_control_and_its_answer_the_client() {
         let (runtime, (_folder, path)) = (runtime(), socket());
         serve(&runtime, &path);
-        let answer = ask(&path, Request::Status).unwrap();
+        let answer = ask(&path, Request::Status {}).unwrap();
         assert_eq!(answer, Response::Refused { reason: "Status reached control".to_owned() });
     }
 
@@ -185,13 +189,93 @@ mod tests {
         drop(stale);
         let runtime = super::tests::runtime();
         serve(&runtime, &path.with_extension("stale"));
-        assert!(ask(&path.with_extension("stale"), Request::Status).is_ok());
+        assert!(ask(&path.with_extension("stale"), Request::Status {}).is_ok());
+    }
+
+    #[test]
+    fn a_socket_of_another_kind_that_somebody_listens_on_stays() {
+        let (_folder, path) = socket();
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let theirs = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
+        let refused = runtime().block_on(async { Server::bind(&path) });
+        assert!(matches!(refused, Err(BindError::Io { .. })), "{refused:?}");
+        let us = std::os::unix::net::UnixDatagram::unbound().unwrap();
+        us.send_to(b"still there", &path).unwrap();
+        assert_eq!(theirs.recv(&mut [0; 32]).unwrap(), 11);
+    }
+
+    #[test]
+    fn only_the_owner_may_connect() {
+        let (runtime, (_folder, path)) = (runtime(), socket());
+        serve(&runtime, &path);
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+
+    /// What the daemon answers to these bytes, up to its closing the connection.
+    fn answers_to(path: &Path, bytes: &[u8]) -> String {
+        use std::io::{Read, Write};
+        let mut stream = std::os::unix::net::UnixStream::connect(path).unwrap();
+        // The daemon may close before it has read everything.
+        let _ = stream.write_all(bytes);
+        let _ = stream.shutdown(std::net::Shutdown::Write);
+        let mut answers = Vec::new();
+        let _ = stream.read_to_end(&mut answers);
+        String::from_utf8(answers).unwrap()
+    }
+
+    #[test]
+    fn hostile_requests_are_refused_with_a_reason() {
+        let (runtime, (_folder, path)) = (runtime(), socket());
+        serve(&runtime, &path);
+        for request in [
+            &b"\xff\xfe\n"[..],
+            b"\n",
+            b"{\"request\":\"status\",\"for\":\"me\"}\n",
+            b"{\"request\":\"status\"",
+            &[b'x'; 5_000],
+            "[".repeat(4_000).as_bytes(),
+        ] {
+            let answers = answers_to(&path, request);
+            assert!(answers.starts_with(r#"{"answer":"refused","reason":"not a request: "#), "{answers}");
+            assert_eq!(answers.lines().count(), 1, "{answers}");
+        }
+        // The last line needs no end.
+        assert!(answers_to(&path, b"{\"request\":\"status\"}").contains("reached control"));
+        assert!(ask(&path, Request::Status {}).is_ok());
+    }
+
+    #[test]
+    fn clients_that_say_nothing_keep_nobody_out_for_long() {
+        let (runtime, (_folder, path)) = (runtime(), socket());
+        serve(&runtime, &path);
+        let silent: Vec<_> = (0..CLIENTS).map(|_| std::os::unix::net::UnixStream::connect(&path).unwrap()).collect();
+        let refused = super::super::client::ask_within(&path, Request::Status {}, Duration::from_millis(200));
+        assert_eq!(
+            refused.unwrap_err().to_string(),
+            format!("the daemon at {} does not answer: nothing came within 200ms", path.display())
+        );
+        drop(silent);
+        assert!(ask(&path, Request::Status {}).is_ok());
+    }
+
+    #[test]
+    fn a_daemon_that_hangs_up_without_a_word_is_not_of_another_version() {
+        let (_folder, path) = socket();
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        let hanging_up = std::thread::spawn(move || {
+            let mut stream = listener.accept().unwrap().0;
+            std::io::Read::read(&mut stream, &mut [0; 100]).unwrap()
+        });
+        let error = ask(&path, Request::Status {}).unwrap_err();
+        hanging_up.join().unwrap();
+        assert!(matches!(error, ClientError::Io { .. }), "{error}");
     }
 
     #[test]
     fn without_a_daemon_the_client_says_so() {
         let (_folder, path) = socket();
-        let error = ask(&path, Request::Status).unwrap_err();
+        let error = ask(&path, Request::Status {}).unwrap_err();
         assert!(matches!(error, ClientError::NoDaemon { .. }), "{error}");
     }
 }

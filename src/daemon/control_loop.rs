@@ -1,4 +1,5 @@
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -46,6 +47,8 @@ pub struct ControlLoop {
     pub events: Option<mpsc::UnboundedSender<(Moment, SiteEvent)>>,
     /// Follows the addresses that the WAN links have at present.
     pub addresses: Option<watch::Sender<Vec<Ipv4Addr>>>,
+    /// What keeps an underlay without sockets, as it was told last.
+    pub troubles: BTreeMap<UnderlayId, String>,
     /// Published values that a worker may still hold, so that it never has to free one.
     pub replaced: VecDeque<Arc<Forwarding>>,
 }
@@ -115,7 +118,7 @@ impl ControlLoop {
 
     fn answer(&self, call: Call) {
         let response = match call.request {
-            Request::Status => {
+            Request::Status {} => {
                 let facts = StatusFacts {
                     unix_ms_at_zero: self.clock.unix_ms_of_zero(),
                     started: self.started,
@@ -196,34 +199,45 @@ impl ControlLoop {
             let id = UnderlayId(index as u16);
             let interface = underlay.interface.as_deref();
             let present = self.underlays.get(id);
-            let wanted = underlay.address.or_else(|| Some(Interface::named(interface?).ok()?.address));
+            let found = match (underlay.address, interface) {
+                (Some(address), _) => Ok(address),
+                (None, Some(name)) => Interface::named(name).map(|interface| interface.address),
+                (None, None) => Err(io::Error::other("neither an interface nor an address")),
+            };
+            let wanted = found.as_ref().ok().copied();
             addresses.extend(wanted);
             let in_use = present.as_ref().map(|sockets| sockets.local(false).ip());
             if in_use.is_some() && in_use == wanted.map(IpAddr::V4) {
                 continue;
             }
-            let Some(address) = wanted else {
-                if present.is_some() {
-                    self.underlays.remove(id);
-                    self.road.wake();
-                    self.edge.handle_underlay(id, None, self.clock.now());
-                }
-                continue;
-            };
             // The old pair must be closed first: two cannot hold one port.
             if present.is_some() {
                 self.underlays.remove(id);
                 self.road.wake();
             }
-            let opened = UnderlaySockets::open(id, interface, Some(address), plan.local_ports, self.fwmark);
-            match opened.and_then(|sockets| Ok((sockets.fact()?, sockets))) {
-                Ok((fact, sockets)) => {
+            let opened = found.and_then(|address| {
+                let sockets = UnderlaySockets::open(id, interface, Some(address), plan.local_ports, self.fwmark)?;
+                Ok((address, sockets.fact()?, sockets))
+            });
+            match opened {
+                Ok((address, fact, sockets)) => {
+                    self.troubles.remove(&id);
                     tracing::info!(%address, interface, ike = fact.ike_port, natt = fact.natt_port, "WAN sockets open");
                     self.underlays.put(sockets);
                     self.road.wake();
                     self.edge.handle_underlay(id, Some(fact), self.clock.now());
                 }
-                Err(error) => tracing::warn!(%address, interface, %error, "WAN sockets cannot be opened; trying again"),
+                Err(error) => {
+                    if present.is_some() {
+                        self.edge.handle_underlay(id, None, self.clock.now());
+                    }
+                    // Tried each second, told when it is another one.
+                    let trouble = error.to_string();
+                    if self.troubles.get(&id) != Some(&trouble) {
+                        tracing::warn!(address = ?wanted, interface, %error, "WAN sockets cannot be opened; trying again");
+                        self.troubles.insert(id, trouble);
+                    }
+                }
             }
         }
         if let Some(listener) = &self.addresses {

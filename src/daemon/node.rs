@@ -1,4 +1,4 @@
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use super::control_loop::{ControlLoop, Inboxes};
 use super::key_log::KeyLog;
@@ -48,8 +48,18 @@ pub struct Node {
     stop: Option<oneshot::Sender<()>>,
     stop_worker: Arc<AtomicBool>,
     wake_worker: RoadHandle,
+    ended: Arc<Notify>,
     control: Option<JoinHandle<()>>,
     worker: Option<JoinHandle<()>>,
+}
+
+/// Tells that a thread has ended, in whatever way.
+struct Ending(Arc<Notify>);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        self.0.notify_one();
+    }
 }
 
 impl Node {
@@ -75,9 +85,11 @@ impl Node {
         let mut worker =
             Worker::new(WorkerId(0), published.clone(), flows.clone(), seen.clone(), drops.clone(), probe_key);
         let stop_worker = Arc::new(AtomicBool::new(false));
+        let ended = Arc::new(Notify::new());
         let worker_thread = {
-            let (stop, clock) = (stop_worker.clone(), clock.clone());
+            let (stop, clock, ending) = (stop_worker.clone(), clock.clone(), Ending(ended.clone()));
             std::thread::Builder::new().name("trefoil-worker".to_owned()).spawn(move || {
+                let _ending = ending;
                 while !stop.load(Ordering::Acquire) {
                     if !worker.turn(&mut road, clock.now()).worked {
                         road.wait(WORKER_NAP);
@@ -100,10 +112,13 @@ impl Node {
             key_log: parts.key_log,
             events: parts.events,
             addresses: parts.addresses,
+            troubles: BTreeMap::new(),
             replaced: VecDeque::new(),
         };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let ending = Ending(ended.clone());
         let control_thread = std::thread::Builder::new().name("trefoil-control".to_owned()).spawn(move || {
+            let _ending = ending;
             runtime.block_on(control.run(Inboxes { messages, calls: call_inbox, stop: stop_inbox }));
         })?;
         Ok(Node {
@@ -111,6 +126,7 @@ impl Node {
             stop: Some(stop),
             stop_worker,
             wake_worker: handle,
+            ended,
             control: Some(control_thread),
             worker: Some(worker_thread),
         })
@@ -125,11 +141,16 @@ impl Node {
     /// stopped.
     pub fn status(&self) -> Option<SiteStatus> {
         let (reply, answer) = oneshot::channel();
-        self.calls.blocking_send(Call { request: Request::Status, reply }).ok()?;
+        self.calls.blocking_send(Call { request: Request::Status {}, reply }).ok()?;
         match answer.blocking_recv().ok()? {
             Response::Status(status) => Some(*status),
             Response::Refused { .. } => None,
         }
+    }
+
+    /// Waits until one of the threads has ended by itself: with half of it the site is dead.
+    pub async fn ended(&self) {
+        self.ended.notified().await;
     }
 
     /// Deletes the tunnels, tells the peers and ends both threads.
@@ -157,5 +178,34 @@ impl Node {
 impl Drop for Node {
     fn drop(&mut self) {
         self.end();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+
+    #[test]
+    fn the_end_of_a_thread_is_noticed() {
+        let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/aws.toml");
+        let (site, _hosts) = crate::net::memory_site(16).unwrap();
+        let parts = Parts {
+            site: SiteDevice::Memory(site),
+            names: Names::Static(Default::default()),
+            clock: Clock::new(),
+            fwmark: None,
+            key_log: None,
+            events: None,
+            addresses: None,
+        };
+        let node = Node::start(crate::config::load(&example).unwrap().plan, parts).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let within = |patience| runtime.block_on(async { tokio::time::timeout(patience, node.ended()).await.is_ok() });
+        assert!(!within(Duration::from_millis(300)), "both threads run");
+        // As if it had panicked.
+        node.stop_worker.store(true, Ordering::Release);
+        node.wake_worker.wake();
+        assert!(within(Duration::from_secs(5)));
     }
 }

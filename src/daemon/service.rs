@@ -25,11 +25,13 @@ pub enum ServiceError {
     Routes(io::Error),
     #[error("cannot write the key log {}: {source}", path.display())]
     KeyLog { path: PathBuf, source: io::Error },
+    #[error("a part of the daemon has ended by itself, which is an error in trefoil; its message stands above")]
+    Ended,
     #[error("{0}")]
     Io(#[from] io::Error),
 }
 
-/// Runs a site on this host until SIGTERM or SIGINT: device, routes, node, control socket. What
+/// Runs a site on this host until SIGTERM, SIGINT or SIGHUP: device, routes, node, control socket. What
 /// was made is removed at the end, in reverse order.
 pub fn serve(plan: Plan, key_log: Option<PathBuf>) -> Result<(), ServiceError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -37,10 +39,13 @@ pub fn serve(plan: Plan, key_log: Option<PathBuf>) -> Result<(), ServiceError> {
 }
 
 async fn serve_in_runtime(plan: Plan, key_log: Option<PathBuf>) -> Result<(), ServiceError> {
-    // First the socket: a second daemon ends here and has touched nothing.
+    // First the socket: a second daemon ends here and has touched nothing. So it goes last, or the
+    // successor's routes would be removed with ours.
     let server = Server::bind(&plan.control_socket)?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    // The terminal has gone.
+    let mut hangup = signal(SignalKind::hangup())?;
     let key_log = match key_log {
         Some(path) => {
             tracing::warn!(directory = %path.display(), "writing keys: whoever reads them reads all traffic");
@@ -76,20 +81,27 @@ async fn serve_in_runtime(plan: Plan, key_log: Option<PathBuf>) -> Result<(), Se
         addresses: Some(present_addresses),
     };
     let node = Node::start(plan, parts)?;
+    let mut server = Some(server);
+    let mut serving = None;
     let outcome = match routes.install(&needs).await {
         Ok(()) => {
             tracing::info!(site, device = route_plan.device, mtu, "trefoil runs");
-            let serving = tokio::spawn(server.serve(node.calls()));
+            serving = server.take().map(|server| tokio::spawn(server.serve(node.calls())));
             loop {
                 tokio::select! {
                     _ = terminate.recv() => {
                         tracing::info!("SIGTERM: stopping");
-                        break;
+                        break Ok(());
                     }
                     _ = interrupt.recv() => {
                         tracing::info!("SIGINT: stopping");
-                        break;
+                        break Ok(());
                     }
+                    _ = hangup.recv() => {
+                        tracing::info!("SIGHUP: stopping");
+                        break Ok(());
+                    }
+                    () = node.ended() => break Err(ServiceError::Ended),
                     Ok(()) = addresses.changed() => {
                         let addresses = addresses.borrow_and_update().clone();
                         if let Err(error) = routes.set_underlay_addresses(&addresses).await {
@@ -98,14 +110,16 @@ async fn serve_in_runtime(plan: Plan, key_log: Option<PathBuf>) -> Result<(), Se
                     }
                 }
             }
-            serving.abort();
-            Ok(())
         }
         Err(error) => Err(ServiceError::Routes(error)),
     };
     node.stop();
-    routes.remove().await.map_err(ServiceError::Routes)?;
-    outcome
+    let removed = routes.remove().await.map_err(ServiceError::Routes);
+    if let Some(serving) = serving {
+        serving.abort();
+        let _ = serving.await;
+    }
+    outcome.and(removed)
 }
 
 fn ranges(plan: &Plan) -> Vec<IpNet> {
