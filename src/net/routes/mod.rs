@@ -97,6 +97,7 @@ impl Routes {
         let routes: Vec<(IpNet, Lead)> =
             of_family.flat_map(|range| leads.iter().map(|lead| (range.trunc(), *lead))).collect();
         let rules = self.rules_for(family, needs);
+        self.refuse_to_replace(family, &routes).await?;
         for (range, lead) in &routes {
             self.put_route(*range, *lead).await?;
         }
@@ -212,6 +213,25 @@ impl Routes {
         Ok(())
     }
 
+    /// The kernel would take a route of somebody else away for ours where both have one destination
+    /// and metric; and left alone it would lead the range past the tunnels.
+    async fn refuse_to_replace(&self, family: Family, routes: &[(IpNet, Lead)]) -> io::Result<()> {
+        let standing = self.standing_routes(family).await?;
+        let theirs = |route: &&RouteMessage| route.header.protocol != OUR_PROTOCOL;
+        let in_place_of_ours = |route: &RouteMessage| {
+            let (destination, metric) = (destination(route), metric(route));
+            routes.iter().any(|(range, lead)| destination == Some(*range) && metric == lead.metric(family))
+        };
+        match standing.iter().filter(theirs).find(|route| in_place_of_ours(route)).and_then(destination) {
+            Some(range) => Err(io::Error::other(format!(
+                "in table {} stands a route of somebody else to {range}, where ours must stand: remove it, or choose \
+                 another routes.table",
+                self.plan.table
+            ))),
+            None => Ok(()),
+        }
+    }
+
     /// What others have put where we rule is theirs to remove, but it may lead traffic past us.
     async fn report_strangers(&self, family: Family) -> io::Result<()> {
         for rule in self.standing_rules(family).await?.iter().filter(|message| !Rule::is_ours(message)) {
@@ -311,6 +331,15 @@ impl Lead {
         }
     }
 
+    /// As the kernel lists it: by default 0 in IPv4, and 1,024 in IPv6.
+    fn metric(self, family: Family) -> u32 {
+        match (self, family) {
+            (Lead::Device(_), Family::V4) => 0,
+            (Lead::Device(_), Family::V6) => 1_024,
+            (Lead::Blackhole, _) => BLACKHOLE_METRIC,
+        }
+    }
+
     /// Whether this route leads so.
     fn is(self, range: IpNet, route: &RouteMessage) -> bool {
         let leads = match self {
@@ -334,6 +363,14 @@ fn destination(route: &RouteMessage) -> Option<IpNet> {
         _ => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
     };
     IpNet::new(address.unwrap_or(everywhere), route.header.destination_prefix_length).ok()
+}
+
+fn metric(route: &RouteMessage) -> u32 {
+    let metric = route.attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Priority(metric) => Some(*metric),
+        _ => None,
+    });
+    metric.unwrap_or(0)
 }
 
 fn to_io(error: rtnetlink::Error) -> io::Error {

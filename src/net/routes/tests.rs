@@ -206,6 +206,26 @@ fn install(device: &str, mtu: u16) -> io::Result<()> {
 }
 
 #[test]
+fn a_route_of_somebody_else_in_the_place_of_ours_is_not_replaced() {
+    in_namespace(|| {
+        ip("link set lo up");
+        ip("link add tf0 type veth peer name tf1");
+        ip("link set tf0 up");
+        for (family, place) in [("-4", "10.90.0.0/16"), ("-6", "fd90::/64")] {
+            for theirs in [format!("{place} dev lo"), format!("blackhole {place} metric 4294967295")] {
+                ip(&format!("{family} route add {theirs} table 7117"));
+                let refused = install("tf0", 1_400).unwrap_err().to_string();
+                assert!(refused.contains("somebody else") && refused.contains(place), "{refused}");
+                let left = ip(&format!("{family} route show table 7117 proto boot"));
+                assert!(left.contains(theirs.split(" metric").next().unwrap()), "{left}");
+                ip(&format!("{family} route del {theirs} table 7117"));
+            }
+        }
+        install("tf0", 1_400).unwrap();
+    });
+}
+
+#[test]
 fn a_start_that_cannot_close_ipv6_fails() {
     in_namespace(|| {
         ip("link add tf0 type veth peer name tf1");
