@@ -188,6 +188,39 @@ fn a_long_answer_is_fetched_over_tcp_and_cut_to_the_limit() {
     assert_eq!(addresses.last(), Some(&Ipv4Addr::new(192, 0, 2, 32)));
 }
 
+#[test]
+fn a_name_that_leads_to_itself_or_ever_on_is_given_up() {
+    const CNAME: u16 = 5;
+    for answer in [
+        (|query, _, _| Some(reply(query, NO_ERROR, CNAME, &[[0xc0, 12]]))) as Answer,
+        // Each name leads to one that is longer.
+        |query, _, _| Some(reply(query, NO_ERROR, CNAME, &[[1, b'a', 0xc0, 12]])),
+    ] {
+        let start = std::time::Instant::now();
+        let outcome = ask_one_that_says(answer);
+        assert!(is_unavailable(&outcome), "{outcome:?}");
+        assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+    }
+}
+
+#[test]
+fn thousands_of_addresses_that_are_valid_for_no_time_are_cut_to_the_limit() {
+    let addresses = ask_one_that_says(|query, _, over_tcp| {
+        let mut answer = empty(query, NO_ERROR);
+        if !over_tcp {
+            answer[2] |= 0x02;
+            return Some(answer);
+        }
+        answer[6..8].copy_from_slice(&4_000u16.to_be_bytes());
+        for number in 0..4_000u16 {
+            let [high, low] = number.to_be_bytes();
+            answer.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 0, 0, 4, 198, 51, high, low]);
+        }
+        Some(answer)
+    });
+    assert_eq!(addresses.unwrap().len(), ANSWER_LIMIT);
+}
+
 /// The name server's addresses, the same behind both WAN links.
 const SERVER: [IpAddr; 2] =
     [IpAddr::V4(Ipv4Addr::new(203, 0, 113, 53)), IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0x53, 0, 0, 0, 0, 0x53))];
