@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 
 #[test]
 fn the_first_real_site_of_the_readme_is_good_as_it_stands() {
@@ -16,4 +17,17 @@ fn the_first_real_site_of_the_readme_is_good_as_it_stands() {
     let loaded = trefoil::config::load(&file).unwrap_or_else(|found| panic!("{found:#?}"));
     assert!(loaded.warnings.is_empty(), "{:?}", loaded.warnings);
     assert_eq!(loaded.plan.tunnels.len(), 2);
+}
+
+#[test]
+fn the_readme_leads_to_every_page_and_to_nothing_that_is_not_there() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let readme = fs::read_to_string(root.join("README.md")).expect("a README");
+    for page in fs::read_dir(root.join("docs")).expect("pages") {
+        let page = format!("](docs/{})", page.expect("readable").file_name().to_string_lossy());
+        assert!(readme.contains(&page), "the README does not lead to {page}");
+    }
+    for link in readme.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+        assert!(root.join(link).exists(), "{link} is not there");
+    }
 }
