@@ -234,7 +234,7 @@ impl ControlLoop {
                     // Tried each second, told when it is another one.
                     let trouble = error.to_string();
                     if self.troubles.get(&id) != Some(&trouble) {
-                        tracing::warn!(address = ?wanted, interface, %error, "WAN sockets cannot be opened; trying again");
+                        tracing::warn!(address = wanted.map(tracing::field::display), interface, %error, "WAN sockets cannot be opened; trying again");
                         self.troubles.insert(id, trouble);
                     }
                 }
