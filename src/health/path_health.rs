@@ -326,7 +326,7 @@ impl PathHealth {
     }
 
     fn better(&self) -> bool {
-        !self.inner_silent() && self.each_window(|window| self.judge.better(window, self.exceeded)).contains(&true)
+        !self.targets_silent() && self.each_window(|window| self.judge.better(window, self.exceeded)).contains(&true)
     }
 
     /// Asks `question` of the window of each inner target that measures this path, which is how
@@ -355,10 +355,13 @@ impl PathHealth {
 
     /// All targets that used to be answered over this path have gone silent, but the path lives.
     fn inner_silent(&self) -> bool {
+        self.targets_silent() && self.liveness.window.len() > 0 && self.liveness.lost_in_row == 0
+    }
+
+    /// All targets that used to be answered over this path have gone silent, whatever IKE does:
+    /// a lost IKE probe does not make them answer.
+    fn targets_silent(&self) -> bool {
         let mut own = self.targets.iter().filter(|target| target.returns == Returns::SamePath).peekable();
-        own.peek().is_some()
-            && own.all(|target| self.is_silent(target))
-            && self.liveness.window.len() > 0
-            && self.liveness.lost_in_row == 0
+        own.peek().is_some() && own.all(|target| self.is_silent(target))
     }
 }

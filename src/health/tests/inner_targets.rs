@@ -63,3 +63,15 @@ fn inner_answers_keep_a_path_whose_ike_is_silent() {
     assert_eq!(world.verdicts(), [Verdict::Healthy]);
     assert_eq!(world.health.note().as_deref(), Some("inner probes are answered, IKE is not"));
 }
+
+#[test]
+fn one_lost_ike_probe_does_not_make_silent_inner_targets_well() {
+    let fate = |now: Moment, kind, _: &mut Chance| match kind {
+        Kind::Ike if now >= at(120.0) && now < at(121.0) => Fate::Lost,
+        Kind::Inner(_) if now >= at(60.0) => Fate::Lost,
+        Kind::Ike | Kind::Inner(_) => Fate::Back(ms(20)),
+    };
+    let mut world = World::new(every(1000), &[target(1), target(2)], 1, fate);
+    world.run(200.0);
+    assert_eq!(world.verdicts(), [Verdict::Healthy, Verdict::Degraded], "{:?}", world.changes);
+}
