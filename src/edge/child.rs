@@ -84,7 +84,9 @@ impl ChildLineage {
     }
 
     pub fn handle_first_use(&mut self, inbound: Spi, table: &SaTable) {
-        let Some(position) = self.sas.iter().position(|generation| generation.inbound == inbound) else { return };
+        // A deleted SA still opens packets that were on their way, but the peer has it no more.
+        let used = |generation: &Generation| generation.inbound == inbound && generation.deleted.is_none();
+        let Some(position) = self.sas.iter().position(used) else { return };
         let sending = self.sas.iter().position(|generation| generation.inbound == self.sending);
         // A late first packet on an older SA must not turn us back.
         if sending.is_none_or(|sending| position > sending) {

@@ -38,6 +38,8 @@ pub struct Edge {
     steer_pending: bool,
     /// What was last published of each tunnel, to see when to publish again.
     published: Vec<snapshot::Published>,
+    /// The MTU of paths comes from the underlays.
+    underlays_changed: bool,
     stopping: bool,
 }
 
@@ -90,6 +92,7 @@ impl Edge {
             policy_epoch: 0,
             next_steer: now + plan.steering.interval,
             steer_pending: false,
+            underlays_changed: false,
             stopping: false,
             plan,
         };
@@ -100,6 +103,7 @@ impl Edge {
     /// An underlay has this address and these ports now, or none.
     pub fn handle_underlay(&mut self, underlay: UnderlayId, fact: Option<UnderlayFact>, now: Moment) {
         let Some(known) = self.underlays.get_mut(usize::from(underlay.0)) else { return };
+        self.underlays_changed |= *known != fact;
         *known = fact;
         for index in 0..self.tunnels.len() {
             let link = self.plan.tunnels[index].link;
@@ -128,8 +132,8 @@ impl Edge {
             ToControl::SoftLimit { spi, path } => {
                 self.with_tunnel(usize::from(path.0), now, |tunnel, context| tunnel.handle_soft_limit(spi, context));
             }
-            ToControl::Rebind { spi: _, path, leg } => {
-                self.with_tunnel(usize::from(path.0), now, |tunnel, _| tunnel.handle_rebind(leg));
+            ToControl::Rebind { spi, path, leg } => {
+                self.with_tunnel(usize::from(path.0), now, |tunnel, _| tunnel.handle_rebind(spi, leg));
             }
             // The liveness exchange over the same link tells soon enough whether it matters.
             ToControl::SendError { .. } => {}
@@ -205,7 +209,7 @@ impl Edge {
         &self.plan
     }
 
-    fn with_tunnel(&mut self, index: usize, now: Moment, act: impl FnOnce(&mut Tunnel, &mut Context)) {
+    pub(super) fn with_tunnel(&mut self, index: usize, now: Moment, act: impl FnOnce(&mut Tunnel, &mut Context)) {
         let Some(tunnel) = self.tunnels.get_mut(index) else { return };
         let mut context = Context {
             plan: &self.plan,
@@ -222,7 +226,7 @@ impl Edge {
 
     /// Brings everything in line with what has just become known: IKE's events, the roles, the
     /// published value.
-    fn settle(&mut self, now: Moment) {
+    pub(super) fn settle(&mut self, now: Moment) {
         while let Some((path, sa, event)) = self.endpoint.poll_event() {
             self.with_tunnel(usize::from(path.0), now, |tunnel, context| tunnel.handle_ike_event(sa, event, context));
         }
@@ -253,7 +257,8 @@ impl Edge {
             self.policy_epoch = self.policy_epoch.wrapping_add(1);
         }
         let present: Vec<_> = self.tunnels.iter().map(snapshot::Published::of).collect();
-        if switched || present != self.published {
+        let underlays_changed = std::mem::take(&mut self.underlays_changed);
+        if switched || underlays_changed || present != self.published {
             self.steer_pending = true;
             self.published = present;
             self.publish();

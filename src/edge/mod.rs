@@ -8,6 +8,8 @@ mod plan;
 mod report;
 mod snapshot;
 mod status;
+#[cfg(test)]
+mod tests;
 mod tunnel;
 
 pub use effect::{Effect, KeyRecord, ResolveFailure, UnderlayFact};

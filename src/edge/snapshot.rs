@@ -8,7 +8,7 @@ use super::plan::OUTER_MTU;
 use super::tunnel::Tunnel;
 use super::{Plan, SiteKind, TunnelPlan, UnderlayFact};
 use crate::forward::{ConnectorFace, Forwarding, PathFace, RouteTable, SaTable, SiteFace};
-use crate::model::{ConnectorId, Leg, LinkId, OutboundSlot, PathId, Role, Verdict, WorkerId};
+use crate::model::{ConnectorId, Leg, LinkId, OutboundSlot, PathId, Role, Selectors, Verdict, WorkerId};
 
 /// The part of a tunnel whose change makes a new `Forwarding` necessary.
 #[derive(PartialEq, Eq)]
@@ -17,7 +17,7 @@ pub struct Published {
     verdict: Verdict,
     epoch: u32,
     leg: Option<Leg>,
-    children: ArrayVec<OutboundSlot, 4>,
+    children: ArrayVec<(OutboundSlot, Arc<Selectors>), 4>,
 }
 
 impl Published {
@@ -27,7 +27,7 @@ impl Published {
             verdict: tunnel.verdict(),
             epoch: tunnel.epoch(),
             leg: tunnel.leg(),
-            children: tunnel.children().map(|lineage| lineage.slot()).take(4).collect(),
+            children: tunnel.children().map(|lineage| (lineage.slot(), lineage.face().selectors)).take(4).collect(),
         }
     }
 }
@@ -140,7 +140,9 @@ pub fn weight(plan: &Plan, tunnel: &TunnelPlan) -> u32 {
 /// The connector's part of the MTU of the host's device: what fits through the smallest underlay of
 /// the connector, since flows move between its tunnels.
 fn inner_mtu(plan: &Plan, connector: ConnectorId, underlays: &[Option<UnderlayFact>]) -> u16 {
-    let links = plan.tunnels.iter().filter(|tunnel| tunnel.connector == connector).map(|tunnel| tunnel.link);
+    let roles = plan.connectors.get(usize::from(connector.0)).into_iter().flat_map(|connector| &connector.roles);
+    let paths = roles.flatten().flat_map(|role| &role.tunnels);
+    let links = paths.filter_map(|path| plan.tunnels.get(usize::from(path.0))).map(|tunnel| tunnel.link);
     let outer = links.filter_map(|link: LinkId| {
         let underlay = plan.links[usize::from(link.0)].underlay;
         underlays.get(usize::from(underlay.0)).copied().flatten().map(|fact| fact.mtu)

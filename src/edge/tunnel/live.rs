@@ -7,7 +7,7 @@ use super::{CHILDREN_LIMIT, Change, Context, Tunnel};
 use crate::edge::child::ChildLineage;
 use crate::edge::{Effect, KeyRecord, SiteEvent};
 use crate::ike::{ChildSa, CloseReason, Event, SaId};
-use crate::model::{Leg, Moment, OutboundSlot, Secret, Spi};
+use crate::model::{Leg, Moment, OutboundSlot, Secret, Spi, Verdict};
 
 /// The IKE SA that is up, with its Child SAs.
 pub(super) struct Live {
@@ -48,13 +48,18 @@ impl Tunnel {
     }
 
     fn established(&mut self, sa: SaId, leg: Leg, initiator: bool, context: &mut Context) {
-        if let Attempt::Connecting { sa: ours } = self.attempt
-            && ours != sa
-        {
-            // The peer was quicker; of two IKE SAs for one tunnel the newer stays.
-            context.endpoint.abandon(ours, "the peer opened the tunnel first");
+        match self.attempt {
+            // Both ends have called at once. If each gave its own call up for the other's, none
+            // would be left, so ours goes on, and will replace this one.
+            Attempt::Connecting { sa: ours } if ours != sa && self.call_prevails(context) => {}
+            Attempt::Connecting { sa: ours } if ours != sa => {
+                context.endpoint.abandon(ours, "the peer opened the tunnel first");
+                self.attempt = Attempt::Idle;
+            }
+            Attempt::Connecting { .. } | Attempt::Idle | Attempt::Waiting { .. } | Attempt::Resolving { .. } => {
+                self.attempt = Attempt::Idle;
+            }
         }
-        self.attempt = Attempt::Idle;
         if let Some(old) = self.live.take() {
             self.retire(old.children, context);
             if old.sa != sa {
@@ -70,7 +75,10 @@ impl Tunnel {
 
     fn child_established(&mut self, sa: SaId, child: &ChildSa, context: &mut Context) {
         let path = self.path;
-        let Some(live) = self.live.as_mut().filter(|live| live.sa == sa) else { return };
+        let Some(live) = self.live.as_mut().filter(|live| live.sa == sa) else {
+            // The answer of an IKE SA that is being closed.
+            return context.endpoint.release_spi(child.inbound);
+        };
         if context.export_keys {
             export_child(child, live.leg, context.effects);
         }
@@ -93,7 +101,8 @@ impl Tunnel {
         if installed.is_none() {
             // Beyond the limit, or keys that fit no algorithm: the IKE SA goes, so that both
             // ends agree on what there is.
-            context.endpoint.close(sa, "a Child SA cannot be installed", context.now);
+            context.endpoint.release_spi(child.inbound);
+            return context.endpoint.close(sa, "a Child SA cannot be installed", context.now);
         }
         self.report_state("Child SA established".to_owned(), context);
     }
@@ -107,6 +116,8 @@ impl Tunnel {
         }
         let ended = live.children.remove(position);
         self.retired.push(ended);
+        // A flow's pin names its Child SA by place, and those behind this one have moved up.
+        self.epoch = self.epoch.wrapping_add(1);
         if self.live.as_ref().is_some_and(|live| live.children.is_empty()) {
             self.report_state(format!("its Child SA was deleted: {reason}"), context);
             // Without a Child SA the IKE SA is of no use: start over.
@@ -116,6 +127,11 @@ impl Tunnel {
 
     fn closed(&mut self, sa: SaId, reason: &CloseReason, context: &mut Context) {
         if matches!(self.attempt, Attempt::Connecting { sa: ours } if ours == sa) {
+            if self.live.is_some() && self.down_since.is_none() {
+                // The peer's call has come to something.
+                self.attempt = Attempt::Idle;
+                return;
+            }
             let pause = if is_refusal(reason) { REFUSED_PAUSE } else { FIRST_PAUSE };
             return self.wait(pause, reason.to_string(), context);
         }
@@ -147,6 +163,12 @@ impl Tunnel {
         }
     }
 
+    /// Of two calls at the same moment, one from each end, is it ours that stays? Both ends know
+    /// both identities, and so come to the same answer.
+    fn call_prevails(&self, context: &Context) -> bool {
+        self.peer(self.destination(context), context).is_some_and(|peer| peer.local_id > peer.remote_id)
+    }
+
     /// Child SAs whose IKE SA has ended: they send no more, and open what is still on its way.
     fn retire(&mut self, children: Vec<ChildLineage>, context: &mut Context) {
         for mut lineage in children {
@@ -161,7 +183,8 @@ impl Tunnel {
         let Some(live) = &self.live else { return };
         let last_in = Moment::from_nanos(self.counters.last_in.load(Ordering::Relaxed));
         let silent = context.now.since(live.last_answer.max(last_in));
-        if silent >= dead_after {
+        // Probes farther apart than `dead_after` leave a silence that says nothing by itself.
+        if silent >= dead_after && self.health.verdict() == Verdict::Down {
             let sa = live.sa;
             context.endpoint.abandon(sa, &format!("nothing heard for {} s", silent.as_secs()));
         }

@@ -14,7 +14,7 @@ use self::live::Live;
 use super::child::ChildLineage;
 use super::{Effect, Mode, Plan, ResolveFailure, TunnelPlan, TunnelState, UnderlayFact};
 use crate::forward::{PathCounters, ProbeOrder, SaTable, ToWorker};
-use crate::health::{PathHealth, ProbeKind, ProbeTarget};
+use crate::health::{HealthSettings, PathHealth, ProbeKind, ProbeTarget};
 use crate::ike::Endpoint;
 use crate::model::{Chance, Leg, LinkId, Moment, PathId, Spi, Verdict, WorkerId};
 
@@ -66,6 +66,9 @@ impl Tunnel {
         let targets: Vec<ProbeTarget> =
             configured.probes.iter().map(|probe| ProbeTarget { address: probe.target }).collect();
         let initiates = initiates(plan, configured);
+        // Dead peer detection asks after so much silence; probes that come as often do.
+        let interval = plan.health.interval.min(configured.keepalive.unwrap_or(Duration::MAX));
+        let settings = HealthSettings { interval, ..plan.health };
         Tunnel {
             path,
             initiates,
@@ -74,7 +77,7 @@ impl Tunnel {
             live: None,
             retired: Vec::new(),
             last_good: None,
-            health: PathHealth::new(plan.health, &targets, now, chance),
+            health: PathHealth::new(settings, &targets, now, chance),
             down_since: None,
             epoch: 0,
             counters: Arc::default(),
@@ -135,9 +138,11 @@ impl Tunnel {
     }
 
     /// An authenticated packet came from a new address of the peer's (RFC 7296 2.23). Only who
-    /// was called follows: who has configured where the peer is does not.
-    pub fn handle_rebind(&mut self, leg: Leg) {
-        if let Some(live) = self.live.as_mut().filter(|live| live.follows_peer) {
+    /// was called follows: who has configured where the peer is does not. A late packet of an
+    /// earlier IKE SA tells where the peer was.
+    pub fn handle_rebind(&mut self, spi: Spi, leg: Leg) {
+        let Some(live) = self.live.as_mut().filter(|live| live.follows_peer) else { return };
+        if live.children.iter().any(|lineage| lineage.owns(spi)) {
             live.leg = leg;
         }
     }

@@ -10,14 +10,17 @@ impl Tunnel {
     /// Tells IKE whom to expect. A responder must know before the peer calls; identities that
     /// default to addresses are known only with the underlay.
     pub(super) fn announce_peer(&mut self, context: &mut Context) {
-        let plan = self.plan(context.plan);
-        let remote = match &plan.destination {
+        if let Some(peer) = self.peer(self.destination(context), context) {
+            context.endpoint.set_peer(self.path, Arc::new(peer));
+        }
+    }
+
+    /// Where the peer is, as far as it is known.
+    pub(super) fn destination(&self, context: &Context) -> Option<Ipv4Addr> {
+        match &self.plan(context.plan).destination {
             Some(Destination::Ipv4(address)) => Some(*address),
             Some(Destination::Fqdn(_)) => self.last_good,
             None => None,
-        };
-        if let Some(peer) = self.peer(remote, context) {
-            context.endpoint.set_peer(self.path, Arc::new(peer));
         }
     }
 

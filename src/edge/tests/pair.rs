@@ -1,0 +1,93 @@
+use super::*;
+use crate::forward::{SaTable, ToControl};
+
+#[test]
+fn a_tunnel_comes_up_is_lost_with_its_link_and_comes_back() {
+    let mut pair = Pair::new([plan(0, Mode::Initiator), plan(1, Mode::Responder)]);
+    assert!(pair.run(5 * SECOND).both_healthy(), "{}", pair.story());
+    pair.cut = true;
+    pair.run(10 * SECOND);
+    assert!(!pair.tunnel(0).usable && !pair.tunnel(1).usable, "{}", pair.story());
+    pair.run(120 * SECOND);
+    assert_eq!((pair.tunnel(1).state.as_str(), pair.tunnel(1).verdict.as_str()), ("listening", "down"));
+    pair.cut = false;
+    assert!(pair.run(30 * SECOND).both_healthy(), "{}", pair.story());
+}
+
+#[test]
+fn two_ends_that_call_at_the_same_moment_agree_on_one_tunnel() {
+    let mut pair = Pair::new([plan(0, Mode::Bidirectional), plan(1, Mode::Bidirectional)]);
+    pair.run(10 * SECOND);
+    assert!(pair.both_healthy(), "{}", pair.story());
+    pair.cut = true;
+    pair.run(15 * SECOND);
+    pair.cut = false;
+    pair.run(40 * SECOND);
+    assert!(pair.both_healthy(), "{}", pair.story());
+    let told = pair.events[0].len();
+    pair.run(600 * SECOND);
+    assert_eq!(pair.events[0].len(), told, "{}", pair.story());
+}
+
+#[test]
+fn a_child_sa_that_cannot_be_installed_gives_its_place_back() {
+    let mut pair = Pair::new([plan(0, Mode::Initiator), plan(1, Mode::Responder)]);
+    let table = std::mem::replace(&mut pair.ends[0].table, Arc::new(SaTable::new(0, 0)));
+    // Far more attempts than there are places.
+    pair.run(300 * SECOND);
+    assert!(!pair.tunnel(0).usable);
+    pair.ends[0].table = table;
+    pair.run(30 * SECOND);
+    assert!(pair.both_healthy(), "{}", pair.story());
+}
+
+#[test]
+fn probes_farther_apart_than_the_limit_of_silence_tear_no_tunnel_down() {
+    let rare = |mut plan: Plan| {
+        plan.health.interval = 30 * SECOND;
+        plan.tunnels[0].keepalive = None;
+        plan.tunnels[0].dead_after = 10 * SECOND;
+        plan
+    };
+    let mut pair = Pair::new([plan(0, Mode::Initiator), plan(1, Mode::Responder)].map(rare));
+    pair.run(300 * SECOND);
+    assert!(pair.both_healthy(), "{}", pair.story());
+    assert!(pair.events[0].iter().all(|(at, _)| *at < Moment::from_millis(10_000)), "{}", pair.story());
+}
+
+#[test]
+fn a_peer_is_asked_whether_it_lives_at_the_keepalive_interval_however_rare_the_probes() {
+    let mut rare = plan(0, Mode::Initiator);
+    rare.health.interval = 60 * SECOND;
+    rare.tunnels[0].keepalive = Some(2 * SECOND);
+    let mut pair = Pair::new([rare, plan(1, Mode::Responder)]);
+    assert!(pair.run(70 * SECOND).both_healthy(), "{}", pair.story());
+    pair.cut = true;
+    pair.run(8 * SECOND);
+    assert_eq!(pair.tunnel(0).verdict, "down", "{}", pair.story());
+}
+
+#[test]
+fn a_late_packet_of_the_tunnel_before_does_not_move_the_new_one_to_its_old_address() {
+    let mut pair = Pair::new([plan(0, Mode::Initiator), plan(1, Mode::Responder)]);
+    pair.run(5 * SECOND);
+    let spi_in_use = |pair: &Pair| pair.ends[1].tunnels[0].children().next().map(|child| child.current()).unwrap();
+    let old = spi_in_use(&pair);
+    let leg = pair.ends[1].tunnels[0].leg().unwrap();
+    let elsewhere = Leg { remote: ([203, 0, 113, 9], 4500).into(), ..leg };
+    // While it is in use, the peer's NAT may give it another address.
+    let now = pair.now;
+    pair.ends[1].handle_message(ToControl::Rebind { spi: old, path: PathId(0), leg: elsewhere }, now);
+    assert_eq!(pair.ends[1].tunnels[0].leg(), Some(elsewhere));
+
+    // The peer sets the tunnel up anew.
+    pair.cut = true;
+    pair.run(7 * SECOND);
+    pair.cut = false;
+    pair.run(10 * SECOND);
+    assert!(pair.both_healthy(), "{}", pair.story());
+    assert_ne!(spi_in_use(&pair), old);
+    let now = pair.now;
+    pair.ends[1].handle_message(ToControl::Rebind { spi: old, path: PathId(0), leg: elsewhere }, now);
+    assert_eq!(pair.ends[1].tunnels[0].leg(), Some(leg));
+}

@@ -1,0 +1,55 @@
+use super::*;
+use crate::ike::{Event, SaId};
+
+/// One end with its tunnel up.
+fn up() -> Pair {
+    let mut pair = Pair::new([plan(0, Mode::Initiator), plan(1, Mode::Responder)]);
+    assert!(pair.run(15 * SECOND).both_healthy(), "{}", pair.story());
+    pair
+}
+
+/// Hands an event of the tunnel's IKE SA to the first end.
+fn tell(pair: &mut Pair, event: Event) {
+    let now = pair.now;
+    // Its number is the first that the end gave.
+    pair.ends[0].with_tunnel(0, now, |tunnel, context| tunnel.handle_ike_event(SaId(1), event, context));
+    pair.ends[0].settle(now);
+    pair.drain(0);
+}
+
+#[test]
+fn flows_choose_again_when_one_of_several_child_sas_goes() {
+    let mut pair = up();
+    let first = pair.ends[0].tunnels[0].children().next().map(|child| child.current()).unwrap();
+    let second = Spi::of_slot(9, 1);
+    tell(&mut pair, Event::ChildEstablished(Box::new(child(second, None, [network(0), TrafficSelector::ANY_IPV4]))));
+    let before = pair.published[0].last().unwrap().paths[0].clone();
+    assert_eq!(before.children.len(), 2);
+    tell(&mut pair, Event::ChildDeleted { inbound: first, reason: "the peer has no more use for it".to_owned() });
+    let after = &pair.published[0].last().unwrap().paths[0];
+    // What was the second is the first now: a flow that was pinned to the first must not take it.
+    assert_eq!((after.children.len(), after.children[0].slot), (1, before.children[1].slot));
+    assert_ne!(after.epoch, before.epoch);
+}
+
+#[test]
+fn selectors_that_a_rekey_has_narrowed_are_published() {
+    let mut pair = up();
+    let first = pair.ends[0].tunnels[0].children().next().map(|child| child.current()).unwrap();
+    let narrow = TrafficSelector::of_network("10.1.2.0/24".parse().unwrap());
+    let successor = child(Spi::of_slot(9, 1), Some(first), [network(0), narrow]);
+    tell(&mut pair, Event::ChildEstablished(Box::new(successor)));
+    let path = &pair.published[0].last().unwrap().paths[0];
+    assert_eq!(path.children[0].selectors.remote.as_ref(), [narrow]);
+}
+
+#[test]
+fn another_mtu_of_the_wan_is_published() {
+    let mut pair = up();
+    let before = pair.published[0].last().unwrap().paths[0].mtu;
+    let now = pair.now;
+    pair.ends[0].handle_underlay(UnderlayId(0), Some(fact(0, 1400)), now);
+    pair.drain(0);
+    let after = pair.published[0].last().unwrap().paths[0].mtu;
+    assert!(after < before && after > 1200, "{before} became {after}");
+}
