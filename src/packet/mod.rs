@@ -23,3 +23,6 @@ pub use mss::clamp_mss;
 pub use offload::{ChecksumState, Offload, SegmentKind, Segments, SitePacket};
 pub use probe::{Probe, ProbeKey};
 pub use segment::{Splitter, UNLIMITED, Unsplittable, complete_checksum};
+
+#[cfg(test)]
+mod tests;
