@@ -1,12 +1,15 @@
 //! The packet road in memory, one core, 1,400-byte packets: sealing and opening one packet, and
-//! whole batches through a worker's turn, site to WAN and WAN to site.
+//! whole batches through a worker's turn, site to WAN and WAN to site; and what segmentation
+//! offload costs, in checksums, splitting and joining.
 
+use std::hint::black_box;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use etherparse::PacketBuilder;
 use trefoil::crypto::Encryption;
 use trefoil::dataplane::{BATCH, FlowTable, PACKET_CAPACITY, RoadIo, Worker};
 use trefoil::esp::{InboundSa, OutboundSa};
@@ -17,7 +20,10 @@ use trefoil::model::{
     ConnectorId, DropCounters, Leg, LinkId, Moment, OutboundSlot, PathId, Role, Secret, Selectors, Spi,
     TrafficSelector, UnderlayId, Verdict, WorkerId, protocol,
 };
-use trefoil::packet::{Batch, Datagram, PacketBuf, ProbeKey, write_header};
+use trefoil::packet::{
+    Batch, Checksum, ChecksumState, Coalescer, Datagram, Offered, Offload, PacketBuf, Parsed, ProbeKey, SegmentKind,
+    Segments, SitePacket, Splitter, parse, write_header,
+};
 use trefoil::steer::RuleSet;
 
 const PACKET: usize = 1_400;
@@ -216,9 +222,81 @@ fn whole_batches(c: &mut Criterion) {
     group.finish();
 }
 
+/// A TCP packet of a flow with this much data, behind `passed` bytes.
+fn tcp(flow: u16, passed: usize, data: usize) -> Vec<u8> {
+    let step = PacketBuilder::ipv4([10, 9, 0, 1], [10, 1, 0, 1], 61).tcp(flow, 443, passed as u32, 501).ack(1);
+    let mut packet = Vec::new();
+    step.write(&mut packet, &vec![0x5a; data]).expect("a buffer takes all");
+    packet
+}
+
+/// Data bytes of a TCP segment that fills a packet.
+const SEGMENT: usize = PACKET - 40;
+
+fn checksums(c: &mut Criterion) {
+    let mut group = c.benchmark_group("checksum");
+    for length in [64, PACKET] {
+        let data = packet(1, true);
+        let data = &data[..length];
+        group.throughput(Throughput::Bytes(length as u64));
+        group.bench_function(format!("{length} bytes"), |b| b.iter(|| Checksum::new().with(black_box(data)).finish()));
+    }
+    group.finish();
+}
+
+fn splitting(c: &mut Criterion) {
+    let mut group = c.benchmark_group("split");
+    let packet = tcp(1, 0, 48 * SEGMENT);
+    let parsed = parse(&packet).expect("a packet");
+    let offload = Offload {
+        checksum: ChecksumState::Partial { start: 20, offset: 16 },
+        segments: Some(Segments { kind: SegmentKind::Tcp, size: SEGMENT as u16 }),
+    };
+    let mut out = vec![0; PACKET_CAPACITY];
+    group.throughput(Throughput::Elements(48));
+    group.bench_function("48 segments of 1400", |b| {
+        b.iter(|| {
+            let mut splitter = Splitter::new(black_box(&packet), &parsed, &offload, 1_400).expect("it can be split");
+            while splitter.write_next(black_box(&mut out)).is_some() {}
+        });
+    });
+    group.finish();
+}
+
+fn joining(c: &mut Criterion) {
+    let mut group = c.benchmark_group("join");
+    let read = |packet: Vec<u8>| (parse(&packet).expect("a packet"), packet);
+    let mut batch = Batch::new(BATCH, || SitePacket::with_capacity(usize::from(u16::MAX)));
+    let mut coalescer = Coalescer::new(BATCH, true, true);
+    let mut join = |packets: &[(Parsed, Vec<u8>)]| {
+        for (parsed, packet) in packets {
+            assert_eq!(coalescer.offer(black_box(packet), parsed, &mut batch), Offered::Taken);
+        }
+        coalescer.finish(&mut batch);
+        let slots = batch.filled().len();
+        batch.clear();
+        slots
+    };
+    for (name, flows, rounds) in [
+        ("45 segments of one flow", 1, 45),
+        ("32 flows, two segments each, mixed", 32, 2),
+        ("64 flows, one segment each", 64, 1),
+        ("one segment", 1, 1),
+    ] {
+        let packets: Vec<_> = (0..rounds)
+            .flat_map(|round| (0..flows).map(move |flow| tcp(flow, round * SEGMENT, SEGMENT)))
+            .map(read)
+            .collect();
+        assert_eq!(join(&packets), usize::from(flows));
+        group.throughput(Throughput::Elements(packets.len() as u64));
+        group.bench_function(name, |b| b.iter(|| join(&packets)));
+    }
+    group.finish();
+}
+
 criterion_group! {
     name = road;
     config = Criterion::default().measurement_time(Duration::from_secs(3)).warm_up_time(Duration::from_secs(1));
-    targets = one_packet, whole_batches
+    targets = one_packet, whole_batches, checksums, splitting, joining
 }
 criterion_main!(road);

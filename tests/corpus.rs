@@ -29,6 +29,11 @@ fn the_corpus_of_ip_packets_replays() {
 }
 
 #[test]
+fn the_corpus_of_super_packets_replays() {
+    replay("segment", targets::segment);
+}
+
+#[test]
 fn the_corpus_of_esp_packets_replays() {
     replay("esp", targets::esp);
 }

@@ -4,7 +4,9 @@
 mod esp;
 mod ike;
 mod packet;
+mod segment;
 
 pub use esp::esp;
 pub use ike::{endpoint as ike_endpoint, message as ike_message};
 pub use packet::packet;
+pub use segment::segment;
