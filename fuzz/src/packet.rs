@@ -5,6 +5,13 @@ use trefoil::packet::{Echo, PacketBuf, ProbeKey, Refusal, clamp_mss, fragment, p
 pub fn packet(bytes: &[u8]) {
     let Some((mtu, bytes)) = bytes.split_first_chunk() else { return };
     let mtu = u16::from_be_bytes(*mtu);
+    let mut data_len = 0;
+    let whole = fragment(bytes, usize::from(mtu), |header, data| {
+        assert!(header.len() + data.len() <= usize::from(mtu));
+        data_len += data.len();
+        true
+    });
+    assert!(data_len <= bytes.len() && (whole || data_len == 0));
     let Some(parsed) = parse(bytes) else { return };
     assert!(parsed.transport <= parsed.total_len && parsed.total_len <= bytes.len());
 
@@ -22,15 +29,7 @@ pub fn packet(bytes: &[u8]) {
             assert_eq!((answer.request, answer.data), (false, echo.data));
         }
     }
-    if parsed.is_ipv4() {
-        let mut data_len = 0;
-        let whole = fragment(bytes, usize::from(mtu), |header, data| {
-            assert!(header.len() + data.len() <= usize::from(mtu));
-            data_len += data.len();
-            true
-        });
-        assert!(data_len <= parsed.total_len && (whole || data_len == 0));
-    }
+    assert!(parsed.is_ipv4() || !whole, "only IPv4 is cut on the way");
 
     let mut clamped = bytes.to_vec();
     clamp_mss(&mut clamped, &parsed, mtu);

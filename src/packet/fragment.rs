@@ -7,7 +7,8 @@ const OFFSET: u16 = 0x1fff;
 
 /// Cuts an IPv4 packet into fragments of at most `mtu` bytes (RFC 791 3.2) and hands over the
 /// header and the data of each, in order, until `each` answers `false`. `false` when that
-/// happened, or when not even 8 bytes of data would fit. The packet may be a fragment itself.
+/// happened, when it is no IPv4 packet whose lengths agree, or when not even 8 bytes of data would
+/// fit. The packet may be a fragment itself. Whether it may be cut (DF) is the caller's question.
 pub fn fragment(packet: &[u8], mtu: usize, mut each: impl FnMut(&[u8], &[u8]) -> bool) -> bool {
     let Some((header, mut data)) = split(packet) else { return false };
     // Options are the same or fewer in later fragments: what fits the first fits all.
@@ -17,6 +18,11 @@ pub fn fragment(packet: &[u8], mtu: usize, mut each: impl FnMut(&[u8], &[u8]) ->
     }
     let flags_and_offset = u16::from_be_bytes([header[6], header[7]]);
     let mut offset = flags_and_offset & OFFSET;
+    // RFC 791 3.2: no datagram is that long. The offsets of its last pieces would have come around
+    // to zero, as another beginning that no rule has seen.
+    if usize::from(offset) * 8 + header.len() + data.len() > usize::from(u16::MAX) {
+        return false;
+    }
     let mut last = false;
     while !last {
         let (now, later) = data.split_at_checked(room).unwrap_or((data, &[]));
@@ -28,9 +34,8 @@ pub fn fragment(packet: &[u8], mtu: usize, mut each: impl FnMut(&[u8], &[u8]) ->
         if !each(own, now) {
             return false;
         }
-        // Room is a multiple of 8 below 65,536. An offset beyond its 13 bits can only come from
-        // a packet whose own offset was wrong.
-        offset = (offset + (room / 8) as u16) & OFFSET;
+        // What was handed over is at most the whole, so its end is within the 13 bits.
+        offset += (now.len() / 8) as u16;
         data = later;
     }
     true
@@ -40,7 +45,7 @@ fn split(packet: &[u8]) -> Option<(&[u8], &[u8])> {
     let fixed = packet.first_chunk::<IPV4_HEADER>()?;
     let length = usize::from(fixed[0] & 0x0f) * 4;
     let total = usize::from(u16::from_be_bytes([fixed[2], fixed[3]]));
-    let whole = packet.get(..total).filter(|_| length >= IPV4_HEADER)?;
+    let whole = packet.get(..total).filter(|_| fixed[0] >> 4 == 4 && length >= IPV4_HEADER)?;
     whole.split_at_checked(length)
 }
 
@@ -129,6 +134,26 @@ mod tests {
     #[test]
     fn an_mtu_without_room_for_data_is_refused() {
         assert!(cut(&packet(&[], &[1; 100], 0, false), 27).is_empty());
+    }
+
+    #[test]
+    fn what_is_no_ipv4_packet_is_not_cut() {
+        for version in (0..16).filter(|version| *version != 4) {
+            let mut other = packet(&[], &[1; 100], 0, false);
+            other[0] = version << 4 | 5;
+            assert!(!fragment(&other, 60, |_, _| panic!("version {version} was cut")));
+        }
+    }
+
+    // Cut on, its end would come around as another beginning of the same datagram.
+    #[test]
+    fn a_fragment_that_reaches_beyond_the_longest_datagram_is_not_cut() {
+        for data in [44, 100] {
+            let beyond = packet(&[], &vec![1; data], 0x1ff8, false);
+            assert!(!fragment(&beyond, 36, |_, _| panic!("{data} bytes were cut")));
+        }
+        let pieces = cut(&packet(&[], &[1; 43], 0x1ff8, false), 36);
+        assert_eq!(pieces.last().map(|(header, _)| header.fragment_offset.value()), Some(0x1ffc));
     }
 
     proptest! {
