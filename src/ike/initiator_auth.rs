@@ -66,6 +66,11 @@ impl AwaitingAuth {
     }
 
     pub fn handle_message(mut self: Box<Self>, input: &Input<'_>, context: &mut Context<'_>) -> Option<State> {
+        // A request that overtakes the answer to ours comes again; until then its place in the window
+        // must stay free (RFC 7296 2.2), or it would never be answered.
+        if !input.message.header.response {
+            return Some(State::Authenticating(self));
+        }
         match self.sa.receive(input) {
             Incoming::Answer(_, parts) => self.conclude(parts, context),
             Incoming::Request(..) | Incoming::Repeated(_) | Incoming::Ignored => Some(State::Authenticating(self)),

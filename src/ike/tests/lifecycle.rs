@@ -32,6 +32,26 @@ fn it_comes_up_through_loss_reordering_and_duplication() {
 }
 
 #[test]
+fn a_request_that_overtakes_the_answer_of_ike_auth_is_answered_when_it_comes_again() {
+    let mut pair = Pair::new(1);
+    pair.initiate();
+    while pair.b.established().is_none() {
+        pair.run_for(Duration::from_millis(5));
+    }
+    // The answer of IKE_AUTH is lost, and the responder goes on at once.
+    pair.a.dead = true;
+    pair.run_for(Duration::from_millis(30));
+    pair.a.dead = false;
+    let sa = pair.sa_b();
+    pair.b.endpoint.check_liveness(sa, pair.now);
+    pair.run_for(Duration::from_secs(5));
+    assert!(pair.a.is_up() && pair.b.is_up());
+    assert_eq!(answered(&pair.b), 1);
+    pair.run_for(Duration::from_secs(60));
+    assert!(pair.b.is_up(), "{:?}", pair.b.closed());
+}
+
+#[test]
 fn exported_keys_are_the_same_on_both_ends() {
     let pair = Pair::up(1);
     let keys = |end: &End| {
