@@ -22,9 +22,11 @@ pub struct Child {
     pub selectors: Selectors,
     pub stage: Stage,
     pub lifetime: Lifetime,
-    /// The peer's request that it is our answer to. Until another one comes, the answer may be
-    /// lost, and the peer does not know this Child SA.
-    pub answer_to: Option<RequestId>,
+    /// The one that it took over from.
+    pub replaces: Option<Spi>,
+    /// The peer's request that it is our answer to, and when that was. Until another one comes,
+    /// the answer may be lost, and the peer does not know this Child SA.
+    pub answer_to: Option<(RequestId, Moment)>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -221,6 +223,7 @@ impl Agreed {
             selectors: self.selectors,
             stage: Stage::Live,
             lifetime: Lifetime::new(lifetime, material.initiated, context.chance, context.now),
+            replaces,
             answer_to: None,
         };
         (child, event)
@@ -228,6 +231,10 @@ impl Agreed {
 }
 
 impl Child {
+    pub fn is_closing(&self) -> bool {
+        matches!(self.stage, Stage::Closing { .. })
+    }
+
     pub fn poll_timeout(&self) -> Option<Moment> {
         match self.stage {
             Stage::Live => Some(self.lifetime.poll_timeout()),

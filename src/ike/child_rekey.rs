@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use tracing::{info, warn};
 
 use super::child::{Agreed, Child, ChildOffer, Material, REPLACED_LINGER, Refusal, Stage};
@@ -12,6 +14,9 @@ use super::wire::{Exchange, Notify, NotifyType, Payload, WireError, protocol_id}
 use crate::crypto::{DhGroup, KeyExchange};
 use crate::model::{Secret, Selectors, Spi};
 
+/// A peer that has not asked again for so long has our answer: some peers never ask for anything.
+const ANSWER_DOUBT: Duration = Duration::from_secs(30);
+
 /// Our request for a Child SA, on its way: the rekey of one (RFC 7296 1.3.3), or a new one.
 pub struct ChildRequest {
     offer: ChildOffer,
@@ -19,6 +24,8 @@ pub struct ChildRequest {
     selectors: Selectors,
     nonce: Vec<u8>,
     key_exchange: Option<KeyExchange>,
+    /// The group is the one that the peer has asked for.
+    group_by_peer: bool,
     rival: Option<ChildRival>,
 }
 
@@ -26,7 +33,8 @@ pub struct ChildRequest {
 pub fn start(established: &mut Established, inbound: Spi, group: Option<DhGroup>, context: &mut Context<'_>) {
     let newest = established.current.newest_request();
     let Some(child) = established.child_mut(inbound).filter(|child| child.stage == Stage::Live) else { return };
-    if child.answer_to == Some(newest) {
+    let in_doubt = |at| context.now < at + ANSWER_DOUBT;
+    if child.answer_to.is_some_and(|(request, at)| request == newest && in_doubt(at)) {
         return retry_later(established, inbound, context);
     }
     child.lifetime.rekey_at = None;
@@ -54,6 +62,7 @@ fn request(
     context: &mut Context<'_>,
 ) -> bool {
     let groups = &established.peer.phase2.groups;
+    let group_by_peer = group.is_some();
     let group = group.or_else(|| proposal::first_group(groups));
     let key_exchange = match group.map(|group| KeyExchange::generate(group, context.chance)).transpose() {
         Ok(key_exchange) => key_exchange,
@@ -80,8 +89,8 @@ fn request(
         data: key_exchange.public().to_vec(),
     }));
     payloads.extend([selectors_initiator, selectors_responder]);
-    let purpose =
-        Purpose::Child(Box::new(ChildRequest { offer, replaces, selectors, nonce, key_exchange, rival: None }));
+    let request = ChildRequest { offer, replaces, selectors, nonce, key_exchange, group_by_peer, rival: None };
+    let purpose = Purpose::Child(Box::new(request));
     established.send_request(Exchange::CreateChildSa, &payloads, purpose, context);
     true
 }
@@ -100,7 +109,7 @@ pub fn handle_answer(
             .and_then(|agreed| Ok((agreed, parts.nonce.as_deref().ok_or(Refusal::BadAnswer("no nonce"))?, parts))),
         Err(_) => Err(Refusal::BadAnswer("it cannot be read")),
     };
-    let ChildRequest { offer, replaces, selectors, nonce, key_exchange, rival } = request;
+    let ChildRequest { offer, replaces, selectors, nonce, key_exchange, group_by_peer, rival } = request;
     let outcome = outcome.and_then(|(agreed, their_nonce, parts)| {
         let shared = agree(&agreed, key_exchange, parts)?;
         Ok((agreed, their_nonce, shared))
@@ -112,7 +121,11 @@ pub fn handle_answer(
         }
         Err(refusal) => {
             context.release_spi(offer.inbound);
-            handle_refusal(established, refusal, replaces, selectors, rival, context);
+            if rival.is_some() {
+                // The peer's own rekey went through; nothing is left to do.
+                return info!(tunnel = %established.peer.name, ?refusal, "the peer's rekey of the Child SA stands");
+            }
+            handle_refusal(established, refusal, replaces, selectors, group_by_peer, context);
         }
     }
 }
@@ -192,16 +205,13 @@ fn handle_refusal(
     refusal: Refusal,
     replaces: Option<Spi>,
     selectors: Selectors,
-    rival: Option<ChildRival>,
+    group_by_peer: bool,
     context: &mut Context<'_>,
 ) {
     info!(tunnel = %established.peer.name, ?refusal, "the peer has refused a Child SA");
-    if rival.is_some() {
-        // The peer's own rekey went through; nothing is left to do.
-        return;
-    }
     match (&refusal, replaces) {
-        (Refusal::ByPeer(notify), _) if notify.kind == NotifyType::INVALID_KE_PAYLOAD => {
+        // Asked for another group once more, we would go on so without end.
+        (Refusal::ByPeer(notify), _) if notify.kind == NotifyType::INVALID_KE_PAYLOAD && !group_by_peer => {
             let wanted = <[u8; 2]>::try_from(notify.data.as_slice()).ok().map(u16::from_be_bytes);
             let group = wanted.and_then(|number| proposal::our_group(&established.peer.phase2.groups, number));
             match (group, replaces) {

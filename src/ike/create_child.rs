@@ -68,7 +68,7 @@ pub fn create(
         responder_nonce: &our_nonce,
         initiated: false,
     };
-    let answer_to = Some(established.current.newest_request());
+    let answer_to = Some((established.current.newest_request(), context.now));
     let (child, event) = agreed.establish(&peer, &material, replaces, false, context);
     established.add_child(Child { answer_to, ..child }, event, context);
     Ok(Created { inbound, payloads, our_nonce })

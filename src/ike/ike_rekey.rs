@@ -24,11 +24,14 @@ pub struct IkeRekeyRequest {
     offered: Vec<Proposal>,
     nonce: Vec<u8>,
     key_exchange: KeyExchange,
+    /// The group is the one that the peer has asked for.
+    group_by_peer: bool,
 }
 
 pub fn start(established: &mut Established, group: Option<DhGroup>, context: &mut Context<'_>) {
     established.current.lifetime.rekey_at = None;
     let phase1 = established.peer.phase1.clone();
+    let group_by_peer = group.is_some();
     let group = group.or_else(|| proposal::first_group(&phase1.groups));
     let key_exchange = group.and_then(|group| KeyExchange::generate(group, context.chance).ok());
     let Some(key_exchange) = key_exchange else { return };
@@ -40,7 +43,8 @@ pub fn start(established: &mut Established, group: Option<DhGroup>, context: &mu
         Payload::Nonce(nonce.clone()),
         Payload::KeyExchange { group: key_exchange.group().number(), data: key_exchange.public().to_vec() },
     ];
-    let purpose = Purpose::RekeyIke(Box::new(IkeRekeyRequest { spi, offered, nonce, key_exchange }));
+    let request = IkeRekeyRequest { spi, offered, nonce, key_exchange, group_by_peer };
+    let purpose = Purpose::RekeyIke(Box::new(request));
     established.send_request(Exchange::CreateChildSa, &payloads, purpose, context);
 }
 
@@ -52,6 +56,7 @@ pub fn handle_answer(
     context: &mut Context<'_>,
 ) {
     let our_nonce = request.nonce.clone();
+    let group_by_peer = request.group_by_peer;
     let made = parts.map_err(|_| None).and_then(|parts| {
         let sa = request.conclude(established, &parts, context);
         sa.map_err(|()| parts.error().cloned()).map(|sa| (sa, parts.nonce.unwrap_or_default()))
@@ -75,13 +80,19 @@ pub fn handle_answer(
             }
         }
         (Err(_), Some(rival)) => take_over(established, rival.sa, context),
-        (Err(error), None) => handle_refusal(established, error, context),
+        (Err(error), None) => handle_refusal(established, error, group_by_peer, context),
     }
 }
 
-fn handle_refusal(established: &mut Established, error: Option<Notify>, context: &mut Context<'_>) {
+fn handle_refusal(
+    established: &mut Established,
+    error: Option<Notify>,
+    group_by_peer: bool,
+    context: &mut Context<'_>,
+) {
     warn!(tunnel = %established.peer.name, ?error, "the IKE SA was not rekeyed");
-    if let Some(notify) = error.filter(|notify| notify.kind == NotifyType::INVALID_KE_PAYLOAD) {
+    // Asked for another group once more, we would go on so without end.
+    if let Some(notify) = error.filter(|notify| notify.kind == NotifyType::INVALID_KE_PAYLOAD && !group_by_peer) {
         let wanted = <[u8; 2]>::try_from(notify.data.as_slice()).ok().map(u16::from_be_bytes);
         let group = wanted.and_then(|number| proposal::our_group(&established.peer.phase1.groups, number));
         if group.is_some() {

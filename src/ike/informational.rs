@@ -38,14 +38,31 @@ pub fn answer(established: &mut Established, parts: &Parts, context: &mut Contex
 /// Gives our SPI of the pair, to be named in the answer.
 fn handle_delete(established: &mut Established, outbound: Spi, context: &mut Context<'_>) -> Option<Spi> {
     let child = established.children.iter().find(|child| child.outbound == outbound)?;
-    let inbound = child.inbound;
+    let (inbound, replaced) = (child.inbound, child.replaces);
     let reason = child.stage.end_reason();
     // RFC 7296 1.4.1: when both delete it at once, neither names it in its answer.
     let ours_is_sent = established.current.outstanding.as_ref().is_some_and(
         |outstanding| matches!(outstanding.purpose, Purpose::DeleteChild { inbound: sent } if sent == inbound),
     );
     established.delete_child(inbound, reason, context);
+    if let Some(replaced) = replaced {
+        take_back(established, replaced, context);
+    }
     (!ours_is_sent).then_some(inbound)
+}
+
+/// The peer has deleted a successor that it had asked for, and not the one that it replaced: it
+/// could not use our answer, and means to go on with what there was.
+fn take_back(established: &mut Established, replaced: Spi, context: &mut Context<'_>) {
+    let has_successor =
+        established.children.iter().any(|child| child.replaces == Some(replaced) && !child.is_closing());
+    let old = established.child_mut(replaced).filter(|old| old.stage == Stage::ReplacedByPeer && !has_successor);
+    if let Some(old) = old {
+        old.stage = Stage::Live;
+        if old.lifetime.rekey_at.is_none() {
+            old.lifetime.retry(context.chance, context.now);
+        }
+    }
 }
 
 /// Asks the peer to delete a Child SA.

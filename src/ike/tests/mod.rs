@@ -3,5 +3,7 @@ mod known_values;
 mod lifecycle;
 mod pair;
 mod proposals;
+mod puppet;
 mod refusals;
 mod rekey;
+mod unruly;
