@@ -25,7 +25,7 @@ pub fn esp(bytes: &[u8]) {
     let tag = key.seal([1; 8], &aad, &mut body).expect("short");
     assert!(packet.fill(&[aad.as_slice(), &[1; 8], &body, &tag].concat()));
     match inbound.open(&mut packet) {
-        Ok(opened) => assert!(opened.first_use && bytes.starts_with(packet.bytes())),
+        Ok(opened) => assert!(opened.first_use && opened.newest && bytes.starts_with(packet.bytes())),
         Err(reason) => {
             assert!(matches!(reason, DropReason::BadInner | DropReason::Dummy | DropReason::BadTag), "{reason:?}");
         }

@@ -56,7 +56,10 @@ impl<'a> Road<'a> {
         }
         let path = self.forwarding.path(sa.path()).ok_or(DropReason::NoPath)?;
         path.live.last_in.store(self.now.as_nanos(), Ordering::Relaxed);
-        self.note_leg(sa, path, datagram.leg);
+        // One that others have overtaken says where the peer was, not where it is.
+        if opened.newest {
+            self.note_leg(sa, path, datagram.leg);
+        }
 
         let parsed = self.check(sa, &mut datagram.packet)?;
         if self.forwarding.site.is_own(parsed.key.destination) {
@@ -66,7 +69,7 @@ impl<'a> Road<'a> {
         self.arrive(path, &parsed, datagram)
     }
 
-    /// RFC 7296 2.23: an authenticated packet from elsewhere shows where the peer's NAT now is.
+    /// RFC 7296 2.23: the newest authenticated packet shows where the peer's NAT now is.
     fn note_leg(&mut self, sa: &InboundSa, path: &PathFace, leg: Leg) {
         let known = path.leg;
         let moved = (leg.underlay, leg.natt, leg.remote) != (known.underlay, known.natt, known.remote);

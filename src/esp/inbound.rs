@@ -30,6 +30,8 @@ struct Arrived {
 pub struct Opened {
     /// It is the first one of this SA: the peer has the SA in use (RFC 7296 2.8).
     pub first_use: bool,
+    /// Its sequence number is the highest so far: it was sent after all that came before it.
+    pub newest: bool,
 }
 
 impl InboundSa {
@@ -73,12 +75,12 @@ impl InboundSa {
         let (body, tag) = rest.split_last_chunk_mut::<TAG_LEN>().ok_or(DropReason::BadTag)?;
         self.key.open(iv, aad, body, tag).map_err(|_| DropReason::BadTag)?;
         // RFC 4303 3.4.3: mark only after the tag verifies, or a forger moves our window.
-        arrived.window.mark(sequence);
+        let newest = arrived.window.mark(sequence);
 
         let inner_len = inner_len(body)?;
         packet.trim_front(HEADER_LEN);
         packet.truncate(inner_len);
-        Ok(Opened { first_use: !std::mem::replace(&mut arrived.used, true) })
+        Ok(Opened { first_use: !std::mem::replace(&mut arrived.used, true), newest })
     }
 
     pub fn spi(&self) -> Spi {

@@ -28,9 +28,10 @@ impl ReplayWindow {
         sequence != 0 && behind < WINDOW && self.seen[word(sequence)] & bit(sequence) == 0
     }
 
-    /// Notes a number that `is_new` and whose packet is authentic.
-    pub(super) fn mark(&mut self, sequence: u32) {
-        if sequence > self.highest {
+    /// Notes a number that `is_new` and whose packet is authentic. Says whether it is the highest.
+    pub(super) fn mark(&mut self, sequence: u32) -> bool {
+        let highest = sequence > self.highest;
+        if highest {
             let ahead = (sequence / WORD_BITS - self.highest / WORD_BITS).min(WORDS);
             for step in 0..ahead {
                 self.seen[word(sequence.wrapping_sub(step * WORD_BITS))] = 0;
@@ -38,6 +39,7 @@ impl ReplayWindow {
             self.highest = sequence;
         }
         self.seen[word(sequence)] |= bit(sequence);
+        highest
     }
 }
 
@@ -75,9 +77,11 @@ mod tests {
             sequence != 0 && recent && !self.seen.contains(&sequence)
         }
 
-        fn mark(&mut self, sequence: u32) {
+        fn mark(&mut self, sequence: u32) -> bool {
+            let highest = sequence > self.highest;
             self.highest = self.highest.max(sequence);
             self.seen.insert(sequence);
+            highest
         }
     }
 
@@ -97,8 +101,7 @@ mod tests {
                 assert_eq!(new, model.is_new(sequence), "seed {seed} step {step} sequence {sequence}");
                 // A forged packet is checked and not marked.
                 if new && chance.below(4) != 0 {
-                    window.mark(sequence);
-                    model.mark(sequence);
+                    assert_eq!(window.mark(sequence), model.mark(sequence));
                     front = front.max(sequence);
                 }
             }

@@ -83,12 +83,31 @@ fn a_packet_opens_once_and_the_first_one_is_told() {
     let mut first = ipv4(100);
     sender.seal(&mut first).expect("sealed");
     let again = first.bytes().to_vec();
-    assert_eq!(receiver.open(&mut first), Ok(Opened { first_use: true }));
+    assert_eq!(receiver.open(&mut first), Ok(Opened { first_use: true, newest: true }));
     assert_eq!(receiver.open(&mut packet_of(&again)), Err(DropReason::Replayed));
 
     let mut second = ipv4(100);
     sender.seal(&mut second).expect("sealed");
-    assert_eq!(receiver.open(&mut second), Ok(Opened { first_use: false }));
+    assert_eq!(receiver.open(&mut second), Ok(Opened { first_use: false, newest: true }));
+}
+
+#[test]
+fn a_packet_that_others_have_overtaken_is_told_from_the_newest() {
+    let (sender, receiver) = (outbound(Encryption::AesGcm256), inbound(Encryption::AesGcm256));
+    let mut packets: Vec<PacketBuf> = (0..5).map(|_| ipv4(60)).collect();
+    packets.iter_mut().for_each(|packet| sender.seal(packet).expect("sealed"));
+    let newest = |number: usize| {
+        let mut packet = packet_of(packets[number - 1].bytes());
+        receiver.open(&mut packet).expect("opened").newest
+    };
+    assert_eq!([1, 3, 2, 5, 4].map(newest), [true, true, false, true, false]);
+    // A forged number ahead of all is not believed.
+    let mut forged = packet_of(packets[0].bytes());
+    forged.bytes_mut()[4..8].copy_from_slice(&[0xff; 4]);
+    assert_eq!(receiver.open(&mut forged), Err(DropReason::BadTag));
+    let mut next = ipv4(60);
+    sender.seal(&mut next).expect("sealed");
+    assert!(receiver.open(&mut next).expect("opened").newest);
 }
 
 #[test]
@@ -128,7 +147,7 @@ fn what_is_authentic_but_wrong_inside_is_refused_and_still_counts_as_arrived() {
         let sa = inbound(Encryption::AesGcm256);
         assert_eq!(sa.open(&mut forge(1, &body)), Err(DropReason::BadInner), "{body:x?}");
         assert_eq!(sa.open(&mut forge(1, &packet(&[1, 2, 2, 4]))), Err(DropReason::Replayed));
-        assert_eq!(sa.open(&mut forge(2, &packet(&[1, 2, 2, 4]))), Ok(Opened { first_use: true }));
+        assert_eq!(sa.open(&mut forge(2, &packet(&[1, 2, 2, 4]))), Ok(Opened { first_use: true, newest: true }));
     }
 }
 
@@ -205,7 +224,7 @@ fn what_another_implementation_sealed_opens() {
     ];
     for ((encryption, plain), sealed) in ORACLE_INNER.into_iter().zip(sealed) {
         let mut packet = packet_of(&hex(sealed));
-        assert_eq!(inbound(encryption).open(&mut packet), Ok(Opened { first_use: true }));
+        assert_eq!(inbound(encryption).open(&mut packet), Ok(Opened { first_use: true, newest: true }));
         assert_eq!(packet.bytes(), hex(plain));
     }
 }
@@ -240,7 +259,7 @@ proptest! {
         for turn in 0..repeats {
             let mut packet = packet_of(&plain);
             prop_assert_eq!(sender.seal(&mut packet), Ok(()));
-            prop_assert_eq!(receiver.open(&mut packet), Ok(Opened { first_use: turn == 0 }));
+            prop_assert_eq!(receiver.open(&mut packet), Ok(Opened { first_use: turn == 0, newest: true }));
             prop_assert_eq!(packet.bytes(), plain.as_slice());
         }
     }

@@ -130,6 +130,22 @@ fn a_peer_behind_another_address_is_told_once_for_each_change() {
     assert_eq!(told.collect::<Vec<_>>(), [(spi(path), path, moved(1024)), (spi(path), path, moved(2048))]);
 }
 
+// RFC 7296 2.23: the newest packet says where the peer is, not the one that arrives last.
+#[test]
+fn a_packet_that_others_have_overtaken_never_rebinds() {
+    let (mut edge, mut pop) = pair();
+    edge.send([udp(1), udp(1), udp(1)]);
+    let mut sent = std::mem::take(&mut edge.io.to_wan);
+    let mut late = sent.remove(1);
+    late.0.local = ([203, 0, 113, 5], 1024).into();
+    for sent in [sent, vec![late]] {
+        edge.io.to_wan = sent;
+        cross(&mut edge, &mut pop);
+    }
+    assert_eq!(pop.delivered().len(), 3);
+    assert!(pop.io.news.iter().all(|news| matches!(news, ToControl::FirstUse { .. })), "{:?}", pop.io.news);
+}
+
 #[test]
 fn a_forged_datagram_never_rebinds() {
     let (mut edge, mut pop) = pair();
