@@ -20,6 +20,14 @@ use crate::model::{Chance, Leg, Moment, PathId, Spi};
 /// due.
 const TIMEOUTS_MAX: usize = 1024;
 
+/// 64 half-open IKE SAs of one address: as many sites as call at once from behind one NAT. Beyond
+/// it, IKE_SA_INIT from there is not answered, so that one host cannot keep all others out.
+const HALF_OPEN_PER_ADDRESS: usize = 64;
+
+/// 16 half-open IKE SAs of one address, the tunnels of a large site, beyond which an initiator there
+/// must return a cookie: who only pretends to the address cannot use up what its owner may have.
+const COOKIE_THRESHOLD_PER_ADDRESS: usize = 16;
+
 #[derive(Clone, Debug)]
 pub struct EndpointOptions {
     /// Places in the inbound SA table. Place 0 is not used, so a Child SA needs at least 2.
@@ -222,14 +230,16 @@ impl Endpoint {
             return self.outbox.send(leg, answer);
         }
         let half_open = self.table.half_open();
-        if half_open >= self.options.half_open_limit || self.table.is_full() || self.peers.is_empty() {
-            return trace!(remote = %leg.remote, half_open, "IKE_SA_INIT not taken");
+        let from_there = self.table.half_open_from(leg.remote.ip());
+        let too_many = half_open >= self.options.half_open_limit || from_there >= HALF_OPEN_PER_ADDRESS;
+        if too_many || self.table.is_full() || self.peers.is_empty() {
+            return trace!(remote = %leg.remote, half_open, from_there, "IKE_SA_INIT not taken");
         }
         let input = Input { leg, datagram: bytes, message };
         let reception = Reception {
             profiles: &self.profiles,
             cookies: &mut self.cookies,
-            demand_cookie: half_open >= self.options.cookie_threshold,
+            demand_cookie: half_open >= self.options.cookie_threshold || from_there >= COOKIE_THRESHOLD_PER_ADDRESS,
         };
         let id = self.table.new_id();
         let mut context = Context {

@@ -337,7 +337,7 @@ impl Established {
     pub fn linger(self: Box<Self>, reason: CloseReason, context: &mut Context<'_>) -> State {
         let until = context.now + HALF_OPEN_LIFETIME;
         let sa = self.end(reason, context);
-        State::Lingering(Box::new(Lingering { sa, until, authenticated: true }))
+        State::Lingering(Box::new(Lingering { sa, until, stranger: None }))
     }
 
     fn handle_answer(

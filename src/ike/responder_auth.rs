@@ -178,7 +178,8 @@ impl HalfOpen {
             context.report(path, id, Event::Closed { reason: *reason });
         }
         let until = context.now + HALF_OPEN_LIFETIME;
-        Some(State::Lingering(Box::new(Lingering { sa: self.sa, until, authenticated: false })))
+        let stranger = Some(self.remote.ip());
+        Some(State::Lingering(Box::new(Lingering { sa: self.sa, until, stranger })))
     }
 }
 

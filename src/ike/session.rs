@@ -1,3 +1,5 @@
+use std::net::IpAddr;
+
 use super::context::Context;
 use super::established::Established;
 use super::ike_sa::{IkeSa, Incoming, Input};
@@ -21,8 +23,8 @@ pub enum State {
 pub struct Lingering {
     pub sa: IkeSa,
     pub until: Moment,
-    /// It was established once. Otherwise it counts as half open still.
-    pub authenticated: bool,
+    /// Its peer never authenticated: it counts as half open still, and this is where it was.
+    pub stranger: Option<IpAddr>,
 }
 
 impl State {
@@ -79,12 +81,12 @@ impl State {
         }
     }
 
-    /// Its peer has proved nothing yet, or failed to.
-    pub fn is_half_open(&self) -> bool {
+    /// Where a peer is that has proved nothing yet, or failed to.
+    pub fn half_open_from(&self) -> Option<IpAddr> {
         match self {
-            State::HalfOpen(_) => true,
-            State::Lingering(state) => !state.authenticated,
-            State::Connecting(_) | State::Authenticating(_) | State::Established(_) => false,
+            State::HalfOpen(state) => Some(state.remote.ip()),
+            State::Lingering(state) => state.stranger,
+            State::Connecting(_) | State::Authenticating(_) | State::Established(_) => None,
         }
     }
 

@@ -1,5 +1,5 @@
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use super::SaId;
 use super::session::State;
@@ -17,6 +17,8 @@ pub struct Table {
     /// Half-open ones by the initiator's SPI and address: a repeated IKE_SA_INIT.
     by_request: BTreeMap<(u64, SocketAddr), SaId>,
     half_open: usize,
+    /// How many of them each address has; never zero.
+    half_open_from: BTreeMap<IpAddr, usize>,
     timers: BTreeSet<(Moment, SaId)>,
     live: BTreeSet<(PathId, SaId)>,
     last_id: u64,
@@ -42,6 +44,10 @@ impl Table {
 
     pub fn half_open(&self) -> usize {
         self.half_open
+    }
+
+    pub fn half_open_from(&self, address: IpAddr) -> usize {
+        self.half_open_from.get(&address).copied().unwrap_or(0)
     }
 
     pub fn has_live(&self, path: PathId) -> bool {
@@ -82,8 +88,12 @@ impl Table {
         if let Some(timer) = session.timer {
             self.timers.remove(&(timer, id));
         }
-        if session.state.is_half_open() {
+        if let Some(address) = session.state.half_open_from() {
             self.half_open = self.half_open.saturating_sub(1);
+            match self.half_open_from(address) {
+                0 | 1 => self.half_open_from.remove(&address),
+                more => self.half_open_from.insert(address, more - 1),
+            };
         }
         if let State::HalfOpen(half_open) = &session.state {
             let key = (half_open.sa.spis.initiator, half_open.remote);
@@ -107,8 +117,9 @@ impl Table {
         if let Some(timer) = timer {
             self.timers.insert((timer, id));
         }
-        if state.is_half_open() {
+        if let Some(address) = state.half_open_from() {
             self.half_open = self.half_open.saturating_add(1);
+            self.half_open_from.insert(address, self.half_open_from(address) + 1);
         }
         if let State::HalfOpen(half_open) = &state {
             self.by_request.insert((half_open.sa.spis.initiator, half_open.remote), id);

@@ -3,8 +3,9 @@ use std::time::Duration;
 
 use super::pair::*;
 use crate::crypto::{DhGroup, Encryption, PrfAlgorithm};
+use crate::ike::wire::{Header, Message, Payload, encode_clear};
 use crate::ike::{CloseReason, Endpoint, EndpointOptions, Event, Identity, Peer, Phase1, Phase2};
-use crate::model::{Chance, Secret, TrafficSelector};
+use crate::model::{Chance, Leg, Secret, TrafficSelector};
 
 /// Runs a set-up that must fail, in all weathers: the reasons that both ends report.
 fn reasons(of_a: &Peer, of_b: &Peer) -> (CloseReason, Option<CloseReason>) {
@@ -162,7 +163,7 @@ fn beyond_the_limit_of_half_open_ike_sas_there_is_silence_until_they_expire() {
     pair.a.dead = true;
     pair.initiate();
     let (leg, request) = pair.a.sent[0].clone();
-    let arriving = crate::model::Leg { local: leg.remote, remote: leg.local, ..leg };
+    let arriving = Leg { local: leg.remote, remote: leg.local, ..leg };
     for spi in 1..=3u8 {
         let mut request = request.clone();
         request[0] = spi;
@@ -177,6 +178,51 @@ fn beyond_the_limit_of_half_open_ike_sas_there_is_silence_until_they_expire() {
     assert_eq!(pair.b.sent.len(), 3);
 }
 
+/// Opens IKE SAs from this address with copies of what end a would send. `patient` returns the
+/// cookies that it is asked for.
+fn flood(pair: &mut Pair, remote: &str, count: u64, patient: bool) {
+    let mut scratch = Pair::new(1);
+    scratch.initiate();
+    let (leg, request) = scratch.a.sent[0].clone();
+    let leg = Leg { local: leg.remote, remote: remote.parse().unwrap(), ..leg };
+    let request = Message::decode(&request).unwrap();
+    for number in 1..=count {
+        let header = Header { initiator_spi: number, ..request.header };
+        let answered = pair.b.sent.len();
+        pair.inject(false, leg, encode_clear(&header, &request.payloads));
+        pair.run_for(Duration::from_millis(1));
+        let Some((_, answer)) = pair.b.sent.get(answered).filter(|_| patient) else { continue };
+        let answer = Message::decode(answer).unwrap().payloads;
+        if let [Payload::Notify(cookie)] = answer.as_slice() {
+            let payloads = [&[Payload::Notify(cookie.clone())], request.payloads.as_slice()].concat();
+            pair.inject(false, leg, encode_clear(&header, &payloads));
+            pair.run_for(Duration::from_millis(1));
+        }
+    }
+}
+
+#[test]
+fn one_address_alone_cannot_keep_the_others_out() {
+    let mut pair = Pair::new(1);
+    let options = EndpointOptions { half_open_limit: 100, ..options() };
+    pair.b.endpoint = Endpoint::new(options, Chance::from_number(9));
+    pair.b.endpoint.set_peer(PATH, Arc::new(peer("b", "a")));
+    flood(&mut pair, "203.0.113.66:500", 300, true);
+    pair.initiate();
+    pair.run_for(Duration::from_secs(2));
+    assert!(pair.a.is_up() && pair.b.is_up(), "{:?}", pair.a.closed());
+}
+
+#[test]
+fn who_only_pretends_to_an_address_cannot_keep_its_owner_out() {
+    let mut pair = Pair::new(1);
+    let address = pair.a.address.to_string();
+    flood(&mut pair, &address, 300, false);
+    pair.initiate();
+    pair.run_for(Duration::from_secs(2));
+    assert!(pair.a.is_up() && pair.b.is_up(), "{:?}", pair.a.closed());
+}
+
 #[test]
 fn the_peer_is_found_by_both_identities_and_so_is_its_key() {
     // Two tunnels to one peer that differ in our name alone, each with a key of its own.
@@ -189,7 +235,7 @@ fn the_peer_is_found_by_both_identities_and_so_is_its_key() {
     let mut up_on = Vec::new();
     for _ in 0..4 {
         while let Some((leg, bytes)) = pair.a.endpoint.poll_transmit() {
-            let arriving = crate::model::Leg { local: leg.remote, remote: leg.local, ..leg };
+            let arriving = Leg { local: leg.remote, remote: leg.local, ..leg };
             pair.b.endpoint.handle_datagram(arriving, &bytes, pair.now);
         }
         while let Some((path, _, event)) = pair.b.endpoint.poll_event() {
@@ -198,7 +244,7 @@ fn the_peer_is_found_by_both_identities_and_so_is_its_key() {
             }
         }
         while let Some((leg, bytes)) = pair.b.endpoint.poll_transmit() {
-            let arriving = crate::model::Leg { local: leg.remote, remote: leg.local, ..leg };
+            let arriving = Leg { local: leg.remote, remote: leg.local, ..leg };
             pair.a.endpoint.handle_datagram(arriving, &bytes, pair.now);
         }
     }
