@@ -121,7 +121,7 @@ impl Subject {
             initiator,
             established: heard == 2,
             now: Moment::ZERO,
-            key: SaltedKey::new(Backend::Portable, keys.encryption, key.expose()).expect("the key fits"),
+            key: SaltedKey::new(Backend::RustCrypto, keys.encryption, key.expose()).expect("the key fits"),
             sealed: 0,
             next_request: if initiator { 0 } else { heard as u32 },
             asked: None,

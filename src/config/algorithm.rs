@@ -181,6 +181,7 @@ fn encryption(letters: &str) -> Option<Encryption> {
     match letters {
         "aesgcm256" | "aes256gcm" | "aes256gcm16" => Some(Encryption::AesGcm256),
         "aesgcm128" | "aes128gcm" | "aes128gcm16" => Some(Encryption::AesGcm128),
+        "chacha20poly1305" => Some(Encryption::ChaCha20Poly1305),
         "aescbc256" | "aes256cbc" => Some(Encryption::AesCbc256),
         "aescbc128" | "aes128cbc" => Some(Encryption::AesCbc128),
         _ => None,

@@ -1,24 +1,32 @@
 use std::fmt;
 
-use super::{IV_LEN, SALT_LEN};
+use super::{CBC_BLOCK, IV_LEN, SALT_LEN};
 
-/// Encryption algorithms that the seeds name (IKEv2 transform type 1).
+/// Encryption algorithms that the seeds name, and ChaCha20-Poly1305 for peers without AES in their
+/// hardware (IKEv2 transform type 1).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Encryption {
     AesGcm128,
     AesGcm256,
+    ChaCha20Poly1305,
     AesCbc128,
     AesCbc256,
 }
 
 impl Encryption {
-    pub const ALL: &[Encryption] =
-        &[Encryption::AesGcm256, Encryption::AesGcm128, Encryption::AesCbc256, Encryption::AesCbc128];
+    pub const ALL: &[Encryption] = &[
+        Encryption::AesGcm256,
+        Encryption::AesGcm128,
+        Encryption::ChaCha20Poly1305,
+        Encryption::AesCbc256,
+        Encryption::AesCbc128,
+    ];
 
     pub const fn name(self) -> &'static str {
         match self {
             Encryption::AesGcm128 => "aes-gcm-128",
             Encryption::AesGcm256 => "aes-gcm-256",
+            Encryption::ChaCha20Poly1305 => "chacha20-poly1305",
             Encryption::AesCbc128 => "aes-cbc-128",
             Encryption::AesCbc256 => "aes-cbc-256",
         }
@@ -26,35 +34,50 @@ impl Encryption {
 
     /// Encrypts and authenticates in one step, so that it takes no integrity algorithm.
     pub const fn is_aead(self) -> bool {
-        matches!(self, Encryption::AesGcm128 | Encryption::AesGcm256)
+        match self {
+            Encryption::AesGcm128 | Encryption::AesGcm256 | Encryption::ChaCha20Poly1305 => true,
+            Encryption::AesCbc128 | Encryption::AesCbc256 => false,
+        }
     }
 
     pub const fn key_bits(self) -> u16 {
         match self {
             Encryption::AesGcm128 | Encryption::AesCbc128 => 128,
-            Encryption::AesGcm256 | Encryption::AesCbc256 => 256,
+            Encryption::AesGcm256 | Encryption::ChaCha20Poly1305 | Encryption::AesCbc256 => 256,
         }
     }
 
-    /// What the rest of the crate can encrypt with today.
+    /// What can be negotiated today; `PacketCipher` can do all.
     pub const SUPPORTED: &[Encryption] = &[Encryption::AesGcm256, Encryption::AesGcm128];
 
     pub fn is_supported(self) -> bool {
         Self::SUPPORTED.contains(&self)
     }
 
-    /// IKEv2 transform number; it always goes with a key length attribute of `key_bits`
-    /// (RFC 7296 3.3.5). AES-GCM is meant with a 16-byte tag (RFC 5282, RFC 4106).
+    /// IKEv2 transform number; see `key_length_attribute`. AES-GCM is meant with a 16-byte tag
+    /// (RFC 5282, RFC 4106).
     pub const fn transform_id(self) -> u16 {
         match self {
             Encryption::AesCbc128 | Encryption::AesCbc256 => 12,
             Encryption::AesGcm128 | Encryption::AesGcm256 => 20,
+            Encryption::ChaCha20Poly1305 => 28,
+        }
+    }
+
+    /// The key length attribute that the transform must have, in bits (RFC 7296 3.3.5), or must
+    /// not have (RFC 7634 4).
+    pub const fn key_length_attribute(self) -> Option<u16> {
+        match self {
+            Encryption::AesGcm128 | Encryption::AesGcm256 | Encryption::AesCbc128 | Encryption::AesCbc256 => {
+                Some(self.key_bits())
+            }
+            Encryption::ChaCha20Poly1305 => None,
         }
     }
 
     /// `None` for what we have no name for, and for AES without its key length attribute.
     pub fn from_transform(id: u16, key_bits: Option<u16>) -> Option<Encryption> {
-        Self::ALL.iter().copied().find(|one| one.transform_id() == id && Some(one.key_bits()) == key_bits)
+        Self::ALL.iter().copied().find(|one| one.transform_id() == id && one.key_length_attribute() == key_bits)
     }
 
     /// Bytes of the key alone.
@@ -62,11 +85,11 @@ impl Encryption {
         (self.key_bits() / 8) as usize
     }
 
-    /// Bytes to derive for each direction: the key and, for AES-GCM, the 4-byte salt that
-    /// follows it (RFC 4106 8.1, RFC 5282 7.1).
+    /// Bytes to derive for each direction: the key and, for an AEAD, the 4-byte salt that
+    /// follows it (RFC 4106 8.1, RFC 5282 7.1, RFC 7634 2).
     pub const fn keymat_len(self) -> usize {
         match self {
-            Encryption::AesGcm128 | Encryption::AesGcm256 => self.key_len() + SALT_LEN,
+            Encryption::AesGcm128 | Encryption::AesGcm256 | Encryption::ChaCha20Poly1305 => self.key_len() + SALT_LEN,
             Encryption::AesCbc128 | Encryption::AesCbc256 => self.key_len(),
         }
     }
@@ -74,8 +97,8 @@ impl Encryption {
     /// Bytes of the initialization vector in each message.
     pub const fn iv_len(self) -> usize {
         match self {
-            Encryption::AesGcm128 | Encryption::AesGcm256 => IV_LEN,
-            Encryption::AesCbc128 | Encryption::AesCbc256 => 16,
+            Encryption::AesGcm128 | Encryption::AesGcm256 | Encryption::ChaCha20Poly1305 => IV_LEN,
+            Encryption::AesCbc128 | Encryption::AesCbc256 => CBC_BLOCK,
         }
     }
 }
@@ -101,7 +124,7 @@ impl Integrity {
         }
     }
 
-    /// None yet: an integrity algorithm of its own belongs to CBC encryption only.
+    /// What can be negotiated today: none, as an integrity algorithm belongs to CBC encryption.
     pub const SUPPORTED: &[Integrity] = &[];
 
     pub fn is_supported(self) -> bool {
@@ -121,6 +144,26 @@ impl Integrity {
 
     pub fn from_transform(id: u16) -> Option<Integrity> {
         Self::ALL.iter().copied().find(|one| one.transform_id() == id)
+    }
+
+    /// Bytes of the key: those of the whole hash (RFC 2404 3, RFC 4868 2.1.1).
+    pub const fn key_len(self) -> usize {
+        match self {
+            Integrity::Sha1 => 20,
+            Integrity::Sha256 => 32,
+            Integrity::Sha384 => 48,
+            Integrity::Sha512 => 64,
+        }
+    }
+
+    /// Bytes of the integrity check value: 96 bits of SHA-1, half of a SHA-2 hash.
+    pub const fn icv_len(self) -> usize {
+        match self {
+            Integrity::Sha1 => 12,
+            Integrity::Sha256 => 16,
+            Integrity::Sha384 => 24,
+            Integrity::Sha512 => 32,
+        }
     }
 }
 
@@ -252,7 +295,7 @@ mod tests {
     #[test]
     fn every_algorithm_is_found_again_by_its_transform() {
         for one in Encryption::ALL {
-            assert_eq!(Encryption::from_transform(one.transform_id(), Some(one.key_bits())), Some(*one));
+            assert_eq!(Encryption::from_transform(one.transform_id(), one.key_length_attribute()), Some(*one));
         }
         for one in Integrity::ALL {
             assert_eq!(Integrity::from_transform(one.transform_id()), Some(*one));
@@ -270,7 +313,7 @@ mod tests {
         for key_bits in [None, Some(0), Some(192), Some(512)] {
             assert_eq!(Encryption::from_transform(20, key_bits), None);
         }
-        // AES-GCM with 8 and 12 bytes of tag, ChaCha20-Poly1305.
+        // AES-GCM with 8 and 12 bytes of tag, ChaCha20-Poly1305 with an attribute that it must not have.
         for other in [18, 19, 28] {
             assert_eq!(Encryption::from_transform(other, Some(256)), None);
         }

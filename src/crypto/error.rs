@@ -9,6 +9,9 @@ pub enum CryptoError {
     UnsupportedGroup(DhGroup),
     #[error("{} is not supported here", .0.name())]
     UnsupportedEncryption(Encryption),
+    /// An AEAD with an integrity algorithm beside it, or CBC without one.
+    #[error("{} takes {} integrity algorithm beside it", .0.name(), if .0.is_aead() { "no" } else { "an" })]
+    Integrity(Encryption),
     /// Our own mistake, or a derivation that does not fit the algorithm.
     #[error("a key of {found} bytes where {expected} are needed")]
     KeyLength { expected: usize, found: usize },

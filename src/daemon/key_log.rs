@@ -54,6 +54,8 @@ fn ike_name(encryption: Encryption) -> &'static str {
     match encryption {
         Encryption::AesGcm128 => "AES-GCM-128 with 16 octet ICV [RFC5282]",
         Encryption::AesGcm256 => "AES-GCM-256 with 16 octet ICV [RFC5282]",
+        // Wireshark opens no IKE message of this one.
+        Encryption::ChaCha20Poly1305 => "ChaCha20 with Poly1305 [RFC7634]",
         Encryption::AesCbc128 => "AES-CBC-128 [RFC3602]",
         Encryption::AesCbc256 => "AES-CBC-256 [RFC3602]",
     }
@@ -62,6 +64,7 @@ fn ike_name(encryption: Encryption) -> &'static str {
 fn esp_name(encryption: Encryption) -> &'static str {
     match encryption {
         Encryption::AesGcm128 | Encryption::AesGcm256 => "AES-GCM with 16 octet ICV [RFC4106]",
+        Encryption::ChaCha20Poly1305 => "ChaCha20 with Poly1305 [RFC7634]",
         Encryption::AesCbc128 | Encryption::AesCbc256 => "AES-CBC [RFC3602]",
     }
 }

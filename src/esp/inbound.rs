@@ -43,7 +43,7 @@ impl InboundSa {
         key: &Secret,
         selectors: Arc<Selectors>,
     ) -> Result<InboundSa, CryptoError> {
-        let key = SaltedKey::new(Backend::Fast, encryption, key.expose())?;
+        let key = SaltedKey::new(Backend::AwsLc, encryption, key.expose())?;
         let arrived = Mutex::new(Arrived { window: ReplayWindow::new(), used: false });
         Ok(InboundSa { spi, path, key, selectors, arrived })
     }

@@ -28,7 +28,7 @@ pub struct OutboundSa {
 impl OutboundSa {
     /// `spi` is the peer's. `key` is key and salt (RFC 4106 8.1).
     pub fn new(spi: Spi, path: PathId, encryption: Encryption, key: &Secret) -> Result<OutboundSa, CryptoError> {
-        let key = SaltedKey::new(Backend::Fast, encryption, key.expose())?;
+        let key = SaltedKey::new(Backend::AwsLc, encryption, key.expose())?;
         Ok(OutboundSa { spi, path, key, sealed: AtomicU64::new(0), soft_limit_told: AtomicBool::new(false) })
     }
 

@@ -12,7 +12,7 @@ const CBC_LONGEST_ICV: usize = 32;
 /// Bytes that ESP adds to an inner packet of `inner_len` bytes; with CBC at most.
 pub const fn esp_overhead(encryption: Encryption, inner_len: usize) -> usize {
     let (alignment, tag) = match encryption {
-        Encryption::AesGcm128 | Encryption::AesGcm256 => (ALIGNMENT, TAG_LEN),
+        Encryption::AesGcm128 | Encryption::AesGcm256 | Encryption::ChaCha20Poly1305 => (ALIGNMENT, TAG_LEN),
         Encryption::AesCbc128 | Encryption::AesCbc256 => (CBC_BLOCK, CBC_LONGEST_ICV),
     };
     AAD_LEN + encryption.iv_len() + pad_len(inner_len, alignment) + TRAILER_LEN + tag

@@ -45,7 +45,7 @@ fn inbound(encryption: Encryption) -> InboundSa {
 /// An authentic ESP packet with anything at all inside.
 fn forge(sequence: u32, body: &[u8]) -> PacketBuf {
     let encryption = Encryption::AesGcm256;
-    let key = SaltedKey::new(Backend::Portable, encryption, keymat(encryption).expose()).expect("the key fits");
+    let key = SaltedKey::new(Backend::RustCrypto, encryption, keymat(encryption).expose()).expect("the key fits");
     let aad = [SPI.0.to_be_bytes(), sequence.to_be_bytes()].concat();
     let iv = [9; 8];
     let mut body = body.to_vec();

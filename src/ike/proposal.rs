@@ -256,7 +256,7 @@ fn groups(configured: &[DhGroup]) -> impl Iterator<Item = DhGroup> {
 
 fn encryption_transform(encryption: Encryption) -> Transform {
     let transform = Transform::new(transform_type::ENCRYPTION, encryption.transform_id());
-    Transform { key_bits: Some(encryption.key_bits()), ..transform }
+    Transform { key_bits: encryption.key_length_attribute(), ..transform }
 }
 
 fn prf_transform(prf: PrfAlgorithm) -> Transform {

@@ -17,8 +17,8 @@ pub struct Protection {
 
 impl Protection {
     pub fn new(suite: &IkeSuite, keys: &IkeKeySet, we_initiated: bool) -> Result<Protection, CryptoError> {
-        let initiator = SaltedKey::new(Backend::Portable, suite.encryption, keys.encryption_initiator.expose())?;
-        let responder = SaltedKey::new(Backend::Portable, suite.encryption, keys.encryption_responder.expose())?;
+        let initiator = SaltedKey::new(Backend::RustCrypto, suite.encryption, keys.encryption_initiator.expose())?;
+        let responder = SaltedKey::new(Backend::RustCrypto, suite.encryption, keys.encryption_responder.expose())?;
         let (ours, theirs) = if we_initiated { (initiator, responder) } else { (responder, initiator) };
         Ok(Protection { ours, theirs, next_iv: 0 })
     }

@@ -267,7 +267,7 @@ encryption = []
     assert_eq!(
         with_profile(profile).findings(),
         [
-            "profiles/old.toml:2:15 unknown encryption algorithm \"aes-gcm-257\" (known: aes-gcm-256, aes-gcm-128, aes-cbc-256, aes-cbc-128)",
+            "profiles/old.toml:2:15 unknown encryption algorithm \"aes-gcm-257\" (known: aes-gcm-256, aes-gcm-128, chacha20-poly1305, aes-cbc-256, aes-cbc-128)",
             "profiles/old.toml:2:44 encryption algorithm aes-gcm-128 is listed twice",
             "profiles/old.toml:2:59 encryption algorithm aes-cbc-128 is not yet supported by this build (supported: aes-gcm-256, aes-gcm-128)",
             "profiles/old.toml:3:13 integrity algorithm sha1 is not yet supported by this build (supported: none)",
