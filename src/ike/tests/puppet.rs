@@ -30,7 +30,7 @@ impl Puppet {
             _ => None,
         });
         let keys = keys.unwrap();
-        let key = SaltedKey::new(Backend::Portable, keys.encryption, keys.encryption_responder.expose()).unwrap();
+        let key = SaltedKey::new(Backend::RustCrypto, keys.encryption, keys.encryption_responder.expose()).unwrap();
         let leg = Pair::legs(&pair.a, &pair.b).natt;
         Puppet {
             initiator_spi: keys.initiator_spi,
