@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use trefoil::edge::SiteStatus;
 
-use super::daemon::Trefoil;
+use super::daemon::{Trefoil, binary};
 use super::site::Site;
 use super::strongswan::{Connection, StrongSwan};
 use super::topology::Topology;
@@ -29,7 +29,7 @@ impl Bench {
 
     pub fn start_in(lab: Topology, site: Site, adjust: impl Fn(&mut Connection), extra: &[&str]) -> Bench {
         let pops = [0, 1].map(|role| start_pop(&lab, &site, role, &adjust));
-        let trefoil = Trefoil::start(&lab, &site, extra);
+        let trefoil = start_edge(&binary(), &lab, &site, extra);
         Bench { trefoil, pops, site, lab }
     }
 
@@ -42,16 +42,22 @@ impl Bench {
 
     /// Starts the daemon again after it ended.
     pub fn restart(&mut self) {
-        self.trefoil = Trefoil::start(&self.lab, &self.site, &[]);
+        self.trefoil = start_edge(&binary(), &self.lab, &self.site, &[]);
     }
 
     pub fn wait_for_all(&self) -> SiteStatus {
-        self.trefoil.wait_for_all_tunnels(&self.site, Duration::from_secs(30))
+        self.trefoil.wait_for_tunnels(self.site.tunnels(), Duration::from_secs(30))
     }
 
     pub fn directory(&self) -> &Path {
         self.lab.directory()
     }
+}
+
+pub fn start_edge(binary: &Path, lab: &Topology, site: &Site, extra: &[&str]) -> Trefoil {
+    let socket = lab.directory().join("trefoil.sock");
+    let file = site.write(lab.directory(), &socket);
+    Trefoil::launch(binary, &lab.edge, &file, &socket, extra)
 }
 
 pub fn start_pop(lab: &Topology, site: &Site, role: usize, adjust: impl Fn(&mut Connection)) -> StrongSwan {

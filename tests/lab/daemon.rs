@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use trefoil::edge::{SiteStatus, TunnelStatus};
 
+use super::namespace::Namespace;
 use super::process::{Process, tail, wait_for};
-use super::site::Site;
-use super::topology::Topology;
 
-/// A running `trefoil run` in the edge's namespace.
+/// A running `trefoil run` in a namespace.
 pub struct Trefoil {
+    binary: PathBuf,
     process: Process,
     socket: PathBuf,
 }
@@ -20,17 +20,17 @@ pub fn binary() -> PathBuf {
 }
 
 impl Trefoil {
-    pub fn start(lab: &Topology, site: &Site, extra: &[&str]) -> Trefoil {
-        Trefoil::start_binary(&binary(), lab, site, extra)
+    /// `site_file` names `socket` as the control socket; the daemon's log is written beside it.
+    pub fn launch(binary: &Path, namespace: &Namespace, site_file: &Path, socket: &Path, extra: &[&str]) -> Trefoil {
+        let mut command = namespace.command(&binary.display().to_string());
+        command.args(["run", "--config"]).arg(site_file).args(extra).env("NO_COLOR", "1");
+        let process = Process::start(&mut command, &socket.with_extension("log"));
+        Trefoil { binary: binary.to_owned(), process, socket: socket.to_owned() }
     }
 
-    pub fn start_binary(binary: &Path, lab: &Topology, site: &Site, extra: &[&str]) -> Trefoil {
-        let socket = lab.directory().join("trefoil.sock");
-        let file = site.write(lab.directory(), &socket);
-        let mut command = lab.edge.command(&binary.display().to_string());
-        command.args(["run", "--config"]).arg(file).args(extra).env("NO_COLOR", "1");
-        let process = Process::start(&mut command, &lab.directory().join("trefoil.log"));
-        Trefoil { process, socket }
+    /// Of its process.
+    pub fn id(&self) -> u32 {
+        self.process.id()
     }
 
     /// `None` while the daemon does not answer.
@@ -47,8 +47,7 @@ impl Trefoil {
         wait_for(what, limit, || self.status().filter(&wanted))
     }
 
-    pub fn wait_for_all_tunnels(&self, site: &Site, limit: Duration) -> SiteStatus {
-        let all = site.tunnels();
+    pub fn wait_for_tunnels(&self, all: usize, limit: Duration) -> SiteStatus {
         self.wait(&format!("all {all} tunnels are up"), limit, |status| usable(status) == all)
     }
 
@@ -78,15 +77,16 @@ impl Trefoil {
     pub fn describe(&self) -> String {
         let answer = self.ask(&[]);
         format!(
-            "--- trefoil status ---\n{}{}\n--- trefoil log ---\n{}\n",
+            "--- trefoil status ---\n{}{}\n--- log of process {} ---\n{}\n",
             String::from_utf8_lossy(&answer.stdout),
             String::from_utf8_lossy(&answer.stderr),
+            self.id(),
             tail(&self.log(), 80)
         )
     }
 
     fn ask(&self, extra: &[&str]) -> std::process::Output {
-        let mut command = Command::new(binary());
+        let mut command = Command::new(&self.binary);
         command.arg("status").args(extra).arg("--socket").arg(&self.socket).output().expect("trefoil status")
     }
 }

@@ -86,6 +86,23 @@ impl Drop for Namespace {
     }
 }
 
+/// A veth pair between two namespaces, never seen outside them.
+pub fn join(
+    left: &Namespace,
+    left_name: &str,
+    left_address: &str,
+    right: &Namespace,
+    right_name: &str,
+    right_address: &str,
+) {
+    left.ip(&format!(
+        "link add {left_name} type veth peer name {right_name} netns {}\n\
+         addr add {left_address} dev {left_name}\nlink set {left_name} up\n",
+        right.name()
+    ));
+    right.ip(&format!("addr add {right_address} dev {right_name}\nlink set {right_name} up\n"));
+}
+
 /// What everything of this test run is called: `tf-` and our process id.
 pub fn prefix() -> String {
     format!("tf-{}-", std::process::id())

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::bench::{Bench, start_pop};
-use super::daemon::{Trefoil, active_role, tunnel, tunnels, usable_of};
+use super::bench::{Bench, start_edge, start_pop};
+use super::daemon::{active_role, binary, tunnel, tunnels, usable_of};
 use super::names::Names;
 use super::outage::{explained, flows_again, steady_stream};
 use super::requirements::lab_is_possible;
@@ -101,7 +101,7 @@ fn a_name_that_changes_its_address_moves_no_live_tunnel_and_leads_the_next_attem
     // The second name does not exist yet.
     let names = Names::start(&lab, &[("pop1.test", &old)]);
     let pops = [0, 1].map(|role| start_pop(&lab, &site, role, |_| {}));
-    let trefoil = Trefoil::start(&lab, &site, &[]);
+    let trefoil = start_edge(&binary(), &lab, &site, &[]);
     let bench = Bench { trefoil, pops, site, lab };
     let status = bench
         .trefoil

@@ -25,8 +25,12 @@ impl Process {
         Process { child, log: log.to_owned() }
     }
 
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     pub fn signal(&self, signal: Signal) {
-        let _ = kill(Pid::from_raw(self.child.id() as i32), signal);
+        let _ = kill(Pid::from_raw(self.id() as i32), signal);
     }
 
     pub fn is_running(&mut self) -> bool {

@@ -113,6 +113,11 @@ impl StrongSwan {
         });
     }
 
+    /// Of its process.
+    pub fn id(&self) -> u32 {
+        self.daemon.id()
+    }
+
     pub fn kill(&mut self) {
         self.daemon.kill();
     }
@@ -123,10 +128,10 @@ impl StrongSwan {
 
     pub fn describe(&self) -> String {
         format!(
-            "--- {} SAs ---\n{}\n--- {} log ---\n{}\n{}\n",
+            "--- {} SAs ---\n{}\n--- log of process {} ---\n{}\n{}\n",
             self.name,
             String::from_utf8_lossy(&self.swanctl(&["--list-sas"]).stdout),
-            self.name,
+            self.id(),
             tail(&self.daemon.log(), 5),
             tail(&without_liveness(&self.log()), 60),
         )

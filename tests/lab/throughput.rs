@@ -9,7 +9,7 @@ use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::bench::start_pop;
+use super::bench::{start_edge, start_pop};
 use super::daemon::Trefoil;
 use super::groundwork::strongswan_pair;
 use super::requirements::lab_is_possible;
@@ -69,8 +69,8 @@ fn trefoil_pair(lab: &Topology, binary: &Path) -> (Trefoil, super::strongswan::S
     site.roles[0].links = vec![FIBRE];
     site.roles[1].links = Vec::new();
     let pop = start_pop(lab, &site, 0, |_| {});
-    let trefoil = Trefoil::start_binary(binary, lab, &site, &[]);
-    trefoil.wait_for_all_tunnels(&site, Duration::from_secs(10));
+    let trefoil = start_edge(binary, lab, &site, &[]);
+    trefoil.wait_for_tunnels(site.tunnels(), Duration::from_secs(10));
     (trefoil, pop)
 }
 

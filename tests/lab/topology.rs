@@ -16,7 +16,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 use super::emulator::{Emulator, Link, Model};
-use super::namespace::{Namespace, prefix, remove_leftovers};
+use super::namespace::{Namespace, join, prefix, remove_leftovers};
 
 pub struct Topology {
     // In this order they go away: the emulator while its router is still there.
@@ -148,21 +148,4 @@ fn emulate(internet: &Namespace) -> Emulator {
     });
     let pops = [POPS[0], POPS[1], POP1_NEW].map(|address| Link { address, from: Model::CLEAN, to: Model::CLEAN });
     Emulator::start(internet, &interfaces, wan.chain(pops).collect(), 1)
-}
-
-/// A veth pair between two namespaces, never seen outside them.
-fn join(
-    left: &Namespace,
-    left_name: &str,
-    left_address: &str,
-    right: &Namespace,
-    right_name: &str,
-    right_address: &str,
-) {
-    left.ip(&format!(
-        "link add {left_name} type veth peer name {right_name} netns {}\n\
-         addr add {left_address} dev {left_name}\nlink set {left_name} up\n",
-        right.name()
-    ));
-    right.ip(&format!("addr add {right_address} dev {right_name}\nlink set {right_name} up\n"));
 }

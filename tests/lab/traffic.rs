@@ -44,13 +44,47 @@ impl IperfServer {
 
     /// Runs a client in another namespace; `reverse` lets the server send.
     pub fn measure(&self, from: &Namespace, load: Load, reverse: bool, seconds: u32) -> Result<Rate, String> {
+        let mut arguments = Vec::new();
+        if let Load::Udp(kbps, bytes) = load {
+            arguments.extend(["--udp".into(), "--bitrate".into(), format!("{kbps}K")]);
+            arguments.extend(["--length".into(), bytes.to_string()]);
+        }
+        if reverse {
+            arguments.push("--reverse".into());
+        }
+        let end = &self.run(from, &arguments, seconds)?["end"];
+        let (bits, lost) = match load {
+            Load::Tcp => (&end["sum_received"]["bits_per_second"], 0.0),
+            Load::Udp(..) => {
+                // iperf3 3.12 gives the sum of the sender; what was received follows from the loss.
+                let sum = &end["sum"];
+                (&sum["bits_per_second"], sum["lost_percent"].as_f64().unwrap_or(100.0))
+            }
+        };
+        let sent = bits.as_f64().ok_or_else(|| format!("no rate in {end}"))?;
+        Ok(Rate { mbps: sent / 1e6 * (1.0 - lost / 100.0), lost_percent: lost })
+    }
+
+    /// What iperf3 reports in JSON of a client with these further arguments.
+    pub fn run(&self, from: &Namespace, arguments: &[String], seconds: u32) -> Result<Value, String> {
         // Between two tests the server opens its socket anew, and a client that comes too early is reset.
         wait_for("iperf3 listens again", Duration::from_secs(10), || {
             let log = self.process.log();
             let count = |words: &str| log.matches(words).count();
             (count("Server listening") > count("Accepted connection")).then_some(())
         });
-        run_client(from, self.address, load, reverse, seconds)
+        let mut command = from.command("timeout");
+        // A second setpriv: the first one's signal ends `timeout`, this one what it runs.
+        command.args([&format!("{}", seconds + 20), "setpriv", "--pdeathsig", "KILL", "iperf3"]);
+        command.args(["--json", "--client", &self.address.to_string()]);
+        command.args(["--time", &seconds.to_string(), "--connect-timeout", "5000"]).args(arguments);
+        let output = command.output().map_err(|error| error.to_string())?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        let report: Value = serde_json::from_str(&text).map_err(|error| format!("iperf3 said {text:?}: {error}"))?;
+        match report["error"].as_str() {
+            Some(error) => Err(format!("iperf3: {error}")),
+            None => Ok(report),
+        }
     }
 }
 
@@ -67,35 +101,4 @@ pub struct Rate {
     pub mbps: f64,
     /// UDP only.
     pub lost_percent: f64,
-}
-
-fn run_client(from: &Namespace, server: Ipv4Addr, load: Load, reverse: bool, seconds: u32) -> Result<Rate, String> {
-    let mut command = from.command("timeout");
-    // A second setpriv: the first one's signal ends `timeout`, this one what it runs.
-    command.args([&format!("{}", seconds + 20), "setpriv", "--pdeathsig", "KILL", "iperf3"]);
-    command.args(["--json", "--client", &server.to_string()]);
-    command.args(["--time", &seconds.to_string(), "--connect-timeout", "5000"]);
-    if let Load::Udp(kbps, bytes) = load {
-        command.args(["--udp", "--bitrate", &format!("{kbps}K"), "--length", &bytes.to_string()]);
-    }
-    if reverse {
-        command.arg("--reverse");
-    }
-    let output = command.output().map_err(|error| error.to_string())?;
-    let text = String::from_utf8_lossy(&output.stdout);
-    let report: Value = serde_json::from_str(&text).map_err(|error| format!("iperf3 said {text:?}: {error}"))?;
-    if let Some(error) = report["error"].as_str() {
-        return Err(format!("iperf3: {error}"));
-    }
-    let end = &report["end"];
-    let (bits, lost) = match load {
-        Load::Tcp => (&end["sum_received"]["bits_per_second"], 0.0),
-        Load::Udp(..) => {
-            // iperf3 3.12 gives the sum of the sender; what was received follows from the loss.
-            let sum = &end["sum"];
-            (&sum["bits_per_second"], sum["lost_percent"].as_f64().unwrap_or(100.0))
-        }
-    };
-    let sent = bits.as_f64().ok_or_else(|| format!("no rate in {text}"))?;
-    Ok(Rate { mbps: sent / 1e6 * (1.0 - lost / 100.0), lost_percent: lost })
 }
