@@ -5,8 +5,8 @@
 //! 198.18.1.10                                            198.19.0.10
 //! ```
 //!
-//! A and B run the product. The hosts behind them have 1,420 bytes as the MTU of their routes, so
-//! that every product carries packets of the same size.
+//! A and B run the product. The hosts behind them have its inner MTU as that of their routes, and
+//! it is the same for all who can.
 
 use std::net::Ipv4Addr;
 use std::path::Path;
@@ -27,7 +27,7 @@ pub struct Bed {
     directory: TempDir,
 }
 
-/// Of packets in the tunnel, for everybody: the default of the WireGuards over 1,500 bytes.
+/// Of packets in the tunnel, where it can be chosen: the WireGuards' default over 1,500 bytes.
 pub const INNER_MTU: u16 = 1_420;
 pub const CLIENT: Ipv4Addr = Ipv4Addr::new(198, 18, 1, 10);
 pub const CLIENT_RANGE: &str = "198.18.1.0/24";
@@ -57,7 +57,8 @@ pub const fn b_address(link: u8) -> Ipv4Addr {
 pub const LINKS: u8 = 3;
 
 impl Bed {
-    pub fn new() -> Bed {
+    /// `mtu`: of the hosts' routes.
+    pub fn new(mtu: u16) -> Bed {
         let [client, a, b, server] = ["client", "a", "b", "server"].map(Namespace::new);
         for namespace in [&client, &a, &b, &server] {
             namespace.sysctl(&["net.ipv4.conf.all.rp_filter=0", "net.ipv4.conf.default.rp_filter=0"]);
@@ -74,8 +75,8 @@ impl Bed {
             // One address of B over every link, for whoever binds a socket to one of them.
             a.ip(&format!("route add {B_ADDRESS}/32 via {there} dev {name} metric {}\n", link + 1));
         }
-        client.ip(&format!("route add default via 198.18.1.1 mtu {INNER_MTU}\n"));
-        server.ip(&format!("route add default via 198.19.0.1 mtu {INNER_MTU}\n"));
+        client.ip(&format!("route add default via 198.18.1.1 mtu {mtu}\n"));
+        server.ip(&format!("route add default via 198.19.0.1 mtu {mtu}\n"));
         for index in 1..64 {
             server.ip(&format!("addr add {}/32 dev lo\n", server_address(index)));
         }

@@ -6,7 +6,7 @@
 //! interrupts that were put off run in ksoftirqd and are counted by themselves.
 
 use std::fs;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// At one moment.
 #[derive(Clone, Copy)]
@@ -42,6 +42,14 @@ impl CpuReading {
             machine: later.machine.saturating_sub(self.machine),
         }
     }
+}
+
+/// How much of the machine's processor time is taken at present, 0 to 1; looks for so long.
+pub fn busy_share(time: Duration) -> f64 {
+    let (start, before) = (Instant::now(), machine_time());
+    std::thread::sleep(time);
+    let cores = std::thread::available_parallelism().map_or(1, usize::from) as f64;
+    (machine_time() - before).as_secs_f64() / start.elapsed().as_secs_f64() / cores
 }
 
 /// The largest amount of memory, in bytes, that a process had in RAM since it started.

@@ -4,7 +4,6 @@ use std::fmt::Write;
 use std::fs;
 use std::path::Path;
 
-use crate::bed::INNER_MTU;
 use crate::goals::{Goal, judge};
 use crate::metric::Metric;
 use crate::plot;
@@ -45,13 +44,13 @@ fn conditions(results: &Results) -> String {
     let model = model.trim_start_matches([' ', '\t', ':']);
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let busy = results.busy_between.iter().sum::<f64>() / results.busy_between.len().max(1) as f64 * 100.0;
     format!(
         "{model}, {cores} cores for everything, hosts included; Linux {}. Medians of {} rounds of {} seconds a load, \
-         lowest and highest in brackets. Inner MTU {INNER_MTU} for everybody. Load average before the run: {:.1}.",
+         lowest and highest in brackets. Before the turns, the machine was {busy:.0} % busy with other things.",
         kernel.trim(),
         results.rounds,
         results.seconds,
-        results.load_before
     )
 }
 
@@ -72,7 +71,7 @@ fn table(results: &Results) -> Vec<Vec<String>> {
 
 fn cell(column: &Column, metric: Metric, rounds: u32) -> String {
     match (column.median(metric), column.range(metric)) {
-        (Some(median), Some((low, high))) if rounds > 1 => {
+        (Some(median), Some((low, high))) if rounds > 1 && low < high => {
             format!("{} ({}–{})", metric.show(median), metric.show(low), metric.show(high))
         }
         (Some(median), _) => metric.show(median),

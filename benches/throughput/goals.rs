@@ -27,11 +27,11 @@ pub fn judge(results: &Results) -> Vec<Goal> {
     let highest = |kinds: &[Kind], metric| of(kinds, metric).into_iter().max_by(f64::total_cmp);
     let lowest = |kinds: &[Kind], metric| of(kinds, metric).into_iter().min_by(f64::total_cmp);
     let at_least = |metric: Metric, against, theirs: Option<f64>, wanted: f64| {
-        let ratio = ours(metric).zip(theirs).map(|(ours, theirs)| ours / theirs);
+        let ratio = ours(metric).zip(theirs.filter(|theirs| *theirs > 0.0)).map(|(ours, theirs)| ours / theirs);
         goal(metric.label(), against, format!("at least {}", times(wanted)), ratio, |ratio| ratio >= wanted)
     };
     let at_most = |metric: Metric, against, theirs: Option<f64>, wanted: f64| {
-        let ratio = ours(metric).zip(theirs).map(|(ours, theirs)| ours / theirs);
+        let ratio = ours(metric).zip(theirs.filter(|theirs| *theirs > 0.0)).map(|(ours, theirs)| ours / theirs);
         goal(metric.label(), against, format!("at most {}", times(wanted)), ratio, |ratio| ratio <= wanted)
     };
     let veth = |metric| highest(&[Kind::Veth], metric);

@@ -44,6 +44,7 @@ mod traffic;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -54,6 +55,9 @@ use settings::Settings;
 /// Set by SIGINT and SIGTERM. Whatever runs ends at its next look, and everything that was
 /// started goes the way of its owner.
 static STOP: AtomicBool = AtomicBool::new(false);
+
+/// For what else the machine does, before each turn.
+const LOOK_AROUND: Duration = Duration::from_millis(500);
 
 fn main() -> ExitCode {
     let settings = match Settings::of_command_line() {
@@ -86,7 +90,9 @@ fn main() -> ExitCode {
                 eprintln!("throughput: stopped");
                 return ExitCode::FAILURE;
             }
-            println!("round {round} of {}: {}", settings.rounds, product.name);
+            let busy = cpu::busy_share(LOOK_AROUND);
+            results.busy_between.push(busy);
+            println!("round {round} of {}: {} ({:.0} % busy before)", settings.rounds, product.name, busy * 100.0);
             run(product, index, &settings, &mut results);
         }
         results.end_of_round();

@@ -72,8 +72,9 @@ pub fn run(product: &Product, settings: &Settings, mut add: impl FnMut(Metric, f
     let single = Measure::ALL.into_iter().filter(|measure| *measure != Measure::ThreeTunnels);
     let wanted: Vec<Measure> = single.filter(|measure| settings.wants(*measure)).collect();
     if !wanted.is_empty() {
-        let bed = Bed::new();
+        let bed = Bed::new(product.inner_mtu());
         let mut pair = product.start(&bed, 1);
+        add(Metric::InnerMtu, product.inner_mtu().into());
         for measure in wanted {
             if stopped() {
                 return Ok(());
@@ -88,7 +89,7 @@ pub fn run(product: &Product, settings: &Settings, mut add: impl FnMut(Metric, f
         }
     }
     if settings.wants(Measure::ThreeTunnels) && product.kind == Kind::Trefoil && !stopped() {
-        let bed = Bed::new();
+        let bed = Bed::new(product.inner_mtu());
         let _pair = product.start(&bed, LINKS);
         add(Metric::Tcp8ThreeTunnels, mbps(&tcp(&bed, &["--parallel", "8"], settings.seconds)?)?);
     }
@@ -148,7 +149,8 @@ fn tcp(bed: &Bed, arguments: &[&str], seconds: u32) -> Result<Value, String> {
 
 fn mbps(report: &Value) -> Result<f64, String> {
     let bits = report["end"]["sum_received"]["bits_per_second"].as_f64();
-    bits.map(|bits| bits / 1e6).ok_or_else(|| "iperf3 gives no rate".to_owned())
+    let mbps = bits.map(|bits| bits / 1e6).filter(|mbps| *mbps > 0.0);
+    mbps.ok_or_else(|| "iperf3 brought nothing through".to_owned())
 }
 
 /// Packets a second that arrive.

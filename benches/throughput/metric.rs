@@ -21,10 +21,11 @@ pub enum Metric {
     AddedMedian,
     AddedP99,
     Memory,
+    InnerMtu,
 }
 
 impl Metric {
-    pub const ALL: [Metric; 19] = [
+    pub const ALL: [Metric; 20] = [
         Metric::Tcp1,
         Metric::Tcp1Reverse,
         Metric::Tcp8,
@@ -44,6 +45,7 @@ impl Metric {
         Metric::AddedMedian,
         Metric::AddedP99,
         Metric::Memory,
+        Metric::InnerMtu,
     ];
 
     pub fn label(self) -> &'static str {
@@ -67,6 +69,7 @@ impl Metric {
             Metric::AddedMedian => "added one way to plain veth, median (µs)",
             Metric::AddedP99 => "added one way to plain veth, 99th percentile (µs)",
             Metric::Memory => "peak memory of the edge (MiB)",
+            Metric::InnerMtu => "inner MTU (bytes)",
         }
     }
 
@@ -81,7 +84,8 @@ impl Metric {
             | Metric::Udp64Mixed
             | Metric::Udp300
             | Metric::Udp1300
-            | Metric::SteadyCarried => grouped(value),
+            | Metric::SteadyCarried
+            | Metric::InnerMtu => grouped(value),
             Metric::TcpCpuPerGigabyte | Metric::SteadyCpu | Metric::SteadySoftInterrupts | Metric::SteadyMachine => {
                 format!("{value:.2}")
             }

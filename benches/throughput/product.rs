@@ -64,7 +64,9 @@ impl Product {
         let file = file.ok_or_else(|| format!("{name} is not installed ({hint})"))?;
         let version = match kind {
             Kind::Veth => kernel(),
-            _ => version(&file),
+            // The daemon itself takes no questions.
+            Kind::Strongswan => version(Path::new("/usr/sbin/swanctl")),
+            Kind::WireguardGo | Kind::Boringtun | Kind::Gotatun | Kind::Trefoil => version(&file),
         };
         Ok(Product { kind, name: name.to_owned(), version, file })
     }
@@ -73,6 +75,15 @@ impl Product {
         let file = binary.canonicalize().map_err(|error| format!("{}: {error}", binary.display()))?;
         let version = version(&file);
         Ok(Product { kind: Kind::Trefoil, name: "Trefoil (other)".to_owned(), version, file })
+    }
+
+    /// Of packets in its tunnel, in bytes.
+    pub fn inner_mtu(&self) -> u16 {
+        match self.kind {
+            // Built in: its device takes another MTU, but what is larger than this is then lost.
+            Kind::Strongswan => 1_400,
+            Kind::Veth | Kind::WireguardGo | Kind::Boringtun | Kind::Gotatun | Kind::Trefoil => INNER_MTU,
+        }
     }
 
     pub fn start(&self, bed: &Bed, tunnels: u8) -> Pair {
@@ -131,9 +142,6 @@ fn strongswan(bed: &Bed) -> [StrongSwan; 2] {
     let responder = StrongSwan::start("swan-b", &bed.b, bed.directory(), &[responder]);
     let initiator = StrongSwan::start("swan-a", &bed.a, bed.directory(), &[initiator]);
     assert!(initiator.initiate("wan0"), "{}{}", initiator.describe(), responder.describe());
-    for end in [&bed.a, &bed.b] {
-        end.ip(&format!("link set ipsec0 mtu {INNER_MTU}\n"));
-    }
     [initiator, responder]
 }
 
@@ -145,11 +153,11 @@ fn installed(name: &str) -> Option<PathBuf> {
 
 /// The first number that the program says of itself.
 fn version(file: &Path) -> String {
-    let output = Command::new(file).arg("--version").stdin(Stdio::null()).output();
+    let output = Command::new("timeout").arg("5").arg(file).arg("--version").stdin(Stdio::null()).output();
     let text = output.map(|output| [output.stdout, output.stderr].concat()).unwrap_or_default();
     let text = String::from_utf8_lossy(&text).into_owned();
     let numbered = |word: &&str| word.trim_start_matches('v').starts_with(|first: char| first.is_ascii_digit());
-    text.split_whitespace().find(numbered).unwrap_or("").trim_end_matches([',', '.']).to_owned()
+    text.split_whitespace().find(numbered).unwrap_or("").trim_start_matches('v').trim_end_matches([',', '.']).to_owned()
 }
 
 fn kernel() -> String {

@@ -9,8 +9,8 @@ pub struct Results {
     pub rounds: u32,
     pub seconds: u32,
     pub columns: Vec<Column>,
-    /// Of the last minute before the run: what else the machine did.
-    pub load_before: f64,
+    /// How much of the machine was busy before each turn, 0 to 1: others disturb the measurement.
+    pub busy_between: Vec<f64>,
 }
 
 pub struct Column {
@@ -31,9 +31,8 @@ impl Results {
             current: BTreeMap::new(),
             rounds: BTreeMap::new(),
         });
-        let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
-        let load_before = load.split(' ').next().and_then(|load| load.parse().ok()).unwrap_or(0.0);
-        Results { rounds: settings.rounds, seconds: settings.seconds, columns: columns.collect(), load_before }
+        let (rounds, seconds) = (settings.rounds, settings.seconds);
+        Results { rounds, seconds, columns: columns.collect(), busy_between: Vec::new() }
     }
 
     pub fn add(&mut self, column: usize, metric: Metric, value: f64) {
