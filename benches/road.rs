@@ -4,25 +4,24 @@
 
 use std::hint::black_box;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use etherparse::PacketBuilder;
 use trefoil::crypto::Encryption;
-use trefoil::dataplane::{BATCH, FlowTable, PACKET_CAPACITY, RoadIo, Worker};
+use trefoil::dataplane::{BATCH, Crew, FlowTable, PACKET_CAPACITY, RoadIo, Unsent, Worker};
 use trefoil::esp::{InboundSa, OutboundSa};
 use trefoil::forward::{
     ChildFace, ConnectorFace, Forwarding, PathFace, RouteTable, SaTable, SiteFace, ToControl, ToWorker,
 };
 use trefoil::model::{
-    ConnectorId, DropCounters, Leg, LinkId, Moment, OutboundSlot, PathId, Role, Secret, Selectors, Spi,
-    TrafficSelector, UnderlayId, Verdict, WorkerId, protocol,
+    ConnectorId, Leg, LinkId, Moment, OutboundSlot, PathId, Role, Secret, Selectors, Spi, TrafficSelector, UnderlayId,
+    Verdict, WorkerId, protocol,
 };
 use trefoil::packet::{
-    Batch, Checksum, ChecksumState, Coalescer, Datagram, Offered, Offload, PacketBuf, Parsed, ProbeKey, SegmentKind,
-    Segments, SitePacket, Splitter, parse, write_header,
+    Batch, Checksum, ChecksumState, Coalescer, Offered, Offload, Parsed, ProbeKey, SegmentKind, Segments, SiteOffloads,
+    SitePacket, Splitter, Train, parse, write_header,
 };
 use trefoil::steer::RuleSet;
 
@@ -36,33 +35,40 @@ const FLOWS: usize = BATCH / 8;
 #[derive(Default)]
 struct Endless {
     from_site: Vec<Vec<u8>>,
-    from_wan: Vec<Vec<u8>>,
+    offload: Offload,
+    from_wan: Vec<Vec<Vec<u8>>>,
     out: usize,
 }
 
 impl RoadIo for Endless {
-    fn receive_site(&mut self, batch: &mut Batch<PacketBuf>) {
+    fn receive_site(&mut self, batch: &mut Batch<SitePacket>) {
         for (slot, packet) in batch.free().iter_mut().zip(&self.from_site) {
-            slot.fill(packet);
+            slot.packet.fill(packet);
+            slot.offload = self.offload;
         }
         batch.claim(self.from_site.len());
     }
 
-    fn send_site(&mut self, batch: &mut Batch<PacketBuf>) -> usize {
+    fn site_offloads(&self) -> SiteOffloads {
+        SiteOffloads { tcp: true, udp: true }
+    }
+
+    fn send_site(&mut self, batch: &mut Batch<SitePacket>) -> usize {
         self.out += batch.filled().len();
         0
     }
 
-    fn receive_wan(&mut self, batch: &mut Batch<Datagram>) {
-        for (slot, packet) in batch.free().iter_mut().zip(&self.from_wan) {
+    fn receive_wan(&mut self, batch: &mut Batch<Train>) {
+        for (slot, packets) in batch.free().iter_mut().zip(&self.from_wan) {
             slot.leg = leg();
-            slot.packet.fill(packet);
+            slot.segment = packets.first().map_or(0, Vec::len);
+            slot.packet.fill(&packets.concat());
         }
         batch.claim(self.from_wan.len());
     }
 
-    fn send_wan(&mut self, batch: &mut Batch<Datagram>, _: &mut dyn FnMut(usize, i32)) {
-        self.out += batch.filled().len();
+    fn send_wan(&mut self, batch: &mut Batch<Train>, _: &mut dyn FnMut(Unsent)) {
+        self.out += batch.filled().iter().map(|train| train.datagrams().count()).sum::<usize>();
     }
 
     fn next_order(&mut self) -> Option<ToWorker> {
@@ -72,6 +78,8 @@ impl RoadIo for Endless {
     fn tell_control(&mut self, _: ToControl) -> bool {
         true
     }
+
+    fn wake(&mut self, _: WorkerId) {}
 }
 
 fn leg() -> Leg {
@@ -105,11 +113,17 @@ fn packet(flow: usize, arrives: bool) -> Vec<u8> {
     packet
 }
 
+/// The packet with the room that sealing needs around it.
+fn in_room(sa: &OutboundSa, packet: &[u8]) -> Vec<u8> {
+    let mut room = vec![0; sa.sealed_len(packet.len())];
+    room[sa.header_len()..][..packet.len()].copy_from_slice(packet);
+    room
+}
+
 fn sealed(sa: &OutboundSa, flow: usize) -> Vec<u8> {
-    let mut buffer = PacketBuf::with_capacity(PACKET_CAPACITY);
-    buffer.fill(&packet(flow, true));
-    sa.seal(&mut buffer).expect("a fresh SA seals");
-    buffer.bytes().to_vec()
+    let mut room = in_room(sa, &packet(flow, true));
+    sa.seal(&mut room, PACKET).expect("a fresh SA seals");
+    room
 }
 
 /// A site with one connector and three paths of one role.
@@ -161,14 +175,7 @@ fn forwarding() -> Forwarding {
 }
 
 fn worker(published: &Arc<ArcSwap<Forwarding>>) -> Worker {
-    Worker::new(
-        WorkerId(0),
-        Arc::clone(published),
-        Arc::new(FlowTable::new(1)),
-        Arc::new(AtomicU64::new(0)),
-        Arc::new(DropCounters::default()),
-        ProbeKey::new([7; 32]),
-    )
+    Worker::new(WorkerId(0), Crew::new(1, Arc::clone(published), FlowTable::new(1), ProbeKey::new([7; 32])))
 }
 
 fn one_packet(c: &mut Criterion) {
@@ -176,20 +183,16 @@ fn one_packet(c: &mut Criterion) {
     group.throughput(Throughput::Bytes(PACKET as u64));
     let sa = outbound_sa();
     let plain = packet(1, false);
-    let mut buffer = PacketBuf::with_capacity(PACKET_CAPACITY);
+    let mut room = in_room(&sa, &plain);
     group.bench_function("seal", |b| {
         b.iter(|| {
-            buffer.fill(&plain);
-            sa.seal(&mut buffer)
+            room[sa.header_len()..][..PACKET].copy_from_slice(&plain);
+            sa.seal(&mut room, PACKET)
         });
     });
     let sa = outbound_sa();
     let inbound = inbound_sa();
-    let next = || {
-        let mut buffer = PacketBuf::with_capacity(PACKET_CAPACITY);
-        buffer.fill(&sealed(&sa, 1));
-        buffer
-    };
+    let next = || sealed(&sa, 1);
     group.bench_function("open", |b| {
         b.iter_batched_ref(next, |buffer| inbound.open(buffer).expect("a fresh packet"), BatchSize::LargeInput);
     });
@@ -212,7 +215,8 @@ fn whole_batches(c: &mut Criterion) {
     let mut total = 0;
     let mut next = || {
         total += BATCH;
-        Endless { from_wan: (0..BATCH).map(|n| sealed(&sa, n % FLOWS)).collect(), ..Endless::default() }
+        let trains = (0..FLOWS).map(|flow| (0..BATCH / FLOWS).map(|_| sealed(&sa, flow)).collect());
+        Endless { from_wan: trains.collect(), ..Endless::default() }
     };
     group.bench_function("inbound batch", |b| {
         b.iter_batched_ref(&mut next, |io| inbound.turn(io, now), BatchSize::LargeInput);

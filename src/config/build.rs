@@ -40,6 +40,7 @@ pub fn build(site: SiteDraft, profiles: &Profiles, rules: RuleSet) -> Option<Pla
         local_ports: site.local_ports,
         remote_ports: site.remote_ports,
         routes: site.routes,
+        dataplane: site.dataplane,
         control_socket: site.control_socket,
     })
 }

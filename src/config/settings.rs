@@ -1,5 +1,7 @@
-//! The tables of a site file that have a default for everything: health, steering, ports, routes, control.
+//! The tables of a site file that have a default for everything: health, steering, ports, routes, data
+//! plane, control.
 
+use std::num::NonZeroU16;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -8,7 +10,7 @@ use super::diagnostic::Report;
 use super::table::{Table, Value};
 use super::wording::{self, Complaint};
 use super::words;
-use crate::edge::{OnStop, PortPlan, RoutePlan, SteeringPlan};
+use crate::edge::{DataplanePlan, OnStop, PortPlan, RoutePlan, SteeringPlan};
 use crate::health::HealthSettings;
 use crate::model::Permille;
 
@@ -23,6 +25,8 @@ const SYSTEM_TABLES: RangeInclusive<u32> = 253..=255;
 /// Free in /etc/iproute2/rt_tables, and not strongSwan's 220.
 const TABLE_DEFAULT: u32 = 221;
 const RULE_PRIORITY_DEFAULT: u32 = 2210;
+/// Beyond it a TUN device has no more queues to give than it is worth.
+const MAX_WORKERS: u16 = 64;
 /// `sun_path` of a Unix socket address, without its final zero.
 const SOCKET_PATH_MAX: usize = 107;
 const SOCKET_DEFAULT: &str = "/run/trefoil/control.sock";
@@ -106,6 +110,22 @@ pub fn read_routes(table: Option<Table<'_>>) -> RoutePlan {
         rule_priority: rule_priority.unwrap_or(defaults.rule_priority),
         on_stop: on_stop.unwrap_or(defaults.on_stop),
     }
+}
+
+/// How many threads carry packets; one for each core unless the file says otherwise.
+pub fn read_dataplane(table: Option<Table<'_>>) -> DataplanePlan {
+    let workers = table.and_then(|mut table| {
+        let workers = table.value("workers").and_then(|value| value.number::<u16>(1..=i64::from(MAX_WORKERS), ""));
+        table.finish();
+        workers.and_then(NonZeroU16::new)
+    });
+    DataplanePlan { workers: workers.unwrap_or_else(one_a_core) }
+}
+
+fn one_a_core() -> NonZeroU16 {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    // Between 1 and 64.
+    NonZeroU16::new(cores.clamp(1, usize::from(MAX_WORKERS)) as u16).unwrap_or(NonZeroU16::MIN)
 }
 
 /// The path of the control socket; a relative one starts at the site file's folder.

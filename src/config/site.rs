@@ -11,7 +11,7 @@ use super::table::Table;
 use super::wan::Wan;
 use super::wording::{self, Complaint};
 use super::words;
-use crate::edge::{PortPlan, RoutePlan, SiteKind, SteeringPlan};
+use crate::edge::{DataplanePlan, PortPlan, RoutePlan, SiteKind, SteeringPlan};
 use crate::health::HealthSettings;
 use crate::model::Mbps;
 
@@ -33,6 +33,7 @@ pub struct SiteDraft {
     pub local_ports: PortPlan,
     pub remote_ports: PortPlan,
     pub routes: RoutePlan,
+    pub dataplane: DataplanePlan,
     pub control_socket: PathBuf,
 }
 
@@ -76,6 +77,7 @@ impl SiteDraft {
         let steering = settings::read_steering(table.table("steering"));
         let (local_ports, remote_ports) = settings::read_ports(table.table("ports"), report);
         let routes = settings::read_routes(table.table("routes"));
+        let dataplane = settings::read_dataplane(table.table("dataplane"));
         let control_socket = settings::read_control(table.table("control"), folder);
         table.finish();
         SiteDraft {
@@ -92,6 +94,7 @@ impl SiteDraft {
             local_ports,
             remote_ports,
             routes,
+            dataplane,
             control_socket,
         }
     }

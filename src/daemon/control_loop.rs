@@ -2,20 +2,18 @@ use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 
 use super::announce::announce;
 use super::key_log::KeyLog;
 use crate::control::{Call, Request, Response};
-use crate::dataplane::FlowTable;
+use crate::dataplane::Crew;
 use crate::edge::{Edge, Effect, ResolveFailure, SiteEvent, StatusFacts};
 use crate::forward::{Forwarding, ToControl};
-use crate::model::{DropCounters, Moment, PathId, UnderlayId};
+use crate::model::{Moment, PathId, UnderlayId};
 use crate::net::{Asker, Clock, Interface, Names, RoadHandle, UnderlaySockets, Underlays};
 
 /// How often underlays are looked at: one without sockets is tried again, one whose interface
@@ -33,15 +31,12 @@ pub struct ControlLoop {
     pub edge: Edge,
     pub clock: Clock,
     pub started: Moment,
-    pub published: Arc<ArcSwap<Forwarding>>,
-    /// The generation that the worker has seen.
-    pub seen: Arc<AtomicU64>,
-    pub road: RoadHandle,
+    pub crew: Crew,
+    /// By `WorkerId`.
+    pub roads: Vec<RoadHandle>,
     pub underlays: Arc<Underlays>,
     pub fwmark: Option<u32>,
     pub names: Names,
-    pub flows: Arc<FlowTable>,
-    pub drops: Arc<DropCounters>,
     pub key_log: Option<KeyLog>,
     /// Tells a listener of every event; the demo's timeline is one.
     pub events: Option<mpsc::UnboundedSender<(Moment, SiteEvent)>>,
@@ -49,7 +44,7 @@ pub struct ControlLoop {
     pub addresses: Option<watch::Sender<Vec<Ipv4Addr>>>,
     /// What keeps an underlay without sockets, as it was told last.
     pub troubles: BTreeMap<UnderlayId, String>,
-    /// Published values that a worker may still hold, so that it never has to free one.
+    /// Published values that a worker may still hold, so that none ever has to free one.
     pub replaced: VecDeque<Arc<Forwarding>>,
 }
 
@@ -122,8 +117,8 @@ impl ControlLoop {
                 let facts = StatusFacts {
                     unix_ms_at_zero: self.clock.unix_ms_of_zero(),
                     started: self.started,
-                    drops: &self.drops,
-                    flows: self.flows.len() as u64,
+                    drops: &self.crew.drops,
+                    flows: self.crew.flows.len() as u64,
                 };
                 Response::Status(Box::new(self.edge.status(facts, self.clock.now())))
             }
@@ -136,9 +131,9 @@ impl ControlLoop {
         while let Some(effect) = self.edge.poll_effect() {
             match effect {
                 Effect::Publish(forwarding) => self.publish(forwarding),
-                Effect::Order(_, order) => {
-                    if !self.road.order(order) {
-                        tracing::debug!("the worker's order queue is full: a probe is left out");
+                Effect::Order(worker, order) => {
+                    if !self.roads.get(usize::from(worker.0)).is_some_and(|road| road.order(order)) {
+                        tracing::debug!(worker = worker.0, "the worker's order queue is full: a probe is left out");
                     }
                 }
                 Effect::Resolve { path, name, underlay } => {
@@ -186,10 +181,14 @@ impl ControlLoop {
     }
 
     fn publish(&mut self, forwarding: Arc<Forwarding>) {
-        let seen = self.seen.load(Ordering::Acquire);
+        let seen = self.crew.oldest_seen();
         self.replaced.retain(|old| old.generation >= seen);
-        self.replaced.push_back(self.published.swap(forwarding));
-        self.road.wake();
+        self.replaced.push_back(self.crew.published.swap(forwarding));
+        self.wake_workers();
+    }
+
+    fn wake_workers(&self) {
+        self.roads.iter().for_each(RoadHandle::wake);
     }
 
     fn look_at_underlays(&mut self) {
@@ -213,10 +212,11 @@ impl ControlLoop {
             // The old pair must be closed first: two cannot hold one port.
             if present.is_some() {
                 self.underlays.remove(id);
-                self.road.wake();
+                self.wake_workers();
             }
             let opened = found.and_then(|address| {
-                let sockets = UnderlaySockets::open(id, interface, Some(address), plan.local_ports, self.fwmark)?;
+                let (ports, workers) = (plan.local_ports, self.crew.workers());
+                let sockets = UnderlaySockets::open(id, interface, Some(address), ports, workers, self.fwmark)?;
                 Ok((address, sockets.fact()?, sockets))
             });
             match opened {
@@ -224,7 +224,7 @@ impl ControlLoop {
                     self.troubles.remove(&id);
                     tracing::info!(%address, interface, ike = fact.ike_port, natt = fact.natt_port, "WAN sockets open");
                     self.underlays.put(sockets);
-                    self.road.wake();
+                    self.wake_workers();
                     self.edge.handle_underlay(id, Some(fact), self.clock.now());
                 }
                 Err(error) => {

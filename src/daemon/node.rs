@@ -2,7 +2,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -12,20 +12,20 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 use super::control_loop::{ControlLoop, Inboxes};
 use super::key_log::KeyLog;
 use crate::control::{Call, Request, Response};
-use crate::dataplane::{FlowTable, Worker};
+use crate::dataplane::{Crew, FlowTable, Worker};
 use crate::edge::{Edge, Plan, SiteEvent, SiteStatus};
-use crate::model::{Chance, DropCounters, Moment, WorkerId};
-use crate::net::{Clock, Names, Road, RoadHandle, SiteDevice, Underlays};
+use crate::model::{Chance, Moment, WorkerId};
+use crate::net::{self, Clock, Names, RoadHandle, SiteDevice, Underlays};
 use crate::packet::ProbeKey;
 
-/// Messages from the worker that may wait for control; beyond it they are lost and counted, and
+/// Messages from the workers that may wait for control; beyond it they are lost and counted, and
 /// IKE is retransmitted.
 const MESSAGE_QUEUE: usize = 4_096;
 
 /// Requests of clients that may wait.
 const CALL_QUEUE: usize = 64;
 
-/// How long the worker sleeps at most when nothing wakes it.
+/// How long a worker sleeps at most when nothing wakes it.
 const WORKER_NAP: Duration = Duration::from_millis(100);
 
 /// What a node is made of besides its plan.
@@ -42,15 +42,15 @@ pub struct Parts {
     pub addresses: Option<watch::Sender<Vec<Ipv4Addr>>>,
 }
 
-/// A running site: one thread for control, one for packets.
+/// A running site: one thread for control, one for each worker.
 pub struct Node {
     calls: mpsc::Sender<Call>,
     stop: Option<oneshot::Sender<()>>,
-    stop_worker: Arc<AtomicBool>,
-    wake_worker: RoadHandle,
+    stop_workers: Arc<AtomicBool>,
+    wake_workers: Vec<RoadHandle>,
     ended: Arc<Notify>,
     control: Option<JoinHandle<()>>,
-    worker: Option<JoinHandle<()>>,
+    workers: Vec<JoinHandle<()>>,
 }
 
 /// Tells that a thread has ended, in whatever way.
@@ -69,46 +69,50 @@ impl Node {
         let mut seed = [0; 32];
         getrandom::fill(&mut seed).map_err(|error| io::Error::other(error.to_string()))?;
         let mut chance = Chance::from_seed(seed);
+        let workers = plan.dataplane.workers;
         let (edge, first) = Edge::new(Arc::new(plan), parts.key_log.is_some(), chance.bytes(), started);
 
+        let workers = usize::from(workers.get());
         let published = Arc::new(ArcSwap::new(first));
-        let flows = Arc::new(FlowTable::new(chance.next_u64()));
-        let drops = Arc::new(DropCounters::default());
-        let seen = Arc::new(AtomicU64::new(0));
+        let flows = FlowTable::new(chance.next_u64());
+        let crew = Crew::new(workers, published, flows, ProbeKey::new(chance.bytes()));
         let underlays = Arc::new(Underlays::new(Vec::new()));
         let (to_control, messages) = mpsc::channel(MESSAGE_QUEUE);
         let (calls, call_inbox) = mpsc::channel(CALL_QUEUE);
         let (stop, stop_inbox) = oneshot::channel();
 
-        let probe_key = ProbeKey::new(chance.bytes());
-        let (mut road, handle) = Road::new(parts.site, underlays.clone(), to_control)?;
-        let mut worker =
-            Worker::new(WorkerId(0), published.clone(), flows.clone(), seen.clone(), drops.clone(), probe_key);
-        let stop_worker = Arc::new(AtomicBool::new(false));
-        let ended = Arc::new(Notify::new());
-        let worker_thread = {
-            let (stop, clock, ending) = (stop_worker.clone(), clock.clone(), Ending(ended.clone()));
-            std::thread::Builder::new().name("trefoil-worker".to_owned()).spawn(move || {
+        let (roads, handles) = net::roads(parts.site, crew.hand_over.clone(), underlays.clone(), to_control)?;
+        let mut node = Node {
+            calls,
+            stop: Some(stop),
+            stop_workers: Arc::new(AtomicBool::new(false)),
+            wake_workers: handles.clone(),
+            ended: Arc::new(Notify::new()),
+            control: None,
+            workers: Vec::new(),
+        };
+        for (id, mut road) in (0..).map(WorkerId).zip(roads) {
+            let mut worker = Worker::new(id, crew.clone());
+            let (stop, clock, ending) = (node.stop_workers.clone(), clock.clone(), Ending(node.ended.clone()));
+            let carry = move || {
                 let _ending = ending;
                 while !stop.load(Ordering::Acquire) {
                     if !worker.turn(&mut road, clock.now()).worked {
                         road.wait(WORKER_NAP);
                     }
                 }
-            })?
-        };
+            };
+            node.workers.push(std::thread::Builder::new().name(format!("trefoil-{}", id.0)).spawn(carry)?);
+        }
         let control = ControlLoop {
             edge,
             clock,
             started,
-            published,
-            seen,
-            road: handle.clone(),
+            crew,
+            roads: handles,
             underlays,
             fwmark: parts.fwmark,
             names: parts.names,
-            flows,
-            drops,
             key_log: parts.key_log,
             events: parts.events,
             addresses: parts.addresses,
@@ -116,20 +120,12 @@ impl Node {
             replaced: VecDeque::new(),
         };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let ending = Ending(ended.clone());
-        let control_thread = std::thread::Builder::new().name("trefoil-control".to_owned()).spawn(move || {
+        let ending = Ending(node.ended.clone());
+        node.control = Some(std::thread::Builder::new().name("trefoil-control".to_owned()).spawn(move || {
             let _ending = ending;
             runtime.block_on(control.run(Inboxes { messages, calls: call_inbox, stop: stop_inbox }));
-        })?;
-        Ok(Node {
-            calls,
-            stop: Some(stop),
-            stop_worker,
-            wake_worker: handle,
-            ended,
-            control: Some(control_thread),
-            worker: Some(worker_thread),
-        })
+        })?);
+        Ok(node)
     }
 
     /// Where requests of clients go.
@@ -153,7 +149,7 @@ impl Node {
         self.ended.notified().await;
     }
 
-    /// Deletes the tunnels, tells the peers and ends both threads.
+    /// Deletes the tunnels, tells the peers and ends all threads.
     pub fn stop(mut self) {
         self.end();
     }
@@ -162,15 +158,13 @@ impl Node {
         if let Some(stop) = self.stop.take() {
             let _ = stop.send(());
         }
-        // Control first: while it tells the peers, the worker still carries their answers.
-        for thread in [self.control.take(), self.worker.take()].into_iter().flatten() {
-            if thread.thread().name() == Some("trefoil-worker") {
-                self.stop_worker.store(true, Ordering::Release);
-                self.wake_worker.wake();
-            }
-            if thread.join().is_err() {
-                tracing::error!("a thread of the node ended with a panic; see above");
-            }
+        // Control first: while it tells the peers, the workers still carry their answers.
+        let ended = self.control.take().is_none_or(|control| control.join().is_ok());
+        self.stop_workers.store(true, Ordering::Release);
+        self.wake_workers.iter().for_each(RoadHandle::wake);
+        let all_ended = self.workers.drain(..).map(|worker| worker.join().is_ok()).fold(ended, |all, one| all && one);
+        if !all_ended {
+            tracing::error!("a thread of the node ended with a panic; see above");
         }
     }
 }
@@ -202,10 +196,10 @@ mod tests {
         let node = Node::start(crate::config::load(&example).unwrap().plan, parts).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let within = |patience| runtime.block_on(async { tokio::time::timeout(patience, node.ended()).await.is_ok() });
-        assert!(!within(Duration::from_millis(300)), "both threads run");
+        assert!(!within(Duration::from_millis(300)), "all threads run");
         // As if it had panicked.
-        node.stop_worker.store(true, Ordering::Release);
-        node.wake_worker.wake();
+        node.stop_workers.store(true, Ordering::Release);
+        node.wake_workers.iter().for_each(RoadHandle::wake);
         assert!(within(Duration::from_secs(5)));
     }
 }

@@ -57,7 +57,7 @@ async fn serve_in_runtime(plan: Plan, key_log: Option<PathBuf>) -> Result<(), Se
     let interfaces: Vec<Interface> = plan.underlays.iter().filter_map(present_interface).collect();
     let mtu = plan.device_mtu(interfaces.iter().map(|interface| interface.mtu).min().unwrap_or(u16::MAX));
     let device_failed = |source| ServiceError::Device { device: route_plan.device.clone(), source };
-    let tun = Tun::open(&route_plan.device, mtu).map_err(device_failed)?;
+    let tun = Tun::open(&route_plan.device, mtu, plan.dataplane.workers).map_err(device_failed)?;
     let ranges = ranges(&plan);
     let (site, native) = (plan.site.name.clone(), plan.site.native.clone());
     let underlay_addresses: Vec<Ipv4Addr> = interfaces.iter().map(|interface| interface.address).collect();

@@ -3,8 +3,8 @@ use std::sync::atomic::Ordering;
 use super::road::Road;
 use crate::esp::InboundSa;
 use crate::forward::{PathFace, ToControl};
-use crate::model::{DropReason, Leg, Spi};
-use crate::packet::{Datagram, Echo, Ecn, PacketBuf, Parsed, clamp_mss, parse, set_ecn};
+use crate::model::{DropReason, FlowKey, Leg, Moment, PathId, Spi, WorkerId};
+use crate::packet::{Echo, Ecn, Parsed, Train, clamp_mss, parse, set_ecn};
 
 /// An IKE header (RFC 7296 3.1); anything shorter is none.
 const IKE_HEADER: usize = 28;
@@ -15,17 +15,50 @@ const NON_ESP_MARKER: [u8; 4] = [0; 4];
 /// RFC 3948 2.3.
 const NAT_KEEPALIVE: [u8; 1] = [0xff];
 
+/// How a datagram came.
+#[derive(Clone, Copy)]
+struct Outer {
+    leg: Leg,
+    tos: u8,
+}
+
+/// What was found out about the flow that arrived last: packets of one flow come in trains.
+#[derive(Clone, Copy)]
+pub(super) struct Arrival {
+    key: FlowKey,
+    /// Packets of the flow that the same SA opens pass the same checks.
+    spi: Spi,
+    asymmetric: bool,
+    queue: WorkerId,
+}
+
+/// Packets of one path that have arrived, until they are counted.
+#[derive(Clone, Copy)]
+pub(super) struct Tally {
+    path: PathId,
+    packets: u64,
+    bytes: u64,
+    asymmetric: u64,
+}
+
 impl<'a> Road<'a> {
-    /// The way of one datagram from the WAN to the site, or to control.
-    pub fn inbound(&mut self, datagram: &mut Datagram) {
-        if !datagram.leg.natt {
-            return self.ike(datagram.leg, datagram.packet.bytes());
+    /// The way of datagrams from the WAN to the site, or to control. Each is looked at by itself:
+    /// receive offload may have put an IKE message behind ESP.
+    pub fn inbound(&mut self, train: &mut Train) {
+        let outer = Outer { leg: train.leg, tos: train.tos };
+        for datagram in train.datagrams_mut() {
+            self.datagram(outer, datagram);
         }
-        let bytes = datagram.packet.bytes();
-        match bytes.split_first_chunk::<4>() {
-            Some((&NON_ESP_MARKER, message)) => self.ike(datagram.leg, message),
-            Some((&spi, _)) => self.esp(Spi(u32::from_be_bytes(spi)), datagram),
-            None if bytes == NAT_KEEPALIVE => {}
+    }
+
+    fn datagram(&mut self, outer: Outer, datagram: &mut [u8]) {
+        if !outer.leg.natt {
+            return self.ike(outer.leg, datagram);
+        }
+        match datagram.split_first_chunk::<4>() {
+            Some((&NON_ESP_MARKER, message)) => self.ike(outer.leg, message),
+            Some((&spi, _)) => self.esp(Spi(u32::from_be_bytes(spi)), outer, datagram),
+            None if *datagram == NAT_KEEPALIVE => {}
             None => self.drops.count(DropReason::NotIpsec),
         }
     }
@@ -37,36 +70,59 @@ impl<'a> Road<'a> {
         self.tell(ToControl::Ike { leg, bytes: message.into(), at: self.now });
     }
 
-    fn esp(&mut self, spi: Spi, datagram: &mut Datagram) {
+    fn esp(&mut self, spi: Spi, outer: Outer, datagram: &mut [u8]) {
         let Some(place) = self.forwarding.sas.inbound(spi) else { return self.drops.count(DropReason::UnknownSpi) };
         let place = place.load();
         // The place may hold a later SA than the one that the packet was sent on.
         let Some(sa) = place.as_ref().filter(|sa| sa.spi() == spi) else {
             return self.drops.count(DropReason::UnknownSpi);
         };
-        if let Err(reason) = self.open(sa, datagram) {
+        if let Err(reason) = self.open(sa, outer, datagram) {
             self.drops_in(sa.path()).count(reason);
         }
     }
 
-    fn open(&mut self, sa: &InboundSa, datagram: &mut Datagram) -> Result<(), DropReason> {
-        let opened = sa.open(&mut datagram.packet)?;
+    fn open(&mut self, sa: &InboundSa, outer: Outer, datagram: &mut [u8]) -> Result<(), DropReason> {
+        let opened = sa.open(datagram)?;
         if opened.first_use {
             self.tell_surely(ToControl::FirstUse { spi: sa.spi() });
         }
         let path = self.forwarding.path(sa.path()).ok_or(DropReason::NoPath)?;
-        path.live.last_in.store(self.now.as_nanos(), Ordering::Relaxed);
+        self.tally(path);
         // One that others have overtaken says where the peer was, not where it is.
         if opened.newest {
-            self.note_leg(sa, path, datagram.leg);
+            self.note_leg(sa, path, outer.leg);
         }
 
-        let parsed = self.check(sa, &mut datagram.packet)?;
-        if self.forwarding.site.is_own(parsed.key.destination) {
-            return self.for_us(path, &parsed, &datagram.packet);
+        let packet = datagram.get_mut(opened.inner).ok_or(DropReason::BadInner)?;
+        let parsed = parse(packet).ok_or(DropReason::BadInner)?;
+        // RFC 4303 2.7: what follows the packet is padding against traffic analysis.
+        let packet = packet.get_mut(..parsed.total_len).ok_or(DropReason::BadInner)?;
+        let ecn = parsed.ecn.after_tunnel(Ecn::of_traffic_class(outer.tos)).ok_or(DropReason::Congested)?;
+        let known = self.exits.arrival.filter(|arrival| arrival.key == parsed.key && arrival.spi == sa.spi());
+        let arrival = match known {
+            Some(arrival) => arrival,
+            None => {
+                self.check(sa, &parsed)?;
+                if self.forwarding.site.is_own(parsed.key.destination) {
+                    return self.for_us(path, &parsed, packet);
+                }
+                self.check_route(path, &parsed)?;
+                self.learn(sa.spi(), path, &parsed)
+            }
+        };
+        let tally = self.tally(path);
+        tally.packets += 1;
+        tally.bytes += parsed.total_len as u64;
+        tally.asymmetric += u64::from(arrival.asymmetric);
+        if ecn != parsed.ecn {
+            set_ecn(packet, ecn);
         }
-        self.check_route(path, &parsed)?;
-        self.arrive(path, &parsed, datagram)
+        if parsed.syn {
+            clamp_mss(packet, &parsed, self.smallest_mtu(path));
+        }
+        self.deliver(packet, &parsed, arrival.queue);
+        Ok(())
     }
 
     /// RFC 7296 2.23: the newest authenticated packet shows where the peer's NAT now is.
@@ -78,11 +134,8 @@ impl<'a> Road<'a> {
         }
     }
 
-    /// Exact length, and what RFC 4301 5.2 asks of every packet: the negotiated selectors.
-    fn check(&self, sa: &InboundSa, packet: &mut PacketBuf) -> Result<Parsed, DropReason> {
-        let parsed = parse(packet.bytes()).ok_or(DropReason::BadInner)?;
-        // RFC 4303 2.7: what follows the packet is padding against traffic analysis.
-        packet.truncate(parsed.total_len);
+    /// What RFC 4301 5.2 asks of every packet: the negotiated selectors.
+    fn check(&self, sa: &InboundSa, parsed: &Parsed) -> Result<(), DropReason> {
         if !sa.selectors().cover_inbound(&parsed.key) {
             return Err(DropReason::SelectorMismatch);
         }
@@ -90,19 +143,19 @@ impl<'a> Road<'a> {
         if site.is_own(parsed.key.source) || site.is_native(parsed.key.source) {
             return Err(DropReason::SourceMismatch);
         }
-        Ok(parsed)
+        Ok(())
     }
 
     /// The answer to a probe goes to control; an echo request is answered by the path that it
     /// came by. Our private addresses have no other use.
-    fn for_us(&mut self, path: &'a PathFace, parsed: &Parsed, packet: &PacketBuf) -> Result<(), DropReason> {
-        let echo = Echo::read(packet.bytes(), parsed).ok_or(DropReason::NotNative)?;
+    fn for_us(&mut self, path: &'a PathFace, parsed: &Parsed, packet: &[u8]) -> Result<(), DropReason> {
+        let echo = Echo::read(packet, parsed).ok_or(DropReason::NotNative)?;
         if echo.request {
             if !self.exits.echo_replies.allows(self.now) {
                 return Err(DropReason::QueueFull);
             }
             return self.with_scratch(|road, reply| {
-                let written = echo.write_reply(parsed, reply);
+                let written = echo.write_reply(parsed, &mut reply.packet);
                 if written { road.send_own(path, reply) } else { Err(DropReason::NotNative) }
             });
         }
@@ -131,34 +184,41 @@ impl<'a> Road<'a> {
         Ok(())
     }
 
-    fn arrive(&mut self, path: &PathFace, parsed: &Parsed, datagram: &mut Datagram) -> Result<(), DropReason> {
-        let packet = &mut datagram.packet;
-        let outer = Ecn::of_traffic_class(datagram.tos);
-        let ecn = parsed.ecn.after_tunnel(outer).ok_or(DropReason::Congested)?;
-        if ecn != parsed.ecn {
-            set_ecn(packet.bytes_mut(), ecn);
-        }
-        self.learn(path, parsed);
-        if parsed.syn {
-            let connector = self.forwarding.connector(path.connector);
-            let mtu = connector.map_or(path.mtu, |connector| self.smallest_mtu(connector, path));
-            clamp_mss(packet.bytes_mut(), parsed, mtu);
-        }
-        path.live.received(1, parsed.total_len as u64);
-        self.deliver(packet);
-        Ok(())
-    }
-
-    /// Remembers where the flow arrives, and counts it when it leaves elsewhere.
-    fn learn(&self, path: &PathFace, parsed: &Parsed) {
+    /// Remembers where the flow arrives, and finds the device queue on which what answers it will
+    /// come to the worker that sends it: the kernel follows the queue that it was written to.
+    fn learn(&mut self, spi: Spi, path: &PathFace, parsed: &Parsed) -> Arrival {
         let key = parsed.key.reversed();
         let leaves_by = if self.forwarding.site.answer_on_arrival {
             self.flows.arrive_to_answer(&key, path.id, self.now)
         } else {
             self.flows.arrive(&key, path.id, self.now)
         };
-        if leaves_by.is_some_and(|leaves_by| leaves_by != path.id) {
-            path.live.asymmetric_in.fetch_add(1, Ordering::Relaxed);
+        let leaves_by = leaves_by.and_then(|leaves_by| self.forwarding.path(leaves_by));
+        let asymmetric = leaves_by.is_some_and(|leaves_by| leaves_by.id != path.id);
+        let queue = leaves_by.unwrap_or(path).home;
+        let arrival = Arrival { key: parsed.key, spi, asymmetric, queue };
+        self.exits.arrival = Some(arrival);
+        arrival
+    }
+
+    /// The tally of a path on which an authentic packet has arrived.
+    fn tally(&mut self, path: &PathFace) -> &mut Tally {
+        if self.exits.tally.is_some_and(|tally| tally.path != path.id) {
+            self.flush_tally();
+        }
+        self.exits.tally.get_or_insert(Tally { path: path.id, packets: 0, bytes: 0, asymmetric: 0 })
+    }
+
+    /// Adds what has arrived to the path's counters.
+    pub(super) fn flush_tally(&mut self) {
+        let Some(tally) = self.exits.tally.take() else { return };
+        let Some(path) = self.forwarding.path(tally.path) else { return };
+        // `Moment::ZERO` stands for "never".
+        let now = self.now.max(Moment::from_nanos(1));
+        path.live.last_in.store(now.as_nanos(), Ordering::Relaxed);
+        path.live.received(tally.packets, tally.bytes);
+        if tally.asymmetric > 0 {
+            path.live.asymmetric_in.fetch_add(tally.asymmetric, Ordering::Relaxed);
         }
     }
 }

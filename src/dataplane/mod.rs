@@ -1,6 +1,7 @@
 //! Floor 4: the packet road. `outbound` goes from site to WAN, `inbound` from WAN to site.
 
 mod flow_table;
+mod hand_over;
 mod inbound;
 mod limit;
 mod outbound;
@@ -8,9 +9,11 @@ mod road;
 mod road_io;
 #[cfg(test)]
 mod tests;
+mod trains;
 mod worker;
 
 pub use flow_table::{FLOW_IDLE, FlowEntry, FlowTable, MAX_FLOWS};
+pub use hand_over::HandOver;
 pub use road::{BATCH, PACKET_CAPACITY};
-pub use road_io::RoadIo;
-pub use worker::{Turn, Worker};
+pub use road_io::{RoadIo, Unsent};
+pub use worker::{Crew, Turn, Worker};

@@ -4,14 +4,13 @@ use super::FlowEntry;
 use super::road::{Road, Way};
 use crate::forward::{ConnectorFace, PathFace, ProbeOrder};
 use crate::model::{DropReason, FlowKey, PathId};
-use crate::packet::{PacketBuf, Parsed, Probe, Refusal, clamp_mss, fragment, parse, refuse};
+use crate::packet::{Offload, Parsed, Probe, Refusal, SegmentKind, Segments, SitePacket, parse, refuse};
 use crate::steer::{Candidate, Why, choose};
 
 /// Tunnels of one role.
 const MAX_PATHS: usize = 3;
 
-/// RFC 8200 5: every link carries IPv6 packets of this size, if need be by cutting them outside.
-const IPV6_MIN_MTU: u16 = 1280;
+const UDP_HEADER: usize = 8;
 
 /// A packet that goes no further, and the path whose fault it is, if it had one.
 struct Dropped {
@@ -23,27 +22,42 @@ struct Dropped {
 
 impl<'a> Road<'a> {
     /// The way of one packet from the site to the WAN.
-    pub fn outbound(&mut self, packet: &mut PacketBuf) {
-        let Some(parsed) = parse(packet.bytes()) else { return self.drops.count(DropReason::Malformed) };
-        packet.truncate(parsed.total_len);
+    pub fn outbound(&mut self, packet: &mut SitePacket) {
+        let Some(parsed) = parse(packet.packet.bytes()) else { return self.drops.count(DropReason::Malformed) };
+        packet.packet.truncate(parsed.total_len);
         if let Err(dropped) = self.leave(packet, &parsed) {
-            self.drop_out(dropped, packet, &parsed);
+            self.drop_out(dropped, packet.packet.bytes(), &parsed);
         }
     }
 
-    fn leave(&mut self, packet: &mut PacketBuf, parsed: &Parsed) -> Result<(), Dropped> {
-        let connector = self.connector_of(parsed)?;
-        let way = self.way_of(connector, parsed)?;
-        let mtu = fits(way.path, parsed)?;
-        if parsed.syn {
-            clamp_mss(packet.bytes_mut(), parsed, self.smallest_mtu(connector, way.path));
+    fn leave(&mut self, packet: &mut SitePacket, parsed: &Parsed) -> Result<(), Dropped> {
+        let way = self.way_of(parsed)?;
+        fits(way.path, packet.offload, parsed)?;
+        self.leave_by(way, packet, parsed, true).map_err(|reason| on_path(way.path, reason))
+    }
+
+    /// The way that the flow is pinned to, or a new choice.
+    fn way_of(&mut self, parsed: &Parsed) -> Result<Way<'a>, Dropped> {
+        let entry = self.flows.leave(&parsed.key, parsed.total_len as u64, self.now);
+        match entry.as_ref().and_then(|entry| self.pinned(entry)) {
+            Some(way) => Ok(way),
+            None => {
+                let connector = self.connector_of(parsed)?;
+                self.choose(connector, parsed, entry.and_then(|entry| entry.arrived_on))
+            }
         }
-        // RFC 4301 5.1.2.1 copies the DSCP, RFC 6040 4.1 the ECN field, to the outer header.
-        let tos = parsed.traffic_class();
-        match mtu {
-            None => self.seal(way, packet, tos, true).map_err(|reason| on_path(way.path, reason)),
-            Some(mtu) => self.leave_in_fragments(way, packet, tos, mtu),
-        }
+    }
+
+    /// The way of an entry, while all that it was chosen by is still so.
+    fn pinned(&self, entry: &FlowEntry) -> Option<Way<'a>> {
+        let path = self.forwarding.path(entry.path?)?;
+        let holds = entry.path_epoch == path.epoch
+            && entry.policy_epoch == self.forwarding.policy_epoch
+            && path.usable
+            && self.forwarding.connector(path.connector)?.active == path.role;
+        let child = path.children.get(usize::from(entry.child)).filter(|_| holds)?;
+        let way = Way { path, child: (usize::from(entry.child), child) };
+        self.has_sa(way).then_some(way)
     }
 
     /// LAN source check, then longest prefix.
@@ -62,28 +76,6 @@ impl<'a> Road<'a> {
             .ok_or_else(|| refused(DropReason::NoRoute, Refusal::NetworkUnreachable))
     }
 
-    /// The way that the flow is pinned to, or a new choice.
-    fn way_of(&mut self, connector: &ConnectorFace, parsed: &Parsed) -> Result<Way<'a>, Dropped> {
-        let entry = self.flows.leave(&parsed.key, parsed.total_len as u64, self.now);
-        match entry.as_ref().and_then(|entry| self.pinned(connector, entry)) {
-            Some(way) => Ok(way),
-            None => self.choose(connector, parsed, entry.and_then(|entry| entry.arrived_on)),
-        }
-    }
-
-    /// The way of an entry, while all that it was chosen by is still so.
-    fn pinned(&self, connector: &ConnectorFace, entry: &FlowEntry) -> Option<Way<'a>> {
-        let path = self.forwarding.path(entry.path?)?;
-        let holds = entry.path_epoch == path.epoch
-            && entry.policy_epoch == self.forwarding.policy_epoch
-            && path.usable
-            && path.connector == connector.id
-            && path.role == connector.active;
-        let child = path.children.get(usize::from(entry.child)).filter(|_| holds)?;
-        let way = Way { path, child };
-        self.has_sa(way).then_some(way)
-    }
-
     /// Rules, then the pick among the active role's usable paths whose selectors cover the flow;
     /// the flow is pinned to what comes out.
     fn choose(
@@ -92,7 +84,7 @@ impl<'a> Road<'a> {
         parsed: &Parsed,
         arrived_on: Option<PathId>,
     ) -> Result<Way<'a>, Dropped> {
-        let mut ways: ArrayVec<(usize, Way<'a>), MAX_PATHS> = ArrayVec::new();
+        let mut ways: ArrayVec<Way<'a>, MAX_PATHS> = ArrayVec::new();
         let mut uncovered = false;
         for path in connector.roles[connector.active.index()].iter().filter_map(|id| self.forwarding.path(*id)) {
             if !path.usable {
@@ -103,7 +95,7 @@ impl<'a> Road<'a> {
                 None => uncovered = true,
             }
         }
-        let candidates: ArrayVec<Candidate, MAX_PATHS> = ways.iter().map(|(_, way)| way.path.candidate()).collect();
+        let candidates: ArrayVec<Candidate, MAX_PATHS> = ways.iter().map(|way| way.path.candidate()).collect();
         let choice = choose(&self.forwarding.rules, &parsed.key, parsed.dscp, &candidates);
         let by_rule = by_rule(choice.why);
         let chosen = choice.path.and_then(|id| candidates.iter().find(|candidate| candidate.path == id));
@@ -120,7 +112,7 @@ impl<'a> Road<'a> {
         let asked_on =
             candidates.iter().find(|candidate| Some(candidate.path) == asked_on && candidate.verdict <= chosen.verdict);
         let path = asked_on.unwrap_or(chosen).path;
-        let Some((child, way)) = ways.into_iter().find(|(_, way)| way.path.id == path) else {
+        let Some(way) = ways.into_iter().find(|way| way.path.id == path) else {
             return Err(refused(DropReason::NoPath, Refusal::NetworkUnreachable));
         };
         self.flows.pin(
@@ -131,7 +123,7 @@ impl<'a> Road<'a> {
                 policy_epoch: self.forwarding.policy_epoch,
                 rule: choice.rule,
                 by_rule,
-                child: child as u8,
+                child: way.child.0 as u8,
                 arrived_on,
                 last_seen: self.now,
                 bytes: parsed.total_len as u64,
@@ -141,50 +133,33 @@ impl<'a> Road<'a> {
         Ok(way)
     }
 
-    /// The first Child SA of the path that covers the flow and is there, with its index.
-    pub(super) fn covering(&self, path: &'a PathFace, key: &FlowKey) -> Option<(usize, Way<'a>)> {
-        let ways = path.children.iter().map(|child| Way { path, child }).enumerate();
+    /// The first Child SA of the path that covers the flow and is there.
+    pub(super) fn covering(&self, path: &'a PathFace, key: &FlowKey) -> Option<Way<'a>> {
         // A flow entry has one byte for the index.
-        ways.take(256).find(|(_, way)| way.child.selectors.cover_outbound(key) && self.has_sa(*way))
+        let ways = path.children.iter().enumerate().take(256).map(|child| Way { path, child });
+        ways.into_iter().find(|way| way.child.1.selectors.cover_outbound(key) && self.has_sa(*way))
     }
 
     fn has_sa(&self, way: Way) -> bool {
-        self.forwarding.sas.outbound(way.child.slot).is_some_and(|place| place.load().is_some())
+        self.forwarding.sas.outbound(way.child.1.slot).is_some_and(|place| place.load().is_some())
     }
 
-    /// The smallest MTU of all paths that the flow may ever move to without a new connection.
-    pub(super) fn smallest_mtu(&self, connector: &ConnectorFace, path: &PathFace) -> u16 {
-        let all = connector.roles.iter().flatten().filter_map(|id| self.forwarding.path(*id));
+    /// The smallest MTU of all paths that a flow of this one may ever move to without a new
+    /// connection.
+    pub(super) fn smallest_mtu(&self, path: &PathFace) -> u16 {
+        let connector = self.forwarding.connector(path.connector);
+        let all = connector.iter().flat_map(|connector| connector.roles.iter().flatten());
+        let all = all.filter_map(|id| self.forwarding.path(*id));
         all.filter(|other| !other.children.is_empty()).map(|other| other.mtu).fold(path.mtu, u16::min)
     }
 
-    /// RFC 4301 8.2.1: a packet without DF is cut before it is sealed.
-    fn leave_in_fragments(&mut self, way: Way<'a>, packet: &PacketBuf, tos: u8, mtu: u16) -> Result<(), Dropped> {
-        let mut failed = None;
-        let complete = self.with_scratch(|road, piece| {
-            fragment(packet.bytes(), usize::from(mtu), |header, data| {
-                let sealed = if piece.fill_parts(header, data) {
-                    road.seal(way, piece, tos, true)
-                } else {
-                    Err(DropReason::TooBig)
-                };
-                failed = sealed.err();
-                failed.is_none()
-            })
-        });
-        match failed {
-            None if complete => Ok(()),
-            reason => Err(on_path(way.path, reason.unwrap_or(DropReason::TooBig))),
-        }
-    }
-
-    fn drop_out(&mut self, dropped: Dropped, packet: &PacketBuf, parsed: &Parsed) {
+    fn drop_out(&mut self, dropped: Dropped, packet: &[u8], parsed: &Parsed) {
         dropped.path.map_or(self.drops, |path| self.drops_out(path)).count(dropped.reason);
         let Some(refusal) = dropped.refusal else { return };
         if self.exits.icmp_errors.allows(self.now) {
             self.with_scratch(|road, answer| {
-                if refuse(refusal, packet.bytes(), parsed, answer) {
-                    road.deliver(answer);
+                if refuse(refusal, packet, parsed, &mut answer.packet) {
+                    road.deliver_own(answer.packet.bytes());
                 }
             });
         }
@@ -202,30 +177,34 @@ impl<'a> Road<'a> {
         let ProbeOrder { id, source, target, .. } = *order;
         let probe = Probe { id, path: path.id, sent: self.now, source, target };
         self.with_scratch(|road, packet| {
-            let written = road.probe_key.write_request(&probe, packet);
+            let written = road.probe_key.write_request(&probe, &mut packet.packet);
             if written { road.send_own(path, packet) } else { Err(DropReason::Malformed) }
         })
     }
 
     /// Sends a packet made here on exactly this path.
-    pub(super) fn send_own(&mut self, path: &'a PathFace, packet: &mut PacketBuf) -> Result<(), DropReason> {
-        let parsed = parse(packet.bytes()).ok_or(DropReason::Malformed)?;
-        let (_, way) = self.covering(path, &parsed.key).ok_or(DropReason::NoSelector)?;
-        self.seal(way, packet, parsed.traffic_class(), false)
+    pub(super) fn send_own(&mut self, path: &'a PathFace, packet: &mut SitePacket) -> Result<(), DropReason> {
+        let parsed = parse(packet.packet.bytes()).ok_or(DropReason::Malformed)?;
+        let way = self.covering(path, &parsed.key).ok_or(DropReason::NoSelector)?;
+        self.leave_by(way, packet, &parsed, false)
     }
 }
 
-/// Does the packet fit the path? `Some` is the MTU to cut it to.
-fn fits(path: &PathFace, parsed: &Parsed) -> Result<Option<u16>, Dropped> {
-    let mtu = if parsed.is_ipv4() { path.mtu } else { path.mtu.max(IPV6_MIN_MTU) };
-    if parsed.total_len <= usize::from(mtu) {
-        Ok(None)
-    } else if parsed.dont_fragment {
-        let refusal = Some(Refusal::TooBig { mtu });
-        Err(Dropped { refusal, ..on_path(path, DropReason::TooBig) })
-    } else {
-        Ok(Some(mtu))
+/// Does the packet fit the path, or can it be cut to fit? Of a super-packet the pieces do.
+fn fits(path: &PathFace, offload: Offload, parsed: &Parsed) -> Result<(), Dropped> {
+    let mtu = path.mtu_for(parsed.is_ipv4());
+    let fits = match offload.segments {
+        None => parsed.total_len <= usize::from(mtu) || !parsed.dont_fragment,
+        Some(Segments { kind: SegmentKind::Udp, size }) => {
+            parsed.transport + UDP_HEADER + usize::from(size) <= usize::from(mtu)
+        }
+        Some(_) => true,
+    };
+    if fits {
+        return Ok(());
     }
+    let refusal = Some(Refusal::TooBig { mtu });
+    Err(Dropped { refusal, ..on_path(path, DropReason::TooBig) })
 }
 
 /// Has a rule named the path, rather than the spread over all?

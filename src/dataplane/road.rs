@@ -1,18 +1,27 @@
 use std::time::Duration;
 
+use super::hand_over::{Handed, HandedNote};
+use super::inbound::{Arrival, Tally};
 use super::limit::Limit;
-use super::{FlowTable, RoadIo};
+use super::trains::{Note, Trains};
+use super::{FlowTable, HandOver, RoadIo};
+use crate::esp::OutboundSa;
 use crate::forward::{ChildFace, Forwarding, PathFace, ToControl};
-use crate::model::{DropCounters, DropReason, Leg, Moment, PathId, UnderlayId};
-use crate::packet::{Batch, Datagram, PacketBuf, ProbeKey};
+use crate::model::{DropCounters, DropReason, Leg, Moment, PathId, WorkerId};
+use crate::packet::{
+    Batch, Coalescer, Offered, Offload, Parsed, ProbeKey, SiteOffloads, SitePacket, Splitter, Unsplittable, clamp_mss,
+    complete_checksum, fragment, parse,
+};
 
-/// 64 packets at once: a turn of some 50 µs, short enough that the other direction never waits
-/// for long, and long enough to spread what a turn costs by itself.
+/// Packets taken from the site at once: short enough that the other direction never waits for
+/// long, and long enough to spread what a turn costs by itself.
 pub const BATCH: usize = 64;
 
-/// Room for a packet of an Ethernet link with all that ESP in UDP adds, and for an IKE message
-/// without certificates; a power of two.
-pub const PACKET_CAPACITY: usize = 2_048;
+/// Trains taken from the WAN at once: fewer, since a train may hold many packets.
+pub const WAN_BATCH: usize = 32;
+
+/// Room for a super-packet, the longest IP packet.
+pub const PACKET_CAPACITY: usize = 65_536;
 
 /// ICMP errors to the site, for each worker: every host of a large site is told within a second,
 /// and nobody is flooded (RFC 1812 4.3.2.8 asks for a limit).
@@ -31,8 +40,10 @@ const MAX_KEPT_NEWS: usize = 256;
 /// One turn on the packet road: what it was published, and its exits. Everything but `exits`
 /// and `now` is shared with other workers.
 pub(super) struct Road<'a> {
+    pub worker: WorkerId,
     pub forwarding: &'a Forwarding,
     pub flows: &'a FlowTable,
+    pub hand_over: &'a HandOver,
     /// For packets that belong to no path.
     pub drops: &'a DropCounters,
     pub probe_key: &'a ProbeKey,
@@ -45,30 +56,27 @@ pub(super) struct Road<'a> {
 #[derive(Clone, Copy)]
 pub(super) struct Way<'a> {
     pub path: &'a PathFace,
-    pub child: &'a ChildFace,
+    /// The Child SA and its index.
+    pub child: (usize, &'a ChildFace),
 }
 
 /// Where packets and news leave a worker. Allocated once.
 pub(super) struct Exits {
-    wan: Batch<Datagram>,
-    /// For each filled slot of `wan`, in order.
-    notes: Vec<Note>,
-    site: Batch<PacketBuf>,
+    trains: Trains,
+    site: Batch<SitePacket>,
+    coalescer: Coalescer,
+    /// Of this turn: flows, routes and selectors may change before the next.
+    pub arrival: Option<Arrival>,
+    pub tally: Option<Tally>,
     /// For what is made here, before it leaves.
-    scratch: Option<PacketBuf>,
+    scratch: Option<SitePacket>,
     pub icmp_errors: Limit,
     pub echo_replies: Limit,
     /// By `PathId`.
     told: Vec<Told>,
     kept_news: Vec<ToControl>,
-}
-
-/// What is counted once a datagram was sent.
-struct Note {
-    path: PathId,
-    /// Length of the inner packet; `None` when it is no traffic: a probe, or an answer to one.
-    inner: Option<usize>,
-    errno: Option<i32>,
+    /// News on its way to being told again; here only to keep its memory.
+    old_news: Vec<ToControl>,
 }
 
 /// When control was last told of a path.
@@ -80,18 +88,18 @@ struct Told {
 
 impl Exits {
     pub fn new() -> Exits {
-        let unspecified = ([0, 0, 0, 0], 0).into();
-        let leg = Leg { underlay: UnderlayId(0), natt: false, local: unspecified, remote: unspecified };
-        let packet = || PacketBuf::with_capacity(PACKET_CAPACITY);
         Exits {
-            wan: Batch::new(BATCH, || Datagram { leg, tos: 0, packet: packet() }),
-            notes: Vec::with_capacity(BATCH),
-            site: Batch::new(BATCH, packet),
+            trains: Trains::new(),
+            site: Batch::new(BATCH, || SitePacket::with_capacity(PACKET_CAPACITY)),
+            coalescer: Coalescer::new(BATCH, false, false),
+            arrival: None,
+            tally: None,
             scratch: None,
             icmp_errors: Limit::per_second(ERRORS_PER_SECOND, ERRORS_PER_SECOND),
             echo_replies: Limit::per_second(ECHO_REPLIES_PER_SECOND, ECHO_REPLIES_PER_SECOND),
             told: Vec::new(),
-            kept_news: Vec::new(),
+            kept_news: Vec::with_capacity(MAX_KEPT_NEWS),
+            old_news: Vec::with_capacity(MAX_KEPT_NEWS),
         }
     }
 }
@@ -99,84 +107,231 @@ impl Exits {
 impl<'a> Road<'a> {
     /// Begins a turn: tells again what control could not take, as far as it can now.
     pub fn begin(&mut self) {
-        self.exits.told.resize(self.forwarding.paths.len(), Told::default());
-        for news in std::mem::take(&mut self.exits.kept_news) {
+        let Exits { trains, coalescer, arrival, told, kept_news, old_news, .. } = &mut *self.exits;
+        trains.begin(self.forwarding.paths.len());
+        *arrival = None;
+        let SiteOffloads { tcp, udp } = self.io.site_offloads();
+        coalescer.allow(tcp, udp);
+        told.resize(self.forwarding.paths.len(), Told::default());
+        std::mem::swap(kept_news, old_news);
+        let mut old_news = std::mem::take(old_news);
+        for news in old_news.drain(..) {
             self.tell_surely(news);
         }
+        self.exits.old_news = old_news;
     }
 
     /// Lends a buffer to make a packet in.
-    pub fn with_scratch<T>(&mut self, make: impl FnOnce(&mut Self, &mut PacketBuf) -> T) -> T {
+    pub fn with_scratch<T>(&mut self, make: impl FnOnce(&mut Self, &mut SitePacket) -> T) -> T {
         let kept = self.exits.scratch.take();
-        let mut packet = kept.unwrap_or_else(|| PacketBuf::with_capacity(PACKET_CAPACITY));
+        let mut packet = kept.unwrap_or_else(|| SitePacket::with_capacity(PACKET_CAPACITY));
+        packet.offload = Offload::default();
         let made = make(self, &mut packet);
         self.exits.scratch = Some(packet);
         made
     }
 
-    /// Seals the packet in place on exactly this way, and queues it. On success another buffer
-    /// stands in its place; otherwise its contents are lost.
-    pub fn seal(&mut self, way: Way<'a>, packet: &mut PacketBuf, tos: u8, traffic: bool) -> Result<(), DropReason> {
-        let place = self.forwarding.sas.outbound(way.child.slot).ok_or(DropReason::NoPath)?;
-        let sa = place.load();
-        let sa = sa.as_ref().ok_or(DropReason::NoPath)?;
-        let inner = traffic.then_some(packet.len());
-        sa.seal(packet)?;
-        if sa.soft_limit_reached() {
-            self.tell_surely(ToControl::SoftLimit { spi: sa.spi(), path: way.path.id });
+    /// Sends a packet on exactly this way: here when this worker is the path's home, and
+    /// otherwise there. Another buffer may stand in its place then.
+    pub fn leave_by(
+        &mut self,
+        way: Way<'a>,
+        packet: &mut SitePacket,
+        parsed: &Parsed,
+        traffic: bool,
+    ) -> Result<(), DropReason> {
+        let home = way.path.home;
+        if home == self.worker || usize::from(home.0) >= self.hand_over.workers() {
+            return self.seal(way, packet, parsed, traffic);
         }
-
-        if self.exits.wan.is_full() {
-            self.flush_wan();
+        let note = HandedNote { parsed: *parsed, path: way.path.id, child: way.child.0 as u8, traffic };
+        if !self.hand_over.give(home, packet, note) {
+            return Err(DropReason::QueueFull);
         }
-        let slot = self.exits.wan.next_free().ok_or(DropReason::QueueFull)?;
-        slot.leg = way.path.leg;
-        slot.tos = tos;
-        std::mem::swap(&mut slot.packet, packet);
-        self.exits.wan.claim(1);
-        self.exits.notes.push(Note { path: way.path.id, inner, errno: None });
+        self.io.wake(home);
         Ok(())
     }
 
-    /// Sends what `seal` has queued, then counts it.
-    pub fn flush_wan(&mut self) {
-        let Exits { wan, notes, .. } = &mut *self.exits;
-        if wan.is_empty() {
-            return;
-        }
-        self.io.send_wan(wan, &mut |index, errno| {
-            if let Some(note) = notes.get_mut(index) {
-                note.errno = Some(errno);
+    /// Sends what other workers have left here, at most one batch, and tells whether there was any.
+    pub fn handed(&mut self) -> bool {
+        for count in 0..BATCH {
+            let Some(Handed { mut packet, note }) = self.hand_over.take(self.worker) else { return count > 0 };
+            // Since it was handed over, another value may have been published.
+            let path = self.forwarding.path(note.path);
+            let child = path.and_then(|path| path.children.get(usize::from(note.child)));
+            let sent = match path.zip(child) {
+                Some((path, child)) => {
+                    let way = Way { path, child: (usize::from(note.child), child) };
+                    self.seal(way, &mut packet, &note.parsed, note.traffic)
+                }
+                None => Err(DropReason::NoPath),
+            };
+            if let Err(reason) = sent {
+                self.drops_out(note.path).count(reason);
             }
-        });
-        wan.clear();
-        let mut notes = std::mem::take(notes);
-        for run in notes.chunk_by(|one, next| one.path == next.path) {
-            self.count_sent(run);
+            self.hand_over.give_back(self.worker, packet);
         }
-        notes.clear();
-        self.exits.notes = notes;
+        true
     }
 
-    /// Queues a packet for the site and leaves another buffer in its place.
-    pub fn deliver(&mut self, packet: &mut PacketBuf) {
-        if self.exits.site.is_full() {
-            self.flush_site();
+    /// Cuts what is too long for one datagram, completes checksums, seals each piece right behind
+    /// the others of its path, and leaves them for `flush_wan`.
+    fn seal(
+        &mut self,
+        way: Way<'a>,
+        packet: &mut SitePacket,
+        parsed: &Parsed,
+        traffic: bool,
+    ) -> Result<(), DropReason> {
+        let place = self.forwarding.sas.outbound(way.child.1.slot).ok_or(DropReason::NoPath)?;
+        let sa = place.load();
+        let sa = sa.as_ref().ok_or(DropReason::NoPath)?;
+        // RFC 4301 5.1.2.1 copies the DSCP, RFC 6040 4.1 the ECN field, to the outer header.
+        let tos = parsed.traffic_class();
+        let mtu = way.path.mtu_for(parsed.is_ipv4());
+        if packet.offload.segments.is_none() && parsed.total_len > usize::from(mtu) {
+            let bytes = packet.packet.bytes_mut();
+            complete_checksum(bytes, parsed, packet.offload.checksum).map_err(unsplittable)?;
+            return self.seal_fragments(way, sa, bytes, tos, mtu);
         }
-        if let Some(slot) = self.exits.site.next_free() {
-            std::mem::swap(slot, packet);
-            self.exits.site.claim(1);
+        let mut splitter = Splitter::new(packet.packet.bytes(), parsed, &packet.offload, mtu).map_err(unsplittable)?;
+        let clamp = parsed.syn.then(|| self.smallest_mtu(way.path));
+        while let Some(length) = splitter.next_len() {
+            let inner = traffic.then_some(length);
+            self.seal_one(way, sa, tos, length, inner, |room| {
+                if splitter.write_next(room).is_none() {
+                    return false;
+                }
+                if let Some(mtu) = clamp {
+                    clamp_mss(room, parsed, mtu);
+                }
+                true
+            })?;
+        }
+        if sa.soft_limit_reached() {
+            self.tell_surely(ToControl::SoftLimit { spi: sa.spi(), path: way.path.id });
+        }
+        Ok(())
+    }
+
+    /// RFC 4301 8.2.1: a packet without DF is cut before it is sealed.
+    fn seal_fragments(
+        &mut self,
+        way: Way<'a>,
+        sa: &OutboundSa,
+        packet: &[u8],
+        tos: u8,
+        mtu: u16,
+    ) -> Result<(), DropReason> {
+        let mut failed = None;
+        let complete = fragment(packet, usize::from(mtu), |header, data| {
+            let length = header.len() + data.len();
+            let sealed = self.seal_one(way, sa, tos, length, Some(length), |room| {
+                let Some((front, back)) = room.split_at_mut_checked(header.len()) else { return false };
+                front.copy_from_slice(header);
+                back.get_mut(..data.len()).is_some_and(|back| {
+                    back.copy_from_slice(data);
+                    true
+                })
+            });
+            failed = sealed.err();
+            failed.is_none()
+        });
+        match failed {
+            None if complete => Ok(()),
+            reason => Err(reason.unwrap_or(DropReason::TooBig)),
+        }
+    }
+
+    /// Writes one inner packet of `length` bytes behind the sealed ones of its path, and seals it
+    /// there. `traffic` is what it counts as.
+    fn seal_one(
+        &mut self,
+        way: Way<'a>,
+        sa: &OutboundSa,
+        tos: u8,
+        length: usize,
+        traffic: Option<usize>,
+        write: impl FnOnce(&mut [u8]) -> bool,
+    ) -> Result<(), DropReason> {
+        let sealed_len = sa.sealed_len(length);
+        let place = match self.exits.trains.place(way.path, tos, sealed_len) {
+            Some(place) => place,
+            None => {
+                self.flush_wan();
+                self.exits.trains.place(way.path, tos, sealed_len).ok_or(DropReason::QueueFull)?
+            }
+        };
+        let room = self.exits.trains.room(place);
+        let inner = room.get_mut(sa.header_len()..).and_then(|room| room.get_mut(..length));
+        if !inner.is_some_and(write) {
+            return Err(DropReason::TooBig);
+        }
+        let sealed_len = sa.seal(room, length)?;
+        self.exits.trains.claim(place, sealed_len, traffic);
+        Ok(())
+    }
+
+    /// Sends what was sealed, then counts it.
+    pub fn flush_wan(&mut self) {
+        if self.exits.trains.is_empty() {
+            return;
+        }
+        let (trains, notes) = self.exits.trains.leaving();
+        self.io.send_wan(trains, &mut |refused| {
+            if let Some(note) = notes.get_mut(refused.index) {
+                note.unsent += refused.datagrams;
+                note.errno = refused.errno;
+            }
+        });
+        let notes = self.exits.trains.take_notes();
+        for note in &notes {
+            self.count_sent(note);
+        }
+        self.exits.trains.gone(notes);
+    }
+
+    /// Queues a packet for a queue of the site device, behind those of its flow that it continues.
+    pub fn deliver(&mut self, bytes: &[u8], parsed: &Parsed, queue: WorkerId) {
+        let offered = match self.queue_for_site(bytes, parsed, queue) {
+            Offered::Full => {
+                self.flush_site();
+                self.queue_for_site(bytes, parsed, queue)
+            }
+            offered => offered,
+        };
+        if offered != Offered::Taken {
+            self.drops.count(DropReason::SiteWriteFailed);
+        }
+    }
+
+    fn queue_for_site(&mut self, bytes: &[u8], parsed: &Parsed, queue: WorkerId) -> Offered {
+        let Exits { site, coalescer, .. } = &mut *self.exits;
+        let before = site.filled().len();
+        let offered = coalescer.offer(bytes, parsed, site);
+        if let Some(new) = site.filled_mut().get_mut(before) {
+            new.queue = queue;
+        }
+        offered
+    }
+
+    /// Queues a packet that was made here for the site.
+    pub fn deliver_own(&mut self, bytes: &[u8]) {
+        if let Some(parsed) = parse(bytes) {
+            self.deliver(bytes, &parsed, self.worker);
         }
     }
 
     pub fn flush_site(&mut self) {
-        if self.exits.site.is_empty() {
+        let Exits { site, coalescer, .. } = &mut *self.exits;
+        if site.is_empty() {
             return;
         }
-        for _ in 0..self.io.send_site(&mut self.exits.site) {
+        coalescer.finish(site);
+        for _ in 0..self.io.send_site(site) {
             self.drops.count(DropReason::SiteWriteFailed);
         }
-        self.exits.site.clear();
+        site.clear();
     }
 
     /// Tells control; what its queue cannot take is lost and counted.
@@ -225,24 +380,16 @@ impl<'a> Road<'a> {
         self.forwarding.path(path).map_or(self.drops, |path| &path.live.drops_in)
     }
 
-    fn count_sent(&mut self, run: &[Note]) {
-        let Some(path) = run.first().and_then(|note| self.forwarding.path(note.path)) else { return };
-        let (mut packets, mut bytes) = (0, 0);
-        for note in run {
-            match (note.errno, note.inner) {
-                (Some(errno), _) => {
-                    path.live.drops_out.count(DropReason::SendFailed);
-                    self.tell_send_error(path, errno);
-                }
-                (None, Some(length)) => {
-                    packets += 1;
-                    bytes += length as u64;
-                }
-                (None, None) => {}
-            }
+    fn count_sent(&mut self, note: &Note) {
+        let Some(path) = self.forwarding.path(note.path) else { return };
+        if note.unsent > 0 {
+            path.live.drops_out.count_many(DropReason::SendFailed, note.unsent as u64);
+            self.tell_send_error(path, note.errno);
         }
-        if packets > 0 {
-            path.live.sent(packets, bytes);
+        // Of a train that left in part, nobody knows which part was whose.
+        let (sent, all) = (note.datagrams.saturating_sub(note.unsent) as u64, note.datagrams.max(1) as u64);
+        if sent > 0 && note.traffic > 0 {
+            path.live.sent((note.traffic * sent).div_ceil(all), note.bytes * sent / all);
         }
     }
 
@@ -252,5 +399,18 @@ impl<'a> Road<'a> {
             told.send_error = Some(self.now);
             self.tell(ToControl::SendError { leg: path.leg, errno });
         }
+    }
+}
+
+fn unsplittable(why: Unsplittable) -> DropReason {
+    match why {
+        Unsplittable::TooBig => DropReason::TooBig,
+        Unsplittable::Fragment
+        | Unsplittable::WrongKind
+        | Unsplittable::NoSize
+        | Unsplittable::Header
+        | Unsplittable::ChecksumPlace
+        | Unsplittable::WrongChecksum
+        | Unsplittable::Flags => DropReason::Malformed,
     }
 }

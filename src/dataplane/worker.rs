@@ -4,28 +4,62 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use arc_swap::{ArcSwap, Cache};
 
 use super::flow_table::Sweep;
-use super::road::{BATCH, Exits, PACKET_CAPACITY, Road};
-use super::{FlowTable, RoadIo};
+use super::road::{BATCH, Exits, PACKET_CAPACITY, Road, WAN_BATCH};
+use super::{FlowTable, HandOver, RoadIo};
 use crate::forward::{Forwarding, ToWorker};
-use crate::model::{DropCounters, Leg, Moment, UnderlayId, WorkerId};
-use crate::packet::{Batch, Datagram, PacketBuf, ProbeKey};
+use crate::model::{DropCounters, Moment, WorkerId};
+use crate::packet::{Batch, ProbeKey, SitePacket, TRAIN_CAPACITY, Train};
 
 /// Orders taken in one turn: probes for a few hundred tunnels leave within milliseconds, and the
 /// packets of this turn do not wait for all of them.
 const ORDERS_AT_ONCE: usize = 32;
 
+/// What the workers of one site share.
+#[derive(Clone)]
+pub struct Crew {
+    pub published: Arc<ArcSwap<Forwarding>>,
+    pub flows: Arc<FlowTable>,
+    pub hand_over: Arc<HandOver>,
+    /// By `WorkerId`: the generation of the published value that each has come to use.
+    pub seen: Arc<[AtomicU64]>,
+    /// Counts what belongs to no path.
+    pub drops: Arc<DropCounters>,
+    pub probe_key: ProbeKey,
+}
+
+impl Crew {
+    /// For `workers` workers, at least one.
+    pub fn new(workers: usize, published: Arc<ArcSwap<Forwarding>>, flows: FlowTable, probe_key: ProbeKey) -> Crew {
+        let workers = workers.max(1);
+        Crew {
+            published,
+            flows: Arc::new(flows),
+            hand_over: Arc::new(HandOver::new(workers, PACKET_CAPACITY)),
+            seen: std::iter::repeat_with(AtomicU64::default).take(workers).collect(),
+            drops: Arc::default(),
+            probe_key,
+        }
+    }
+
+    /// The oldest generation that any worker may still use.
+    pub fn oldest_seen(&self) -> u64 {
+        self.seen.iter().map(|seen| seen.load(Ordering::Acquire)).min().unwrap_or_default()
+    }
+
+    pub fn workers(&self) -> usize {
+        self.seen.len()
+    }
+}
+
 /// One thread's part of the packet road. Production gives it a thread and descriptors, simulation
 /// and demo call the same `turn`.
 pub struct Worker {
     id: WorkerId,
+    crew: Crew,
     published: Cache<Arc<ArcSwap<Forwarding>>, Arc<Forwarding>>,
-    flows: Arc<FlowTable>,
-    seen: Arc<AtomicU64>,
-    drops: Arc<DropCounters>,
-    probe_key: ProbeKey,
     sweep: Sweep,
-    from_site: Batch<PacketBuf>,
-    from_wan: Batch<Datagram>,
+    from_site: Batch<SitePacket>,
+    from_wan: Batch<Train>,
     exits: Exits,
 }
 
@@ -38,30 +72,14 @@ pub struct Turn {
 }
 
 impl Worker {
-    /// `seen` is told the generation of the published value that the worker has come to use.
-    /// `drops` counts what belongs to no path. `flows` and `probe_key` are shared by all workers
-    /// of a site.
-    pub fn new(
-        id: WorkerId,
-        published: Arc<ArcSwap<Forwarding>>,
-        flows: Arc<FlowTable>,
-        seen: Arc<AtomicU64>,
-        drops: Arc<DropCounters>,
-        probe_key: ProbeKey,
-    ) -> Worker {
-        let unspecified = ([0, 0, 0, 0], 0).into();
-        let leg = Leg { underlay: UnderlayId(0), natt: false, local: unspecified, remote: unspecified };
-        let packet = || PacketBuf::with_capacity(PACKET_CAPACITY);
+    pub fn new(id: WorkerId, crew: Crew) -> Worker {
         Worker {
             id,
-            published: Cache::new(published),
-            flows,
-            seen,
-            drops,
-            probe_key,
+            published: Cache::new(Arc::clone(&crew.published)),
+            crew,
             sweep: Sweep::default(),
-            from_site: Batch::new(BATCH, packet),
-            from_wan: Batch::new(BATCH, || Datagram { leg, tos: 0, packet: packet() }),
+            from_site: Batch::new(BATCH, || SitePacket::with_capacity(PACKET_CAPACITY)),
+            from_wan: Batch::new(WAN_BATCH, || Train::with_capacity(TRAIN_CAPACITY)),
             exits: Exits::new(),
         }
     }
@@ -70,14 +88,26 @@ impl Worker {
         self.id
     }
 
-    /// The whole loop body: orders, then one batch from the WAN, then one from the site, so that
-    /// neither waits for more than a batch of the other.
+    /// The whole loop body: orders, what other workers left, then one batch from the WAN, then
+    /// one from the site, so that neither waits for more than a batch of the other.
     pub fn turn(&mut self, io: &mut impl RoadIo, now: Moment) -> Turn {
-        let Worker { published, flows, seen, drops, probe_key, sweep, from_site, from_wan, exits, .. } = self;
+        let Worker { id, crew, published, sweep, from_site, from_wan, exits } = self;
         let forwarding = published.load();
-        // Everything of the turn before is sent: nothing of an older value is in use here.
-        seen.store(forwarding.generation, Ordering::Release);
-        let mut road = Road { forwarding, flows, drops, probe_key, exits, io, now };
+        if let Some(seen) = crew.seen.get(usize::from(id.0)) {
+            // Everything of the turn before is sent: nothing of an older value is in use here.
+            seen.store(forwarding.generation, Ordering::Release);
+        }
+        let mut road = Road {
+            worker: *id,
+            forwarding,
+            flows: &crew.flows,
+            hand_over: &crew.hand_over,
+            drops: &crew.drops,
+            probe_key: &crew.probe_key,
+            exits,
+            io,
+            now,
+        };
         road.begin();
         let mut worked = false;
 
@@ -88,13 +118,15 @@ impl Worker {
             }
             worked = true;
         }
+        worked |= road.handed();
 
         from_wan.clear();
         road.io.receive_wan(from_wan);
-        for datagram in from_wan.filled_mut() {
-            road.inbound(datagram);
+        for train in from_wan.filled_mut() {
+            road.inbound(train);
             worked = true;
         }
+        road.flush_tally();
         road.flush_site();
 
         from_site.clear();
@@ -106,7 +138,7 @@ impl Worker {
         road.flush_wan();
         road.flush_site();
 
-        sweep.turn(flows, now);
+        sweep.turn(&crew.flows, now);
         Turn { worked }
     }
 }

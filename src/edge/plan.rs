@@ -1,5 +1,6 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
+use std::num::NonZeroU16;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +10,7 @@ use ipnet::IpNet;
 use crate::esp;
 use crate::health::HealthSettings;
 use crate::ike::{Identity, Phase1, Phase2, Retransmission};
-use crate::model::{ConnectorId, LinkId, Mbps, PathId, Role, Secret, TrafficSelector, UnderlayId};
+use crate::model::{ConnectorId, LinkId, Mbps, PathId, Role, Secret, TrafficSelector, UnderlayId, WorkerId};
 use crate::steer::RuleSet;
 
 /// What a site shall be: the checked outcome of its files. Whoever holds a `Plan` need not
@@ -31,14 +32,27 @@ pub struct Plan {
     pub local_ports: PortPlan,
     pub remote_ports: PortPlan,
     pub routes: RoutePlan,
+    pub dataplane: DataplanePlan,
     /// Unix socket of `trefoil status`.
     pub control_socket: PathBuf,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct DataplanePlan {
+    /// Threads that carry packets.
+    pub workers: NonZeroU16,
 }
 
 /// The largest outer packet, in bytes, wherever no interface says less.
 pub const OUTER_MTU: u16 = 1500;
 
 impl Plan {
+    /// The worker that numbers and sends a tunnel's packets. Tunnels go round, so that those of
+    /// one role are at home with different workers.
+    pub fn home(&self, path: PathId) -> WorkerId {
+        WorkerId(path.0 % self.dataplane.workers)
+    }
+
     /// Largest inner packet of a connector's tunnels, in bytes, over underlays of this MTU: as
     /// configured, else what encapsulation leaves of it.
     pub fn inner_mtu(&self, connector: ConnectorId, outer: u16) -> u16 {

@@ -8,7 +8,7 @@ use super::plan::OUTER_MTU;
 use super::tunnel::Tunnel;
 use super::{Plan, SiteKind, TunnelPlan, UnderlayFact};
 use crate::forward::{ConnectorFace, Forwarding, PathFace, RouteTable, SaTable, SiteFace};
-use crate::model::{ConnectorId, Leg, LinkId, OutboundSlot, PathId, Role, Selectors, Verdict, WorkerId};
+use crate::model::{ConnectorId, Leg, LinkId, OutboundSlot, PathId, Role, Selectors, Verdict};
 
 /// The part of a tunnel whose change makes a new `Forwarding` necessary.
 #[derive(PartialEq, Eq)]
@@ -115,7 +115,7 @@ fn path_face(sources: &Sources, id: PathId, configured: &TunnelPlan, tunnel: &Tu
         link: configured.link,
         preference: link.preference,
         weight: weight(sources.plan, configured),
-        home: WorkerId(0),
+        home: sources.plan.home(id),
         leg: tunnel.leg().unwrap_or(Leg {
             underlay: link.underlay,
             natt: true,

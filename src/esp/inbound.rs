@@ -1,10 +1,10 @@
+use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::replay::ReplayWindow;
 use super::{AAD_LEN, HEADER_LEN, NEXT_NONE, TRAILER_LEN, next_header};
 use crate::crypto::{Backend, CryptoError, Encryption, IV_LEN, SaltedKey, TAG_LEN};
 use crate::model::{DropReason, PathId, Secret, Selectors, Spi};
-use crate::packet::PacketBuf;
 
 /// Packets of one Child SA from the peer.
 #[derive(Debug)]
@@ -26,8 +26,10 @@ struct Arrived {
 }
 
 /// What is worth knowing of a packet that was opened.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Opened {
+    /// Where the inner packet is, within what was opened.
+    pub inner: Range<usize>,
     /// It is the first one of this SA: the peer has the SA in use (RFC 7296 2.8).
     pub first_use: bool,
     /// Its sequence number is the highest so far: it was sent after all that came before it.
@@ -52,9 +54,8 @@ impl InboundSa {
     /// with an IP version that agrees with the Next Header; its lengths, addresses and the
     /// selectors are still to be checked. A packet that is refused has no meaningful contents any
     /// more.
-    pub fn open(&self, packet: &mut PacketBuf) -> Result<Opened, DropReason> {
+    pub fn open(&self, bytes: &mut [u8]) -> Result<Opened, DropReason> {
         // Whatever is too short to have a tag fails like any other truncated packet.
-        let bytes = packet.bytes_mut();
         let (header, rest) = bytes.split_first_chunk::<HEADER_LEN>().ok_or(DropReason::BadTag)?;
         if rest.len() < TRAILER_LEN + TAG_LEN {
             return Err(DropReason::BadTag);
@@ -76,11 +77,9 @@ impl InboundSa {
         self.key.open(iv, aad, body, tag).map_err(|_| DropReason::BadTag)?;
         // RFC 4303 3.4.3: mark only after the tag verifies, or a forger moves our window.
         let newest = arrived.window.mark(sequence);
-
         let inner_len = inner_len(body)?;
-        packet.trim_front(HEADER_LEN);
-        packet.truncate(inner_len);
-        Ok(Opened { first_use: !std::mem::replace(&mut arrived.used, true), newest })
+        let first_use = !std::mem::replace(&mut arrived.used, true);
+        Ok(Opened { inner: HEADER_LEN..HEADER_LEN + inner_len, newest, first_use })
     }
 
     pub fn spi(&self) -> Spi {

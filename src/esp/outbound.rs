@@ -2,9 +2,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::overhead::gcm_pad_len;
 use super::{AAD_LEN, HEADER_LEN, TRAILER_LEN, next_header};
-use crate::crypto::{Backend, CryptoError, Encryption, IV_LEN, SaltedKey, TAG_LEN};
+use crate::crypto::{Backend, CryptoError, Encryption, SaltedKey, TAG_LEN};
 use crate::model::{DropReason, PathId, Secret, Spi};
-use crate::packet::PacketBuf;
 
 /// Without extended sequence numbers an SA ends at 2^32 - 1 packets (RFC 4303 3.3.3). That also
 /// keeps AES-GCM well within its bounds: even of 64 KiB packets it is 2^44 blocks, an advantage of
@@ -32,15 +31,31 @@ impl OutboundSa {
         Ok(OutboundSa { spi, path, key, sealed: AtomicU64::new(0), soft_limit_told: AtomicBool::new(false) })
     }
 
-    /// Turns an inner IPv4 or IPv6 packet into an ESP packet, in place. A packet that is refused
-    /// has no meaningful contents any more.
-    pub fn seal(&self, packet: &mut PacketBuf) -> Result<(), DropReason> {
-        let next_header = next_header(packet.bytes()).ok_or(DropReason::Malformed)?;
-        let pad_len = gcm_pad_len(packet.len());
-        let tail = packet.append(pad_len + TRAILER_LEN + TAG_LEN).ok_or(DropReason::TooBig)?;
+    /// Bytes that `seal` needs free in front of the inner packet.
+    pub const fn header_len(&self) -> usize {
+        HEADER_LEN
+    }
+
+    /// Length of the ESP packet for an inner packet of `inner_len` bytes.
+    pub const fn sealed_len(&self, inner_len: usize) -> usize {
+        HEADER_LEN + inner_len + gcm_pad_len(inner_len) + TRAILER_LEN + TAG_LEN
+    }
+
+    /// Turns an inner IPv4 or IPv6 packet into an ESP packet, in place: `room` is `header_len`
+    /// free bytes, the inner packet of `inner_len`, and free bytes behind it for the trailer.
+    /// Returns the length of the ESP packet, from the beginning of `room`. What is refused has no
+    /// meaningful contents any more.
+    pub fn seal(&self, room: &mut [u8], inner_len: usize) -> Result<usize, DropReason> {
+        let (header, rest) = room.split_first_chunk_mut::<HEADER_LEN>().ok_or(DropReason::TooBig)?;
+        let inner = rest.get(..inner_len).ok_or(DropReason::TooBig)?;
+        let next_header = next_header(inner).ok_or(DropReason::Malformed)?;
+        let pad_len = gcm_pad_len(inner_len);
+        let body_len = inner_len + pad_len + TRAILER_LEN;
+        let (body, tag) = rest.split_at_mut_checked(body_len).ok_or(DropReason::TooBig)?;
+        let tag = tag.first_chunk_mut::<TAG_LEN>().ok_or(DropReason::TooBig)?;
         // RFC 4303 2.4: the padding is 1, 2, 3, ...
         let trailer = (1..=pad_len as u8).chain([pad_len as u8, next_header]);
-        for (place, byte) in tail.iter_mut().zip(trailer) {
+        for (place, byte) in body.iter_mut().skip(inner_len).zip(trailer) {
             *place = byte;
         }
 
@@ -50,17 +65,14 @@ impl OutboundSa {
         }
         // The sequence number never repeats under one key, so it is the IV (RFC 4106 3.1).
         let iv = sequence.to_be_bytes();
-        let header = packet.prepend(HEADER_LEN).ok_or(DropReason::TooBig)?;
-        let fields = self.spi.0.to_be_bytes().into_iter().chain((sequence as u32).to_be_bytes()).chain(iv);
-        for (place, byte) in header.iter_mut().zip(fields) {
-            *place = byte;
-        }
-
-        let (aad, rest) = packet.bytes_mut().split_first_chunk_mut::<AAD_LEN>().ok_or(DropReason::TooBig)?;
-        let (_, rest) = rest.split_first_chunk_mut::<IV_LEN>().ok_or(DropReason::TooBig)?;
-        let (body, tag) = rest.split_last_chunk_mut::<TAG_LEN>().ok_or(DropReason::TooBig)?;
-        *tag = self.key.seal(iv, aad, body).ok_or(DropReason::TooBig)?;
-        Ok(())
+        let [s0, s1, s2, s3] = self.spi.0.to_be_bytes();
+        let [q0, q1, q2, q3] = (sequence as u32).to_be_bytes();
+        let aad = [s0, s1, s2, s3, q0, q1, q2, q3];
+        let (first, second) = header.split_at_mut(AAD_LEN);
+        first.copy_from_slice(&aad);
+        second.copy_from_slice(&iv);
+        *tag = self.key.seal(iv, &aad, body).ok_or(DropReason::TooBig)?;
+        Ok(HEADER_LEN + body_len + TAG_LEN)
     }
 
     /// Is it time for a rekey? `true` once in the life of the SA.
@@ -80,7 +92,7 @@ impl OutboundSa {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::esp::tests::{ipv4, keymat};
+    use crate::esp::tests::{ipv4, keymat, seal};
 
     fn sa_after(sealed: u64) -> OutboundSa {
         let sa = OutboundSa::new(Spi(0x1_0001), PathId(0), Encryption::AesGcm128, &keymat(Encryption::AesGcm128));
@@ -93,10 +105,10 @@ mod tests {
     fn the_last_sequence_number_is_used_and_none_after_it() {
         let sa = sa_after(LAST_SEQUENCE - 1);
         let mut packet = ipv4(40);
-        assert_eq!(sa.seal(&mut packet), Ok(()));
+        assert_eq!(seal(&sa, &mut packet), Ok(()));
         assert_eq!(packet.bytes()[4..8], [0xff; 4]);
         for _ in 0..3 {
-            assert_eq!(sa.seal(&mut ipv4(40)), Err(DropReason::Exhausted));
+            assert_eq!(seal(&sa, &mut ipv4(40)), Err(DropReason::Exhausted));
         }
     }
 
@@ -105,7 +117,7 @@ mod tests {
         let sa = sa_after(SOFT_LIMIT - 2);
         let mut told = Vec::new();
         for _ in 0..5 {
-            assert_eq!(sa.seal(&mut ipv4(40)), Ok(()));
+            assert_eq!(seal(&sa, &mut ipv4(40)), Ok(()));
             told.push(sa.soft_limit_reached());
         }
         assert_eq!(told, [false, true, false, false, false]);

@@ -94,7 +94,15 @@ pub struct PathFace {
     pub live: Arc<PathCounters>,
 }
 
+/// RFC 8200 5: every link carries IPv6 packets of this size, if need be by cutting them outside.
+const IPV6_MIN_MTU: u16 = 1280;
+
 impl PathFace {
+    /// Largest inner packet of an IP version, in bytes.
+    pub fn mtu_for(&self, ipv4: bool) -> u16 {
+        if ipv4 { self.mtu } else { self.mtu.max(IPV6_MIN_MTU) }
+    }
+
     pub fn candidate(&self) -> Candidate {
         Candidate {
             path: self.id,

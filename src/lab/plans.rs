@@ -1,4 +1,5 @@
 use std::net::Ipv4Addr;
+use std::num::NonZeroU16;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,8 +11,8 @@ use super::network;
 use super::scenery::{LINKS, Line, POPS, Pop, mbps};
 use crate::crypto::{DhGroup, Encryption, PrfAlgorithm};
 use crate::edge::{
-    ConnectorPlan, Destination, LabelledRange, LinkPlan, Mode, OnStop, Plan, PortPlan, ProbePlan, RolePlan, RoutePlan,
-    SiteKind, SitePlan, SteeringPlan, TunnelPlan, UnderlayPlan,
+    ConnectorPlan, DataplanePlan, Destination, LabelledRange, LinkPlan, Mode, OnStop, Plan, PortPlan, ProbePlan,
+    RolePlan, RoutePlan, SiteKind, SitePlan, SteeringPlan, TunnelPlan, UnderlayPlan,
 };
 use crate::health::HealthSettings;
 use crate::ike::{Identity, Phase1, Phase2, Retransmission};
@@ -162,6 +163,7 @@ fn plan(name: &str, kind: SiteKind, native: IpNet, block: AddressBlock, director
         remote_ports: ports,
         // The sites are in memory: nothing of this is made.
         routes: RoutePlan { device: "demo".into(), table: 0, rule_priority: 0, on_stop: OnStop::Release },
+        dataplane: DataplanePlan { workers: NonZeroU16::MIN },
         control_socket: directory.join(format!("{name}.sock")),
     }
 }

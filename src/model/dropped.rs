@@ -67,7 +67,11 @@ pub struct DropCounters([AtomicU64; DropReason::ALL.len()]);
 
 impl DropCounters {
     pub fn count(&self, reason: DropReason) {
-        self.0[reason as usize].fetch_add(1, Ordering::Relaxed);
+        self.count_many(reason, 1);
+    }
+
+    pub fn count_many(&self, reason: DropReason, packets: u64) {
+        self.0[reason as usize].fetch_add(packets, Ordering::Relaxed);
     }
 
     pub fn get(&self, reason: DropReason) -> u64 {

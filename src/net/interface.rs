@@ -90,11 +90,23 @@ fn mtu(name: &str) -> io::Result<u16> {
 pub(super) fn set_mtu(name: &str, mtu: u16) -> io::Result<()> {
     let mut request = request_for(name)?;
     request.ifr_ifru.ifru_mtu = libc::c_int::from(mtu);
-    let socket = any_socket()?;
-    // SAFETY: SIOCSIFMTU reads one `ifreq`, which lives until the call is over.
-    Errno::result(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFMTU as _, &raw mut request) })
-        .map_err(|errno| io::Error::new(io::Error::from(errno).kind(), format!("{name}: MTU {mtu}: {errno}")))?;
-    Ok(())
+    set(libc::SIOCSIFMTU, &mut request)
+        .map_err(|errno| io::Error::new(io::Error::from(errno).kind(), format!("{name}: MTU {mtu}: {errno}")))
+}
+
+/// How many packets may wait in each queue of a device.
+pub(super) fn set_queue_length(name: &str, packets: u16) -> io::Result<()> {
+    let mut request = request_for(name)?;
+    // The kernel calls this member `ifr_qlen`; it has the place and the type of this one.
+    request.ifr_ifru.ifru_metric = libc::c_int::from(packets);
+    Ok(set(libc::SIOCSIFTXQLEN, &mut request)?)
+}
+
+/// One of the requests that change a number of a device.
+fn set(request: libc::c_ulong, device: &mut libc::ifreq) -> Result<(), Errno> {
+    let socket = any_socket().map_err(|_| Errno::ENFILE)?;
+    // SAFETY: each of these requests reads one `ifreq`, which lives until the call is over.
+    Errno::result(unsafe { libc::ioctl(socket.as_raw_fd(), request as _, &raw mut *device) }).map(drop)
 }
 
 /// A request names its device; the socket only leads into the kernel's network code.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crossbeam_queue::ArrayQueue;
 
 use super::Bell;
-use crate::packet::{Batch, PacketBuf};
+use crate::packet::{Batch, Offload, SitePacket};
 
 /// The TUN device's twin in memory, for the demo and for tests: whole IP packets go to a
 /// `HostSide` and come from it.
@@ -34,20 +34,26 @@ pub fn memory_site(capacity: usize) -> io::Result<(MemorySite, HostSide)> {
 impl MemorySite {
     /// Fills free slots with packets that the hosts sent, while some wait. One that is larger
     /// than a slot arrives cut, as a TUN device cuts it.
-    pub fn receive(&mut self, batch: &mut Batch<PacketBuf>) {
+    pub fn receive(&self, batch: &mut Batch<SitePacket>) {
         while let Some(slot) = batch.next_free() {
             let Some(packet) = self.from_hosts.pop() else { return };
-            let room = slot.reset();
+            let room = slot.packet.reset();
             let length = packet.len().min(room.len());
             room[..length].copy_from_slice(&packet[..length]);
-            slot.set_len(length);
+            slot.packet.set_len(length);
+            slot.offload = Offload::default();
             batch.claim(1);
         }
     }
 
-    /// Hands all filled slots to the hosts and returns how many did not fit.
-    pub fn send(&mut self, batch: &mut Batch<PacketBuf>) -> usize {
-        let refused = batch.filled().iter().filter(|packet| !self.to_hosts.push(packet.bytes())).count();
+    /// Hands all filled slots to the hosts and returns how many did not fit. It takes no
+    /// super-packets.
+    pub fn send(&self, batch: &mut Batch<SitePacket>) -> usize {
+        let fits = |packet: &mut SitePacket| {
+            packet.complete_checksum();
+            self.to_hosts.push(packet.packet.bytes())
+        };
+        let refused = batch.filled_mut().iter_mut().filter_map(|packet| (!fits(packet)).then_some(())).count();
         batch.clear();
         refused
     }
@@ -118,19 +124,19 @@ impl Lane {
 mod tests {
     use super::*;
 
-    fn batch() -> Batch<PacketBuf> {
-        Batch::new(2, || PacketBuf::with_capacity(8))
+    fn batch() -> Batch<SitePacket> {
+        Batch::new(2, || SitePacket::with_capacity(8))
     }
 
     #[test]
     fn packets_cross_in_order_in_both_directions() {
-        let (mut site, hosts) = memory_site(8).unwrap();
+        let (site, hosts) = memory_site(8).unwrap();
         for byte in 1..=3 {
             assert!(hosts.send(&[byte; 4]));
         }
         let mut arrived = batch();
         site.receive(&mut arrived);
-        assert_eq!(arrived.filled().iter().map(|packet| packet.bytes()[0]).collect::<Vec<_>>(), [1, 2]);
+        assert_eq!(arrived.filled().iter().map(|packet| packet.packet.bytes()[0]).collect::<Vec<_>>(), [1, 2]);
         assert_eq!(site.send(&mut arrived), 0);
         assert!(arrived.is_empty());
         site.receive(&mut arrived);
@@ -142,12 +148,12 @@ mod tests {
 
     #[test]
     fn a_full_device_refuses_and_counts() {
-        let (mut site, hosts) = memory_site(1).unwrap();
+        let (site, hosts) = memory_site(1).unwrap();
         assert!(hosts.send(b"a"));
         assert!(!hosts.send(b"b"));
         let mut two = batch();
         for _ in 0..2 {
-            two.next_free().unwrap().fill(b"c");
+            two.next_free().unwrap().packet.fill(b"c");
             two.claim(1);
         }
         assert_eq!(site.send(&mut two), 1);
@@ -155,19 +161,19 @@ mod tests {
 
     #[test]
     fn a_packet_larger_than_a_slot_is_cut() {
-        let (mut site, hosts) = memory_site(1).unwrap();
+        let (site, hosts) = memory_site(1).unwrap();
         assert!(hosts.send(&[7; 9]));
         let mut arrived = batch();
         site.receive(&mut arrived);
-        assert_eq!(arrived.filled()[0].bytes(), [7; 8]);
+        assert_eq!(arrived.filled()[0].packet.bytes(), [7; 8]);
     }
 
     #[test]
     fn waiting_ends_when_a_packet_comes_and_lasts_after_it_was_taken() {
-        let (mut site, hosts) = memory_site(8).unwrap();
+        let (site, hosts) = memory_site(8).unwrap();
         assert!(!hosts.wait(Duration::ZERO));
         let mut one = batch();
-        one.next_free().unwrap().fill(b"x");
+        one.next_free().unwrap().packet.fill(b"x");
         one.claim(1);
         let waiting = std::thread::spawn({
             let hosts = hosts.clone();

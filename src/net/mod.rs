@@ -4,6 +4,7 @@
 mod bell;
 mod clock;
 mod dns;
+mod doorbell;
 mod interface;
 mod memory_site;
 mod mmsg;
@@ -18,7 +19,7 @@ pub use dns::{Asker, Names, StaticNames};
 pub use interface::Interface;
 pub use memory_site::{HostSide, MemorySite, memory_site};
 pub use mmsg::MultiMessage;
-pub use road::{Road, RoadHandle, SiteDevice};
+pub use road::{Road, RoadHandle, SiteDevice, roads};
 pub use routes::{RouteNeeds, Routes};
 pub use tun::Tun;
-pub use udp::{UnderlaySockets, Underlays};
+pub use udp::{RunLimits, UnderlaySockets, Underlays};

@@ -1,4 +1,6 @@
-use crate::model::Leg;
+use std::slice::{Chunks, ChunksMut};
+
+use crate::model::{Leg, UnderlayId};
 
 /// Room in front of a packet, for the headers that sealing adds in place: the ESP header and IV
 /// (16 bytes), rounded up so that what follows stays aligned.
@@ -84,6 +86,11 @@ impl PacketBuf {
         Some(grown)
     }
 
+    /// The free bytes behind the packet, of which `append` then claims some.
+    pub fn room(&mut self) -> &mut [u8] {
+        &mut self.storage[self.end..]
+    }
+
     /// Drops `count` bytes from the front, at most all.
     pub fn trim_front(&mut self, count: usize) {
         self.start = self.start.saturating_add(count).min(self.end);
@@ -95,12 +102,36 @@ impl PacketBuf {
     }
 }
 
-/// A datagram on the underlay: the packet with where it goes, or came from.
-pub struct Datagram {
+/// Most bytes of one train: the payload of the longest UDP datagram over IPv4, which is also what
+/// the kernel takes and gives in one call.
+pub const TRAIN_CAPACITY: usize = 65_507;
+
+/// Datagrams on the underlay, one behind the other in one buffer, that go or came the same way:
+/// what UDP segmentation offload takes in one call, and receive offload gives. Often only one.
+pub struct Train {
     pub leg: Leg,
     /// TOS byte of the outer header.
     pub tos: u8,
+    /// Length of each datagram; the last one may be shorter, and is never longer.
+    pub segment: usize,
     pub packet: PacketBuf,
+}
+
+impl Train {
+    /// A train without datagrams, whose buffer holds `capacity` bytes.
+    pub fn with_capacity(capacity: usize) -> Train {
+        let unspecified = ([0, 0, 0, 0], 0).into();
+        let leg = Leg { underlay: UnderlayId(0), natt: false, local: unspecified, remote: unspecified };
+        Train { leg, tos: 0, segment: 0, packet: PacketBuf::with_capacity(capacity) }
+    }
+
+    pub fn datagrams(&self) -> Chunks<'_, u8> {
+        self.packet.bytes().chunks(self.segment.max(1))
+    }
+
+    pub fn datagrams_mut(&mut self) -> ChunksMut<'_, u8> {
+        self.packet.bytes_mut().chunks_mut(self.segment.max(1))
+    }
 }
 
 /// Slots that are allocated once and filled again and again: the first `filled` are in use.

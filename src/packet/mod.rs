@@ -12,7 +12,7 @@ mod offload;
 mod probe;
 mod segment;
 
-pub use buffer::{Batch, Datagram, HEADROOM, PacketBuf, TAILROOM};
+pub use buffer::{Batch, HEADROOM, PacketBuf, TAILROOM, TRAIN_CAPACITY, Train};
 pub use checksum::Checksum;
 pub use coalesce::{Coalescer, Offered};
 pub use ecn::Ecn;
@@ -20,7 +20,7 @@ pub use fragment::fragment;
 pub use icmp::{Echo, Refusal, refuse};
 pub use ip::{Fragment, IPV4_HEADER, IPV6_HEADER, Parsed, parse, set_ecn, write_header};
 pub use mss::clamp_mss;
-pub use offload::{ChecksumState, Offload, SegmentKind, Segments, SitePacket};
+pub use offload::{ChecksumState, Offload, SegmentKind, Segments, SiteOffloads, SitePacket};
 pub use probe::{Probe, ProbeKey};
 pub use segment::{Splitter, UNLIMITED, Unsplittable, complete_checksum};
 

@@ -1,15 +1,29 @@
-use super::PacketBuf;
+use super::{PacketBuf, complete_checksum, parse};
+use crate::model::WorkerId;
 
 /// One slot towards or from the site device.
 pub struct SitePacket {
     pub packet: PacketBuf,
     pub offload: Offload,
+    /// The device's queue that it goes to: that of the worker which seals what answers it.
+    pub queue: WorkerId,
 }
 
 impl SitePacket {
     /// An empty slot whose packet can grow to `capacity` bytes.
     pub fn with_capacity(capacity: usize) -> SitePacket {
-        SitePacket { packet: PacketBuf::with_capacity(capacity), offload: Offload::default() }
+        SitePacket { packet: PacketBuf::with_capacity(capacity), offload: Offload::default(), queue: WorkerId(0) }
+    }
+
+    /// Puts the transport checksum into the packet where that was left to do. A place that is not
+    /// in the packet stays as it is, for the receiver to refuse.
+    pub fn complete_checksum(&mut self) {
+        let ChecksumState::Partial { .. } = self.offload.checksum else { return };
+        if let Some(parsed) = parse(self.packet.bytes())
+            && complete_checksum(self.packet.bytes_mut(), &parsed, self.offload.checksum).is_ok()
+        {
+            self.offload.checksum = ChecksumState::Valid;
+        }
     }
 }
 
@@ -52,4 +66,11 @@ pub enum SegmentKind {
     TcpEcn,
     /// Datagrams of one size, each complete with its own header.
     Udp,
+}
+
+/// Super-packets that the site device takes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct SiteOffloads {
+    pub tcp: bool,
+    pub udp: bool,
 }

@@ -1,78 +1,80 @@
 use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 
 use arc_swap::ArcSwap;
-use trefoil::dataplane::{FlowTable, RoadIo, Worker};
+use trefoil::dataplane::{Crew, FlowTable, RoadIo, Unsent, Worker};
 use trefoil::edge::{Edge, Effect, Plan, SiteEvent, StatusFacts, UnderlayFact};
-use trefoil::forward::{Forwarding, ToControl, ToWorker};
-use trefoil::model::{Chance, DropCounters, Leg, Moment, UnderlayId, WorkerId};
-use trefoil::packet::{Batch, Datagram, PacketBuf, ProbeKey};
+use trefoil::forward::{ToControl, ToWorker};
+use trefoil::model::{Chance, Leg, Moment, Spi, UnderlayId, WorkerId};
+use trefoil::packet::{Batch, Offload, ProbeKey, SiteOffloads, SitePacket, Train};
 
 use super::network::{InFlight, Network};
 
 /// One machine of the simulation: both planes as production runs them, with queues for devices.
 pub struct Node {
     pub edge: Edge,
-    worker: Worker,
-    published: Arc<ArcSwap<Forwarding>>,
-    pub io: MemoryRoad,
+    workers: Vec<(Worker, MemoryRoad)>,
+    crew: Crew,
     addresses: Vec<Ipv4Addr>,
     pub events: Vec<(Moment, SiteEvent)>,
-    pub drops: Arc<DropCounters>,
-    flows: Arc<FlowTable>,
 }
 
+/// One worker's queues.
 #[derive(Default)]
-pub struct MemoryRoad {
-    pub from_site: VecDeque<Vec<u8>>,
-    pub to_site: VecDeque<Vec<u8>>,
-    from_wan: VecDeque<(Leg, u8, Vec<u8>)>,
-    to_wan: Vec<(Leg, u8, Vec<u8>)>,
+struct MemoryRoad {
+    from_site: VecDeque<Vec<u8>>,
+    to_site: VecDeque<Vec<u8>>,
+    from_wan: VecDeque<InFlight>,
+    to_wan: Vec<InFlight>,
     orders: VecDeque<ToWorker>,
     messages: VecDeque<ToControl>,
+    /// By `UnderlayId`.
+    addresses: Vec<Ipv4Addr>,
 }
 
 impl Node {
     pub fn new(plan: Plan, seed: u64) -> Node {
         let addresses: Vec<Ipv4Addr> = plan.underlays.iter().filter_map(|underlay| underlay.address).collect();
         let now = Moment::ZERO;
+        let count = plan.dataplane.workers.get();
         let (mut edge, first) = Edge::new(Arc::new(plan), false, Chance::from_number(seed).bytes(), now);
-        let published = Arc::new(ArcSwap::new(first));
         for (index, address) in addresses.iter().enumerate() {
             let fact = UnderlayFact { address: *address, ike_port: 500, natt_port: 4500, mtu: 1500 };
             edge.handle_underlay(UnderlayId(index as u16), Some(fact), now);
         }
-        let drops = Arc::new(DropCounters::default());
-        let flows = Arc::new(FlowTable::new(seed));
-        let seen = Arc::new(AtomicU64::new(0));
-        let worker = Worker::new(
-            WorkerId(0),
-            published.clone(),
-            flows.clone(),
-            seen,
-            drops.clone(),
-            ProbeKey::new(Chance::from_number(seed).bytes()),
-        );
-        Node { edge, worker, published, io: MemoryRoad::default(), addresses, events: Vec::new(), drops, flows }
+        let probe_key = ProbeKey::new(Chance::from_number(seed).bytes());
+        let published = Arc::new(ArcSwap::new(first));
+        let crew = Crew::new(usize::from(count), published, FlowTable::new(seed), probe_key);
+        let worker = |id| {
+            let road = MemoryRoad { addresses: addresses.clone(), ..MemoryRoad::default() };
+            (Worker::new(WorkerId(id), crew.clone()), road)
+        };
+        let workers = (0..count).map(worker).collect();
+        Node { edge, workers, crew, addresses, events: Vec::new() }
+    }
+
+    /// A packet of the site comes out of the device queue that its flow has.
+    pub fn send(&mut self, packet: Vec<u8>) {
+        let queue = packet.get(20..24).map_or(0, |ports| ports.iter().map(|byte| usize::from(*byte)).sum());
+        let count = self.workers.len();
+        self.workers[queue % count].1.from_site.push_back(packet);
+    }
+
+    /// The packets that have reached the site.
+    pub fn received(&mut self) -> Vec<Vec<u8>> {
+        self.workers.iter_mut().flat_map(|(_, road)| road.to_site.drain(..)).collect()
     }
 
     pub fn owns(&self, address: IpAddr) -> bool {
         self.addresses.iter().any(|own| IpAddr::V4(*own) == address)
     }
 
+    /// A datagram comes to the worker that opens its SPI; IKE to the first.
     pub fn deliver(&mut self, datagram: InFlight) {
-        let Some(index) = self.addresses.iter().position(|own| IpAddr::V4(*own) == datagram.destination.ip()) else {
-            return;
-        };
-        let leg = Leg {
-            underlay: UnderlayId(index as u16),
-            natt: datagram.destination.port() == 4500,
-            local: datagram.destination,
-            remote: datagram.source,
-        };
-        self.io.from_wan.push_back((leg, datagram.tos, datagram.bytes));
+        let spi = datagram.bytes.first_chunk::<4>().map_or(Spi(0), |spi| Spi(u32::from_be_bytes(*spi)));
+        let worker = if datagram.destination.port() == 4500 { spi.slot() % self.workers.len() } else { 0 };
+        self.workers[worker].1.from_wan.push_back(datagram);
     }
 
     /// Both planes until neither has anything to do at this moment.
@@ -81,22 +83,27 @@ impl Node {
         loop {
             turns += 1;
             assert!(turns < 1_000, "the node finds no rest at {now:?}; due {:?}", self.edge.poll_timeout());
-            let worked = self.worker.turn(&mut self.io, now).worked;
-            let mut heard = false;
-            while let Some(message) = self.io.messages.pop_front() {
-                heard = true;
-                self.edge.handle_message(message, now);
-                self.carry_out(network, now);
+            let mut busy = false;
+            for index in 0..self.workers.len() {
+                let (worker, road) = &mut self.workers[index];
+                busy |= worker.turn(road, now).worked;
+                while let Some(message) = self.workers[index].1.messages.pop_front() {
+                    busy = true;
+                    self.edge.handle_message(message, now);
+                    self.carry_out(network, now);
+                }
             }
-            let due = self.edge.poll_timeout().is_some_and(|due| due <= now);
-            if due {
+            if self.edge.poll_timeout().is_some_and(|due| due <= now) {
+                busy = true;
                 self.edge.handle_timeout(now);
             }
             self.carry_out(network, now);
-            for (leg, tos, bytes) in self.io.to_wan.drain(..) {
-                network.send(InFlight { source: leg.local, destination: leg.remote, tos, bytes }, now);
+            for (_, road) in &mut self.workers {
+                for datagram in road.to_wan.drain(..) {
+                    network.send(datagram, now);
+                }
             }
-            if !worked && !heard && !due {
+            if !busy {
                 return;
             }
         }
@@ -105,8 +112,8 @@ impl Node {
     fn carry_out(&mut self, network: &mut Network, now: Moment) {
         while let Some(effect) = self.edge.poll_effect() {
             match effect {
-                Effect::Publish(forwarding) => self.published.store(forwarding),
-                Effect::Order(_, order) => self.io.orders.push_back(order),
+                Effect::Publish(forwarding) => self.crew.published.store(forwarding),
+                Effect::Order(worker, order) => self.workers[usize::from(worker.0)].1.orders.push_back(order),
                 Effect::Event(event) => self.events.push((now, event)),
                 Effect::Resolve { .. } | Effect::Keys(_) => {}
             }
@@ -124,42 +131,57 @@ impl Node {
         let facts = StatusFacts {
             unix_ms_at_zero: 0,
             started: Moment::ZERO,
-            drops: &self.drops,
-            flows: self.flows.len() as u64,
+            drops: &self.crew.drops,
+            flows: self.crew.flows.len() as u64,
         };
         self.edge.status(facts, now)
     }
 }
 
 impl RoadIo for MemoryRoad {
-    fn receive_site(&mut self, batch: &mut Batch<PacketBuf>) {
+    fn receive_site(&mut self, batch: &mut Batch<SitePacket>) {
         while let Some(slot) = batch.next_free() {
             let Some(bytes) = self.from_site.pop_front() else { return };
-            if slot.fill(&bytes) {
-                batch.claim(1);
-            }
-        }
-    }
-
-    fn send_site(&mut self, batch: &mut Batch<PacketBuf>) -> usize {
-        self.to_site.extend(batch.filled().iter().map(|packet| packet.bytes().to_vec()));
-        0
-    }
-
-    fn receive_wan(&mut self, batch: &mut Batch<Datagram>) {
-        while let Some(slot) = batch.next_free() {
-            let Some((leg, tos, bytes)) = self.from_wan.pop_front() else { return };
-            slot.leg = leg;
-            slot.tos = tos;
+            slot.offload = Offload::default();
             if slot.packet.fill(&bytes) {
                 batch.claim(1);
             }
         }
     }
 
-    fn send_wan(&mut self, batch: &mut Batch<Datagram>, _refused: &mut dyn FnMut(usize, i32)) {
-        let sent = batch.filled().iter().map(|datagram| (datagram.leg, datagram.tos, datagram.packet.bytes().to_vec()));
-        self.to_wan.extend(sent);
+    fn site_offloads(&self) -> SiteOffloads {
+        SiteOffloads::default()
+    }
+
+    fn send_site(&mut self, batch: &mut Batch<SitePacket>) -> usize {
+        self.to_site.extend(batch.filled().iter().map(|slot| slot.packet.bytes().to_vec()));
+        0
+    }
+
+    fn receive_wan(&mut self, batch: &mut Batch<Train>) {
+        while let Some(slot) = batch.next_free() {
+            let Some(InFlight { source, destination, tos, bytes }) = self.from_wan.pop_front() else { return };
+            let underlay = self.addresses.iter().position(|own| IpAddr::V4(*own) == destination.ip());
+            let Some(underlay) = underlay else { continue };
+            slot.leg = Leg {
+                underlay: UnderlayId(underlay as u16),
+                natt: destination.port() == 4500,
+                local: destination,
+                remote: source,
+            };
+            (slot.tos, slot.segment) = (tos, bytes.len());
+            if slot.packet.fill(&bytes) {
+                batch.claim(1);
+            }
+        }
+    }
+
+    fn send_wan(&mut self, batch: &mut Batch<Train>, _refused: &mut dyn FnMut(Unsent)) {
+        for train in batch.filled() {
+            let (source, destination, tos) = (train.leg.local, train.leg.remote, train.tos);
+            let bytes = train.datagrams().map(<[u8]>::to_vec);
+            self.to_wan.extend(bytes.map(|bytes| InFlight { source, destination, tos, bytes }));
+        }
     }
 
     fn next_order(&mut self) -> Option<ToWorker> {
@@ -169,5 +191,9 @@ impl RoadIo for MemoryRoad {
     fn tell_control(&mut self, message: ToControl) -> bool {
         self.messages.push_back(message);
         true
+    }
+
+    fn wake(&mut self, _: WorkerId) {
+        // Every worker has its turn until all rest.
     }
 }

@@ -1,12 +1,13 @@
 use std::net::Ipv4Addr;
+use std::num::NonZeroU16;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use trefoil::crypto::{DhGroup, Encryption, PrfAlgorithm};
 use trefoil::edge::{
-    ConnectorPlan, Destination, LinkPlan, Mode, OnStop, Plan, PortPlan, ProbePlan, RolePlan, RoutePlan, SiteKind,
-    SitePlan, SteeringPlan, TunnelPlan, UnderlayPlan,
+    ConnectorPlan, DataplanePlan, Destination, LinkPlan, Mode, OnStop, Plan, PortPlan, ProbePlan, RolePlan, RoutePlan,
+    SiteKind, SitePlan, SteeringPlan, TunnelPlan, UnderlayPlan,
 };
 use trefoil::health::HealthSettings;
 use trefoil::ike::{Identity, Phase1, Phase2, Retransmission};
@@ -18,6 +19,10 @@ pub const LINKS: [(&str, Ipv4Addr, u32); 3] = [
     ("dsl", Ipv4Addr::new(10, 2, 0, 1), 30),
     ("lte", Ipv4Addr::new(10, 3, 0, 1), 10),
 ];
+
+/// More than one, so that packets are handed over, and not as many as there are tunnels of a role
+/// and links.
+pub const WORKERS: NonZeroU16 = NonZeroU16::new(2).unwrap();
 
 pub const POPS: [Ipv4Addr; 2] = [Ipv4Addr::new(192, 0, 2, 1), Ipv4Addr::new(198, 51, 100, 1)];
 
@@ -102,6 +107,7 @@ fn site(name: &str, kind: SiteKind, native: &str) -> Plan {
         local_ports: PortPlan { ike: 500, natt: 4500 },
         remote_ports: PortPlan { ike: 500, natt: 4500 },
         routes: RoutePlan { device: "none".to_owned(), table: 1, rule_priority: 1, on_stop: OnStop::Release },
+        dataplane: DataplanePlan { workers: WORKERS },
         control_socket: PathBuf::new(),
     }
 }

@@ -115,7 +115,7 @@ impl World {
         for flow in &mut self.flows {
             while flow.next <= now {
                 let packet = packet::udp(flow.source, flow.destination, flow.port, 7, flow.dscp, flow.sequence);
-                self.branch.io.from_site.push_back(packet);
+                self.branch.send(packet);
                 flow.sequence += 1;
                 flow.next = flow.next + flow.interval;
                 self.tally.sent += 1;
@@ -133,13 +133,15 @@ impl World {
         self.branch.run(&mut self.network, now);
         for pop in &mut self.pops {
             pop.run(&mut self.network, now);
-            let echoes: Vec<Vec<u8>> = pop.io.to_site.drain(..).filter_map(|packet| packet::echo(&packet)).collect();
+            let echoes: Vec<Vec<u8>> = pop.received().iter().filter_map(|packet| packet::echo(packet)).collect();
             if !echoes.is_empty() {
-                pop.io.from_site.extend(echoes);
+                for echo in echoes {
+                    pop.send(echo);
+                }
                 pop.run(&mut self.network, now);
             }
         }
-        while let Some(packet) = self.branch.io.to_site.pop_front() {
+        for packet in self.branch.received() {
             match packet::read(&packet) {
                 Some((port, sequence)) => match self.tally.arrivals.insert((port, sequence), now) {
                     None => self.tally.returned += 1,

@@ -52,7 +52,7 @@ fn an_authentic_packet_with_a_false_inside_is_dropped() {
         let (mut edge, _) = pair();
         if wide {
             let sa = InboundSa::new(spi(1), PathId(1), Encryption::AesGcm256, &key(true, 1), everything()).unwrap();
-            edge.published.load().sas.inbound(spi(1)).unwrap().store(Some(Arc::new(sa)));
+            edge.crew.published.load().sas.inbound(spi(1)).unwrap().store(Some(Arc::new(sa)));
         }
         edge.io.from_wan.push_back(CarelessPop::on(1).sends(&packet));
         edge.io.from_wan.push_back(CarelessPop::on(2).sends(&udp_back(2)));

@@ -15,7 +15,7 @@ fn packets_cross_both_ways_unchanged() {
     assert_eq!((edge.drops_out(), edge.drops_in(), pop.drops_in(), pop.drops_out()), (vec![], vec![], vec![], vec![]));
 
     let sum = |end: &End, of: fn(&PathFace) -> &AtomicU64| -> u64 {
-        end.published.load().paths.iter().map(|path| of(path).load(Ordering::Relaxed)).sum()
+        end.crew.published.load().paths.iter().map(|path| of(path).load(Ordering::Relaxed)).sum()
     };
     assert_eq!(sum(&edge, |path| &path.live.packets_out), 200);
     assert_eq!(sum(&edge, |path| &path.live.bytes_out), 200 * 128);
@@ -37,7 +37,7 @@ fn flows_spread_over_the_active_role_and_each_stays_on_its_path() {
     }
     assert!(!first.contains(&SECONDARY));
     assert_eq!(edge.send((0..300).map(udp)), first);
-    assert_eq!(edge.flows.len(), 300);
+    assert_eq!(edge.crew.flows.len(), 300);
 }
 
 #[test]
@@ -93,11 +93,11 @@ fn flows_follow_the_active_role_there_and_back() {
 
 #[test]
 fn a_full_flow_table_forwards_all_the_same_and_stably() {
-    let mut edge = End::with_flows(view(false), 1, FlowTable::with_limit(1, 10));
+    let mut edge = End::with(view(false), 1, FlowTable::with_limit(1, 10), 1);
     let first = edge.send((0..50).map(udp));
     assert_eq!(first.len(), 50);
     assert_eq!(edge.send((0..50).map(udp)), first);
-    assert_eq!((edge.flows.len(), edge.flows.unpinned()), (10, 80));
+    assert_eq!((edge.crew.flows.len(), edge.crew.flows.unpinned()), (10, 80));
     assert_eq!(edge.drops_out(), []);
 }
 
@@ -144,7 +144,7 @@ fn without_a_path_packets_are_refused_and_never_leave() {
 fn an_sa_that_is_gone_takes_its_path_out_of_the_choice() {
     let (mut edge, _) = pair();
     let first = edge.sent_by(udp(5)).unwrap();
-    edge.published.load().sas.outbound(OutboundSlot(first)).unwrap().store(None);
+    edge.crew.published.load().sas.outbound(OutboundSlot(first)).unwrap().store(None);
     let second = edge.sent_by(udp(5));
     assert!(second.is_some() && second != Some(first));
 }

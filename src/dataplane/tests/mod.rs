@@ -5,6 +5,7 @@ mod arriving;
 mod hostile;
 mod leaving;
 mod news;
+mod trains;
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
@@ -16,7 +17,8 @@ use arc_swap::ArcSwap;
 use etherparse::{Icmpv4Type, PacketBuilder, SlicedPacket, TcpOptionElement, TransportSlice, icmpv4};
 use proptest::prelude::*;
 
-use super::{BATCH, FlowTable, RoadIo, Worker};
+use super::road::{BATCH, WAN_BATCH};
+use super::{Crew, FlowTable, RoadIo, Unsent, Worker};
 use crate::crypto::Encryption;
 use crate::esp::{InboundSa, OutboundSa};
 use crate::forward::{
@@ -26,7 +28,7 @@ use crate::model::{
     ConnectorId, DropCounters, DropReason, Leg, LinkId, Moment, OutboundSlot, PathId, Role, Secret, Selectors, Spi,
     TrafficSelector, UnderlayId, Verdict, WorkerId,
 };
-use crate::packet::{Batch, Datagram, Ecn, PacketBuf, ProbeKey, parse};
+use crate::packet::{Batch, Ecn, Offload, PacketBuf, ProbeKey, SiteOffloads, SitePacket, Train, parse};
 use crate::steer::{Action, Matcher, Rule, RuleSet};
 
 const PATHS: u16 = 4;
@@ -36,9 +38,19 @@ const MTU: u16 = 1_400;
 #[derive(Default)]
 struct MemoryIo {
     from_site: VecDeque<Vec<u8>>,
+    /// Come before `from_site`.
+    super_packets: VecDeque<(Vec<u8>, Offload)>,
     to_site: Vec<Vec<u8>>,
+    /// For each of `to_site`.
+    to_site_by: Vec<(Offload, WorkerId)>,
+    site_offloads: SiteOffloads,
     from_wan: VecDeque<(Leg, u8, Vec<u8>)>,
+    /// Come before `from_wan`; with the length of each datagram.
+    from_wan_trains: VecDeque<(Leg, u8, usize, Vec<u8>)>,
     to_wan: Vec<(Leg, u8, Vec<u8>)>,
+    /// The lengths of the datagrams of each train.
+    trains: Vec<Vec<usize>>,
+    woken: Vec<WorkerId>,
     orders: VecDeque<ToWorker>,
     news: Vec<ToControl>,
     control_is_full: bool,
@@ -46,33 +58,47 @@ struct MemoryIo {
 }
 
 impl RoadIo for MemoryIo {
-    fn receive_site(&mut self, batch: &mut Batch<PacketBuf>) {
+    fn receive_site(&mut self, batch: &mut Batch<SitePacket>) {
         while let Some(slot) = batch.next_free() {
-            let Some(packet) = self.from_site.pop_front() else { return };
-            slot.fill(&packet);
+            let plain = || Some((self.from_site.pop_front()?, Offload::default()));
+            let Some((packet, offload)) = self.super_packets.pop_front().or_else(plain) else { return };
+            slot.packet.fill(&packet);
+            slot.offload = offload;
             batch.claim(1);
         }
     }
 
-    fn send_site(&mut self, batch: &mut Batch<PacketBuf>) -> usize {
-        self.to_site.extend(batch.filled().iter().map(|packet| packet.bytes().to_vec()));
+    fn site_offloads(&self) -> SiteOffloads {
+        self.site_offloads
+    }
+
+    fn send_site(&mut self, batch: &mut Batch<SitePacket>) -> usize {
+        self.to_site.extend(batch.filled().iter().map(|slot| slot.packet.bytes().to_vec()));
+        self.to_site_by.extend(batch.filled().iter().map(|slot| (slot.offload, slot.queue)));
         0
     }
 
-    fn receive_wan(&mut self, batch: &mut Batch<Datagram>) {
+    fn receive_wan(&mut self, batch: &mut Batch<Train>) {
         while let Some(slot) = batch.next_free() {
-            let Some((leg, tos, bytes)) = self.from_wan.pop_front() else { return };
-            (slot.leg, slot.tos) = (leg, tos);
+            let lone = || self.from_wan.pop_front().map(|(leg, tos, bytes)| (leg, tos, bytes.len(), bytes));
+            let Some((leg, tos, segment, bytes)) = self.from_wan_trains.pop_front().or_else(lone) else { return };
+            (slot.leg, slot.tos, slot.segment) = (leg, tos, segment);
             slot.packet.fill(&bytes);
             batch.claim(1);
         }
     }
 
-    fn send_wan(&mut self, batch: &mut Batch<Datagram>, refused: &mut dyn FnMut(usize, i32)) {
-        for (index, datagram) in batch.filled().iter().enumerate() {
+    fn send_wan(&mut self, batch: &mut Batch<Train>, refused: &mut dyn FnMut(Unsent)) {
+        for (index, train) in batch.filled().iter().enumerate() {
+            self.trains.push(train.datagrams().map(<[u8]>::len).collect());
             match self.broken {
-                Some((underlay, errno)) if underlay == datagram.leg.underlay => refused(index, errno),
-                _ => self.to_wan.push((datagram.leg, datagram.tos, datagram.packet.bytes().to_vec())),
+                Some((underlay, errno)) if underlay == train.leg.underlay => {
+                    refused(Unsent { index, datagrams: train.datagrams().count(), errno });
+                }
+                _ => {
+                    let sent = train.datagrams().map(|datagram| (train.leg, train.tos, datagram.to_vec()));
+                    self.to_wan.extend(sent);
+                }
             }
         }
     }
@@ -87,56 +113,61 @@ impl RoadIo for MemoryIo {
         }
         !self.control_is_full
     }
+
+    fn wake(&mut self, worker: WorkerId) {
+        self.woken.push(worker);
+    }
 }
 
-/// One end: a worker, its world, and what was published to it.
+/// One end: a worker and its world, others with theirs, and what they share.
 struct End {
     worker: Worker,
     io: MemoryIo,
-    published: Arc<ArcSwap<Forwarding>>,
-    flows: Arc<FlowTable>,
-    seen: Arc<AtomicU64>,
-    drops: Arc<DropCounters>,
+    others: Vec<(Worker, MemoryIo)>,
+    crew: Crew,
     now: Moment,
 }
 
 impl End {
     fn new(forwarding: Forwarding, key: u8) -> End {
-        End::with_flows(forwarding, key, FlowTable::new(1))
+        End::with(forwarding, key, FlowTable::new(1), 1)
     }
 
-    fn with_flows(forwarding: Forwarding, key: u8, flows: FlowTable) -> End {
+    fn with(forwarding: Forwarding, key: u8, flows: FlowTable, workers: u16) -> End {
         let published = Arc::new(ArcSwap::from_pointee(forwarding));
-        let flows = Arc::new(flows);
-        let (seen, drops) = (Arc::new(AtomicU64::new(0)), Arc::new(DropCounters::default()));
-        let worker = Worker::new(
-            WorkerId(0),
-            Arc::clone(&published),
-            Arc::clone(&flows),
-            Arc::clone(&seen),
-            Arc::clone(&drops),
-            ProbeKey::new([key; 32]),
-        );
-        let now = Moment::from_millis(10_000);
-        End { worker, io: MemoryIo::default(), published, flows, seen, drops, now }
+        let crew = Crew::new(usize::from(workers), published, flows, ProbeKey::new([key; 32]));
+        let worker = |id| Worker::new(WorkerId(id), crew.clone());
+        let others = (1..workers).map(|id| (worker(id), MemoryIo::default())).collect();
+        End { worker: worker(0), io: MemoryIo::default(), others, crew, now: Moment::from_millis(10_000) }
     }
 
     fn publish(&self, change: impl FnOnce(&mut Forwarding)) {
-        let mut next = Forwarding::clone(&self.published.load());
+        let mut next = Forwarding::clone(&self.crew.published.load());
         next.generation += 1;
         change(&mut next);
-        self.published.store(Arc::new(next));
+        self.crew.published.store(Arc::new(next));
     }
 
     fn turn(&mut self) {
-        while self.worker.turn(&mut self.io, self.now).worked {}
+        loop {
+            let mut worked = self.worker.turn(&mut self.io, self.now).worked;
+            for (worker, io) in &mut self.others {
+                worked |= worker.turn(io, self.now).worked;
+            }
+            if !worked {
+                return;
+            }
+        }
     }
 
     /// Sends packets from the site and returns the paths that they left by.
     fn send(&mut self, packets: impl IntoIterator<Item = Vec<u8>>) -> Vec<u16> {
         let before = self.io.to_wan.len();
-        self.io.from_site.extend(packets);
-        self.turn();
+        for packet in packets {
+            // One a turn: those of one turn leave path by path.
+            self.io.from_site.push_back(packet);
+            self.turn();
+        }
         self.io.to_wan[before..].iter().map(|(leg, ..)| leg.underlay.0).collect()
     }
 
@@ -150,7 +181,7 @@ impl End {
     }
 
     fn path(&self, path: u16) -> PathFace {
-        self.published.load().paths[usize::from(path)].clone()
+        self.crew.published.load().paths[usize::from(path)].clone()
     }
 
     /// All drops of packets on the way in, on paths and elsewhere, as (reason, number).
@@ -163,9 +194,10 @@ impl End {
     }
 
     fn drops_by(&self, of: impl Fn(&PathFace) -> &DropCounters) -> Vec<(DropReason, u64)> {
-        let forwarding = self.published.load();
-        let sum =
-            |reason| self.drops.get(reason) + forwarding.paths.iter().map(|path| of(path).get(reason)).sum::<u64>();
+        let forwarding = self.crew.published.load();
+        let sum = |reason| {
+            self.crew.drops.get(reason) + forwarding.paths.iter().map(|path| of(path).get(reason)).sum::<u64>()
+        };
         DropReason::ALL.iter().map(|reason| (*reason, sum(*reason))).filter(|(_, count)| *count > 0).collect()
     }
 }
@@ -325,9 +357,9 @@ impl CarelessPop {
     }
 
     fn sends(&self, inner: &[u8]) -> (Leg, u8, Vec<u8>) {
-        let mut packet = PacketBuf::with_capacity(2_048);
-        packet.fill(inner);
-        self.sa.seal(&mut packet).unwrap();
-        (leg(self.path), 0, packet.bytes().to_vec())
+        let mut packet = vec![0; self.sa.sealed_len(inner.len())];
+        packet[self.sa.header_len()..][..inner.len()].copy_from_slice(inner);
+        assert_eq!(self.sa.seal(&mut packet, inner.len()), Ok(packet.len()));
+        (leg(self.path), 0, packet)
     }
 }

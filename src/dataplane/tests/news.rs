@@ -60,7 +60,7 @@ fn a_probe_answered_over_another_path_says_so() {
     let any = || -> Box<[TrafficSelector]> { [TrafficSelector::ANY_IPV4].into() };
     let selectors = Arc::new(Selectors { local: any(), remote: any() });
     let sa = InboundSa::new(spi(2), PathId(2), Encryption::AesGcm256, &key(true, 2), selectors).unwrap();
-    edge.published.load().sas.inbound(spi(2)).unwrap().store(Some(Arc::new(sa)));
+    edge.crew.published.load().sas.inbound(spi(2)).unwrap().store(Some(Arc::new(sa)));
     let (_, _, request) = edge.io.to_wan.remove(0);
     let reply = echo_reply(&opened(&edge, 1, request));
     edge.io.from_wan.push_back(CarelessPop::on(2).sends(&reply));
@@ -69,13 +69,11 @@ fn a_probe_answered_over_another_path_says_so() {
 }
 
 /// What the PoP reads in a datagram of ours.
-fn opened(edge: &End, path: u16, datagram: Vec<u8>) -> Vec<u8> {
+fn opened(edge: &End, path: u16, mut datagram: Vec<u8>) -> Vec<u8> {
     let selectors = Arc::clone(&edge.path(path).children[0].selectors);
     let sa = InboundSa::new(spi(path), PathId(path), Encryption::AesGcm256, &key(false, path), selectors).unwrap();
-    let mut packet = PacketBuf::with_capacity(2_048);
-    packet.fill(&datagram);
-    sa.open(&mut packet).unwrap();
-    packet.bytes().to_vec()
+    let inner = sa.open(&mut datagram).unwrap().inner;
+    datagram[inner].to_vec()
 }
 
 fn echo_reply(request: &[u8]) -> Vec<u8> {
@@ -175,11 +173,11 @@ fn a_socket_that_refuses_is_counted_for_each_packet_and_told_once() {
 fn a_worker_says_which_generation_it_has_come_to_use() {
     let (mut edge, _) = pair();
     edge.turn();
-    assert_eq!(edge.seen.load(Ordering::Relaxed), 1);
+    assert_eq!(edge.crew.seen[0].load(Ordering::Relaxed), 1);
     edge.publish(|_| {});
-    assert_eq!(edge.seen.load(Ordering::Relaxed), 1);
+    assert_eq!(edge.crew.seen[0].load(Ordering::Relaxed), 1);
     edge.turn();
-    assert_eq!(edge.seen.load(Ordering::Relaxed), 2);
+    assert_eq!(edge.crew.seen[0].load(Ordering::Relaxed), 2);
 }
 
 #[test]
@@ -191,5 +189,5 @@ fn a_turn_is_bounded_so_that_neither_side_starves() {
     }
     edge.io.from_site.extend((0..500).map(udp));
     edge.worker.turn(&mut edge.io, edge.now);
-    assert_eq!((edge.io.to_site.len(), edge.io.to_wan.len()), (BATCH, BATCH));
+    assert_eq!((edge.io.to_site.len(), edge.io.to_wan.len()), (WAN_BATCH, BATCH));
 }

@@ -6,6 +6,7 @@ mod published;
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
+use std::num::NonZeroU16;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -201,6 +202,7 @@ fn plan(end: usize, mode: Mode) -> Plan {
         local_ports: PortPlan { ike: 500, natt: 4500 },
         remote_ports: PortPlan { ike: 500, natt: 4500 },
         routes: RoutePlan { device: "none".to_owned(), table: 1, rule_priority: 1, on_stop: OnStop::Release },
+        dataplane: DataplanePlan { workers: NonZeroU16::MIN },
         control_socket: PathBuf::new(),
     }
 }

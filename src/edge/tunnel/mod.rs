@@ -16,7 +16,7 @@ use super::{Effect, Mode, Plan, ResolveFailure, TunnelPlan, TunnelState, Underla
 use crate::forward::{PathCounters, ProbeOrder, SaTable, ToWorker};
 use crate::health::{HealthSettings, PathHealth, ProbeKind, ProbeTarget};
 use crate::ike::Endpoint;
-use crate::model::{Chance, Leg, LinkId, Moment, PathId, Spi, Verdict, WorkerId};
+use crate::model::{Chance, Leg, LinkId, Moment, PathId, Spi, Verdict};
 
 /// Child SAs side by side in one tunnel; a peer that wants more is refused the rest.
 pub const CHILDREN_LIMIT: u16 = 4;
@@ -238,7 +238,7 @@ impl Tunnel {
                 ProbeKind::Echo(target) => {
                     if let Some(source) = source {
                         let order = ProbeOrder { path: self.path, id: probe.id, source, target };
-                        context.effects.push_back(Effect::Order(WorkerId(0), ToWorker::Probe(order)));
+                        context.effects.push_back(Effect::Order(context.plan.home(self.path), ToWorker::Probe(order)));
                     }
                 }
             }

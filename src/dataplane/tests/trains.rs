@@ -1,0 +1,215 @@
+use super::*;
+use crate::packet::{ChecksumState, SegmentKind, Segments};
+
+const TCP: SiteOffloads = SiteOffloads { tcp: true, udp: true };
+
+/// A TCP packet of a flow of the edge's site with `data` bytes from sequence number 1,000 on, and
+/// all checksums right.
+fn tcp(port: u16, sequence: u32, data: &[u8]) -> Vec<u8> {
+    let mut packet = Vec::new();
+    let builder = PacketBuilder::ipv4([10, 1, 0, 5], [10, 9, 0, 7], 20).tcp(port, 80, sequence, 64_000).ack(7);
+    builder.write(&mut packet, data).unwrap();
+    with_checksum(without_fragments(packet))
+}
+
+fn without_fragments(mut packet: Vec<u8>) -> Vec<u8> {
+    packet[6] |= 0x40;
+    packet
+}
+
+/// The same as the kernel hands it over: one packet with the sum of its pseudo-header alone.
+fn super_packet(port: u16, data: &[u8], size: u16) -> (Vec<u8>, Offload) {
+    let mut packet = tcp(port, 1_000, data);
+    let length = (packet.len() - 20) as u16;
+    let mut sum = 0_u32;
+    for pair in packet[12..20].chunks(2).chain([[0, 6].as_slice(), &length.to_be_bytes()]) {
+        sum += u32::from(u16::from_be_bytes([pair[0], pair[1]]));
+    }
+    let folded = (sum & 0xffff) + (sum >> 16);
+    packet[36..38].copy_from_slice(&(folded as u16).to_be_bytes());
+    let checksum = ChecksumState::Partial { start: 20, offset: 16 };
+    (packet, Offload { checksum, segments: Some(Segments { kind: SegmentKind::Tcp, size }) })
+}
+
+fn bytes(length: usize) -> Vec<u8> {
+    (0..length).map(|index| (index * 31 + index / 256) as u8).collect()
+}
+
+#[test]
+fn a_super_packet_leaves_in_one_train_and_arrives_as_one() {
+    let (mut edge, mut pop) = pair();
+    let data = bytes(30_000);
+    edge.io.super_packets.push_back(super_packet(5, &data, 1_300));
+    edge.turn();
+    let [lengths] = &edge.io.trains[..] else { panic!("{:?}", edge.io.trains) };
+    let [whole @ .., last] = &lengths[..] else { panic!("an empty train") };
+    assert_eq!(lengths.len(), 30_000_usize.div_ceil(1_300));
+    assert!(whole.iter().all(|length| *length == whole[0]) && *last < whole[0]);
+    assert_eq!(edge.path(edge.io.to_wan[0].0.underlay.0).live.packets_out.load(Ordering::Relaxed), 24);
+
+    pop.io.site_offloads = TCP;
+    cross(&mut edge, &mut pop);
+    let [packet] = &pop.delivered()[..] else { panic!("not one packet") };
+    assert_eq!(packet[40..], data);
+    assert_eq!(pop.io.to_site_by[0].0.segments, Some(Segments { kind: SegmentKind::Tcp, size: 1_300 }));
+    assert_eq!((edge.drops_out(), pop.drops_in()), (vec![], vec![]));
+}
+
+#[test]
+fn what_the_host_cannot_join_reaches_it_as_the_packets_that_they_were() {
+    let (mut edge, mut pop) = pair();
+    let data = bytes(5_000);
+    edge.io.super_packets.push_back(super_packet(5, &data, 1_200));
+    edge.turn();
+    cross(&mut edge, &mut pop);
+    let packets = pop.delivered();
+    for (index, (packet, chunk)) in packets.iter().zip(data.chunks(1_200)).enumerate() {
+        let sliced = SlicedPacket::from_ip(packet).unwrap();
+        let Some(TransportSlice::Tcp(header)) = sliced.transport else { panic!("no TCP") };
+        assert_eq!(header.sequence_number(), 1_000 + 1_200 * index as u32);
+        assert_eq!(header.payload(), chunk);
+        assert_eq!(
+            header.checksum(),
+            header.to_header().calc_checksum_ipv4_raw([10, 1, 0, 5], [10, 9, 0, 7], chunk).unwrap()
+        );
+    }
+    assert_eq!(packets.len(), 5);
+}
+
+#[test]
+fn segments_longer_than_the_path_are_cut_to_it() {
+    let (mut edge, _) = pair();
+    let data = bytes(9_000);
+    edge.io.super_packets.push_back(super_packet(5, &data, 4_000));
+    edge.turn();
+    let longest = edge.io.trains.iter().flatten().max();
+    assert!(longest.is_some_and(|longest| *longest <= usize::from(MTU) + 60), "{longest:?}");
+    assert_eq!(edge.drops_out(), []);
+}
+
+#[test]
+fn datagrams_of_a_super_packet_are_never_cut_and_the_sender_hears_of_it() {
+    let (mut edge, _) = pair();
+    let mut packet = udp_between([10, 1, 0, 5], [10, 9, 0, 7], 5, 53, 6_000);
+    packet = with_checksum(without_fragments(packet));
+    let segments = Some(Segments { kind: SegmentKind::Udp, size: 2_000 });
+    let checksum = ChecksumState::Partial { start: 20, offset: 6 };
+    edge.io.super_packets.push_back((packet, Offload { checksum, segments }));
+    edge.turn();
+    assert!(edge.io.to_wan.is_empty());
+    assert_eq!(edge.drops_out(), [(DropReason::TooBig, 1)]);
+    assert!(unreachable_code(&edge.delivered()[0]).is_some());
+}
+
+#[test]
+fn packets_of_a_turn_leave_in_a_train_for_each_path_and_in_order() {
+    let (mut edge, mut pop) = pair();
+    for round in 0..6 {
+        edge.io.from_site.extend((0..10).map(|flow| udp_between([10, 1, 0, 5], [10, 9, 0, 7], flow, 53, 100 + round)));
+    }
+    edge.turn();
+    // Lengths differ between rounds, and grow: a train ends with each.
+    assert!(edge.io.trains.len() >= 6 && edge.io.trains.len() <= 18, "{:?}", edge.io.trains);
+    cross(&mut edge, &mut pop);
+    let mut last = [0; 10];
+    for packet in pop.delivered() {
+        let port = usize::from(u16::from_be_bytes([packet[20], packet[21]]));
+        assert!(packet.len() > last[port], "flow {port} was reordered");
+        last[port] = packet.len();
+    }
+    assert_eq!(last, [133; 10]);
+}
+
+#[test]
+fn an_ike_message_behind_esp_in_a_train_is_told_from_it() {
+    let (mut edge, mut pop) = pair();
+    edge.send([udp(1), udp(1), udp(1)]);
+    let (leg, tos, first) = edge.io.to_wan[0].clone();
+    let ike = [&[0; 4][..], &[7; 40]].concat();
+    let mut joined = edge.io.to_wan.drain(..).flat_map(|(.., bytes)| bytes).collect::<Vec<_>>();
+    joined.extend(&ike);
+    pop.io.from_wan_trains.push_back((flipped(leg), tos, first.len(), joined));
+    pop.turn();
+    assert_eq!(pop.delivered().len(), 3);
+    assert!(pop.io.news.iter().any(|news| matches!(news, ToControl::Ike { bytes, .. } if **bytes == [7; 40])));
+    assert_eq!(pop.drops_in(), []);
+}
+
+/// An edge with three workers; path 0 is at home with worker 0, and so on.
+fn with_workers() -> End {
+    let mut view = view(false);
+    for path in &mut view.paths {
+        path.home = WorkerId(path.id.0 % 3);
+    }
+    End::with(view, 1, FlowTable::new(1), 3)
+}
+
+#[test]
+fn whichever_worker_reads_a_packet_the_paths_home_sends_it_in_order() {
+    let (mut edge, mut pop) = (with_workers(), End::new(view(true), 2));
+    for round in 0..20 {
+        for flow in 0..30 {
+            let packet = udp_between([10, 1, 0, 5], [10, 9, 0, 7], flow, 53, 100 + round);
+            match usize::from(flow) % 3 {
+                0 => edge.io.from_site.push_back(packet),
+                other => edge.others[other - 1].1.from_site.push_back(packet),
+            }
+        }
+        edge.turn();
+    }
+    let roads = std::iter::once(&edge.io).chain(edge.others.iter().map(|(_, io)| io));
+    for (home, io) in roads.enumerate() {
+        assert!(!io.to_wan.is_empty());
+        assert!(io.to_wan.iter().all(|(leg, ..)| usize::from(leg.underlay.0) == home), "sent by worker {home}");
+        let sequences = io.to_wan.iter().map(|(.., bytes)| u32::from_be_bytes(bytes[4..8].try_into().unwrap()));
+        assert!(sequences.eq(1..=io.to_wan.len() as u32), "numbered in the order of sending");
+    }
+    for (_, io) in &mut edge.others {
+        edge.io.to_wan.append(&mut io.to_wan);
+    }
+    cross(&mut edge, &mut pop);
+    assert_eq!((pop.delivered().len(), pop.drops_in()), (600, vec![]));
+    assert!(edge.io.woken.contains(&WorkerId(1)) && edge.io.woken.contains(&WorkerId(2)));
+}
+
+#[test]
+fn a_worker_that_does_not_run_costs_only_its_own_packets() {
+    let mut edge = with_workers();
+    edge.io.from_site.extend((0..900).map(udp));
+    while edge.worker.turn(&mut edge.io, edge.now).worked {}
+    let lost = edge.drops_out();
+    let [(DropReason::QueueFull, lost)] = lost[..] else { panic!("{lost:?}") };
+    let sent = edge.io.to_wan.len() as u64;
+    assert!(sent > 250, "the worker's own paths go on");
+    edge.turn();
+    let late: usize = edge.others.iter().map(|(_, io)| io.to_wan.len()).sum();
+    assert_eq!((sent + lost, late as u64), (900 - late as u64, 256));
+}
+
+#[test]
+fn a_probe_for_another_workers_path_is_sent_by_that_one() {
+    let mut edge = with_workers();
+    let order = ProbeOrder { path: PathId(1), id: 7, source: private(false, 1), target: private(true, 1) };
+    edge.io.orders.push_back(ToWorker::Probe(order));
+    edge.turn();
+    assert_eq!((edge.io.to_wan.len(), edge.others[0].1.to_wan.len()), (0, 1));
+}
+
+#[test]
+fn what_arrives_goes_to_the_device_queue_of_the_worker_that_sends_the_answer() {
+    let (mut edge, mut pop) = (with_workers(), End::new(view(true), 2));
+    edge.io.from_site.extend((0..30).map(udp));
+    edge.turn();
+    let mut homes = std::collections::HashMap::new();
+    for flow in 0..30 {
+        let entry = edge.crew.flows.get(&parse(&udp(flow)).unwrap().key).unwrap();
+        homes.insert(flow, edge.path(entry.path.unwrap().0).home);
+    }
+    pop.io.from_site.extend((0..30).map(udp_back));
+    pop.turn();
+    cross(&mut pop, &mut edge);
+    for (packet, (_, queue)) in edge.io.to_site.iter().zip(&edge.io.to_site_by) {
+        assert_eq!(homes[&u16::from_be_bytes([packet[22], packet[23]])], *queue);
+    }
+    assert_eq!(edge.io.to_site.len(), 30);
+}

@@ -1,0 +1,382 @@
+//! A worker's world in production: its queue of the site device, its sockets, and the queues to
+//! control and to the other workers.
+
+mod spin;
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crossbeam_queue::ArrayQueue;
+use nix::errno::Errno;
+use nix::poll::PollTimeout;
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
+use tokio::sync::mpsc;
+
+use self::spin::Spin;
+use super::bell::round_up;
+use super::doorbell::Doorbell;
+use super::{MemorySite, MultiMessage, RunLimits, Tun, UnderlaySockets, Underlays};
+use crate::dataplane::{HandOver, RoadIo, Unsent};
+use crate::forward::{ToControl, ToWorker};
+use crate::model::{UnderlayId, WorkerId};
+use crate::packet::{Batch, SiteOffloads, SitePacket, Train};
+
+/// Orders that may wait for a worker: a probe for each of some hundred tunnels at once, many
+/// times over. Beyond it control keeps the order, and a probe counts as not sent.
+const ORDER_LIMIT: usize = 1_024;
+
+/// Events looked at after one wait: all sockets of a site with many WAN links. The poller tells
+/// of more the next time.
+const EVENT_LIMIT: usize = 32;
+
+/// Bytes taken from the WAN in one turn; see `tun::TURN_BYTES`.
+const TURN_BYTES: usize = 160 << 10;
+
+// What an event tells of. The rest are sockets: underlay and port, see `name_socket`.
+const BELL: u64 = 0;
+const SITE: u64 = 1;
+const SOCKETS: u64 = 2;
+
+/// The device on the site's side.
+pub enum SiteDevice {
+    Tun(Tun),
+    Memory(MemorySite),
+}
+
+/// One worker's world.
+pub struct Road {
+    worker: WorkerId,
+    site: Arc<SiteDevice>,
+    /// False once the device is gone: nothing comes from it any more.
+    site_lives: bool,
+    underlays: Arc<Underlays>,
+    /// The list that the poller watches, which keeps a replaced one open until we let go of it.
+    watched: Arc<Vec<Arc<UnderlaySockets>>>,
+    /// Which underlay is received from first, so that a busy one does not starve the others.
+    first: usize,
+    ready: Ready,
+    calls: MultiMessage,
+    limits: RunLimits,
+    poller: Epoll,
+    spin: Spin,
+    /// By `WorkerId`.
+    doorbells: Arc<[Doorbell]>,
+    hand_over: Arc<HandOver>,
+    orders: Arc<ArrayQueue<ToWorker>>,
+    to_control: mpsc::Sender<ToControl>,
+}
+
+/// What may have something to read. What was found empty is left alone until the poller names it.
+#[derive(Default)]
+struct Ready {
+    site: bool,
+    /// By the position in `watched`: the IKE port, and the NAT-traversal port.
+    sockets: Vec<[bool; 2]>,
+    /// The poller was asked since the site, or the WAN, was last read.
+    asked_for_site: bool,
+    asked_for_wan: bool,
+}
+
+/// Control's end of one worker. Clones reach the same worker.
+#[derive(Clone)]
+pub struct RoadHandle {
+    orders: Arc<ArrayQueue<ToWorker>>,
+    doorbell: Doorbell,
+}
+
+impl RoadHandle {
+    /// Queues an order and wakes the worker; `false` when its queue is full and the order lost.
+    pub fn order(&self, order: ToWorker) -> bool {
+        let queued = self.orders.push(order).is_ok();
+        self.doorbell.call();
+        queued
+    }
+
+    /// Wakes the worker, so that it sees at once what was published or which sockets changed.
+    pub fn wake(&self) {
+        self.doorbell.call();
+    }
+}
+
+/// One road for each worker that `hand_over` was made for, by `WorkerId`, and control's end of
+/// each. Each reads its own queue of the site device, where it has so many, and its own socket
+/// of each underlay. `to_control` is bounded by whoever made it.
+pub fn roads(
+    site: SiteDevice,
+    hand_over: Arc<HandOver>,
+    underlays: Arc<Underlays>,
+    to_control: mpsc::Sender<ToControl>,
+) -> io::Result<(Vec<Road>, Vec<RoadHandle>)> {
+    let (site, workers) = (Arc::new(site), hand_over.workers());
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let doorbells = std::iter::repeat_with(Doorbell::new).take(workers).collect::<io::Result<Arc<[_]>>>()?;
+    let (mut roads, mut handles) = (Vec::new(), Vec::new());
+    for (worker, doorbell) in (0..).map(WorkerId).zip(doorbells.iter()) {
+        let orders = Arc::new(ArrayQueue::new(ORDER_LIMIT));
+        handles.push(RoadHandle { orders: orders.clone(), doorbell: doorbell.clone() });
+        let mut road = Road {
+            worker,
+            site: site.clone(),
+            site_lives: true,
+            underlays: underlays.clone(),
+            watched: Arc::default(),
+            first: 0,
+            ready: Ready::default(),
+            calls: MultiMessage::default(),
+            limits: RunLimits::default(),
+            poller: Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?,
+            spin: Spin::new(workers, cores),
+            doorbells: doorbells.clone(),
+            hand_over: hand_over.clone(),
+            orders,
+            to_control: to_control.clone(),
+        };
+        road.poller.add(doorbell, EpollEvent::new(EpollFlags::EPOLLIN, BELL))?;
+        if let Some(device) = site.descriptor(worker) {
+            road.poller.add(device, EpollEvent::new(EpollFlags::EPOLLIN, SITE))?;
+        }
+        road.take_up_sockets();
+        roads.push(road);
+    }
+    Ok((roads, handles))
+}
+
+impl SiteDevice {
+    /// What the poller watches for this worker, if it reads anything from the device.
+    fn descriptor(&self, worker: WorkerId) -> Option<BorrowedFd<'_>> {
+        match self {
+            SiteDevice::Tun(tun) => tun.queue(worker),
+            SiteDevice::Memory(memory) => (worker == WorkerId(0)).then(|| memory.as_fd()),
+        }
+    }
+}
+
+impl Road {
+    /// Waits until there may be something to do, at most `timeout`, rounded up to milliseconds.
+    /// It may return early for nothing.
+    pub fn wait(&mut self, timeout: Duration) {
+        self.take_up_sockets();
+        if self.look_for_a_while() {
+            return;
+        }
+        let doorbell = self.doorbell().clone();
+        if !doorbell.fall_asleep() {
+            return;
+        }
+        // What came before we were asleep has rung for nobody.
+        let work = !self.orders.is_empty() || self.hand_over.is_waiting(self.worker);
+        let asleep_since = Instant::now();
+        self.ask(if work { PollTimeout::ZERO } else { round_up(timeout) });
+        doorbell.wake_up();
+        self.spin.slept(asleep_since.elapsed());
+    }
+
+    /// False once the site device has been deleted under us; only a new `Road` helps.
+    pub fn site_lives(&self) -> bool {
+        self.site_lives
+    }
+
+    /// Is there something to do within the short while that we may wait awake?
+    fn look_for_a_while(&mut self) -> bool {
+        let budget = self.spin.budget();
+        if budget.is_zero() {
+            return false;
+        }
+        let started = Instant::now();
+        while started.elapsed() < budget {
+            if self.doorbell().is_called() {
+                self.doorbell().wake_up();
+                return true;
+            }
+            if self.ask(PollTimeout::ZERO) > 0 {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Asks the poller what there is to read and returns how much that was.
+    fn ask(&mut self, timeout: PollTimeout) -> usize {
+        let mut events = [EpollEvent::empty(); EVENT_LIMIT];
+        // The only error that can occur is EINTR, an early return like any other.
+        let count = self.poller.wait(&mut events, timeout).unwrap_or(0);
+        for event in events.iter().take(count) {
+            match event.data() {
+                // Cleared before the next turn looks at what it announces, so nothing is missed.
+                BELL => self.doorbell().clear(),
+                SITE if event.events().intersects(EpollFlags::EPOLLERR | EpollFlags::EPOLLHUP) => self.lose_site(),
+                SITE => self.ready.site = true,
+                socket => {
+                    let (id, natt) = named_socket(socket);
+                    if let Some(position) = self.watched.iter().position(|pair| pair.id() == id) {
+                        self.ready.sockets[position][usize::from(natt)] = true;
+                    }
+                }
+            }
+        }
+        (self.ready.asked_for_site, self.ready.asked_for_wan) = (true, true);
+        count
+    }
+
+    /// Makes the poller watch the sockets that are now in the shared list.
+    fn take_up_sockets(&mut self) {
+        let Some(current) = self.underlays.unless(&self.watched) else { return };
+        let is_in = |list: &[Arc<UnderlaySockets>], pair| list.iter().any(|other| Arc::ptr_eq(other, pair));
+        for gone in self.watched.iter().filter(|pair| !is_in(&current, pair)) {
+            for socket in self.sockets(gone).into_iter().flatten() {
+                // It can only fail where watching it had failed.
+                let _ = self.poller.delete(socket);
+            }
+        }
+        for new in current.iter().filter(|pair| !is_in(&self.watched, pair)) {
+            for (natt, socket) in [false, true].into_iter().zip(self.sockets(new)) {
+                let Some(socket) = socket else { continue };
+                let watch = EpollEvent::new(EpollFlags::EPOLLIN, name_socket(new.id(), natt));
+                if let Err(error) = self.poller.add(socket, watch) {
+                    // Only a lack of memory makes it fail; then the sockets stay unread.
+                    tracing::error!(local = %new.local(natt), %error, "a socket cannot be watched");
+                }
+            }
+        }
+        self.watched = current;
+        // Positions have changed: ask all of them.
+        self.ready.sockets.clear();
+        self.ready.sockets.resize(self.watched.len(), [true, true]);
+    }
+
+    /// The sockets of an underlay that this worker reads: IKE, and NAT traversal.
+    fn sockets<'a>(&self, pair: &'a UnderlaySockets) -> [Option<BorrowedFd<'a>>; 2] {
+        [false, true].map(|natt| pair.descriptor(natt, self.worker))
+    }
+
+    /// A device that is gone is always "ready": watching it further would spin.
+    fn lose_site(&mut self) {
+        if !std::mem::replace(&mut self.site_lives, false) {
+            return;
+        }
+        let unwatched = self.site.descriptor(self.worker).map(|device| self.poller.delete(device));
+        let name = match &*self.site {
+            SiteDevice::Tun(tun) => tun.name(),
+            SiteDevice::Memory(_) => "memory",
+        };
+        tracing::error!(device = name, ?unwatched, "the site device is gone");
+    }
+
+    fn doorbell(&self) -> &Doorbell {
+        &self.doorbells[usize::from(self.worker.0)]
+    }
+}
+
+/// How the poller names a socket.
+fn name_socket(id: UnderlayId, natt: bool) -> u64 {
+    SOCKETS + (u64::from(id.0) << 1) + u64::from(natt)
+}
+
+fn named_socket(name: u64) -> (UnderlayId, bool) {
+    let number = name.saturating_sub(SOCKETS);
+    (UnderlayId((number >> 1) as u16), number & 1 == 1)
+}
+
+impl RoadIo for Road {
+    fn receive_site(&mut self, batch: &mut Batch<SitePacket>) {
+        if !self.ready.site && !self.ready.asked_for_site {
+            self.ask(PollTimeout::ZERO);
+        }
+        self.ready.asked_for_site = false;
+        if !self.ready.site || !self.site_lives {
+            return;
+        }
+        match &*self.site {
+            SiteDevice::Tun(tun) => match tun.receive(self.worker, batch) {
+                Ok(more) => self.ready.site = more,
+                Err(error @ (Errno::EBADFD | Errno::ENODEV)) => {
+                    tracing::error!(%error, "reading from the site device");
+                    self.lose_site();
+                }
+                Err(error) => tracing::debug!(%error, "reading from the site device"),
+            },
+            SiteDevice::Memory(memory) => {
+                memory.receive(batch);
+                self.ready.site = batch.is_full();
+            }
+        }
+    }
+
+    fn site_offloads(&self) -> SiteOffloads {
+        match &*self.site {
+            SiteDevice::Tun(tun) => tun.offloads(),
+            SiteDevice::Memory(_) => SiteOffloads::default(),
+        }
+    }
+
+    fn send_site(&mut self, batch: &mut Batch<SitePacket>) -> usize {
+        match &*self.site {
+            SiteDevice::Tun(tun) => tun.send(batch),
+            SiteDevice::Memory(memory) => memory.send(batch),
+        }
+    }
+
+    fn receive_wan(&mut self, batch: &mut Batch<Train>) {
+        self.take_up_sockets();
+        if !self.ready.asked_for_wan {
+            self.ask(PollTimeout::ZERO);
+        }
+        self.ready.asked_for_wan = false;
+        let count = self.watched.len();
+        self.first = self.first.checked_add(1).filter(|first| *first < count).unwrap_or(0);
+        let mut bytes = TURN_BYTES;
+        for position in (self.first..count).chain(0..self.first) {
+            let (pair, ready) = (&self.watched[position], &mut self.ready.sockets[position]);
+            // IKE first: it is little, and a path's life hangs on it.
+            for (natt, ready) in [false, true].into_iter().zip(ready) {
+                if !*ready || pair.descriptor(natt, self.worker).is_none() {
+                    continue;
+                }
+                match pair.receive(natt, self.worker, &mut self.calls, batch, &mut bytes) {
+                    Ok(more) => *ready = more,
+                    Err(error) => tracing::debug!(local = %pair.local(natt), %error, "receiving from the WAN"),
+                }
+            }
+        }
+    }
+
+    fn send_wan(&mut self, batch: &mut Batch<Train>, refused: &mut dyn FnMut(Unsent)) {
+        self.take_up_sockets();
+        let same_socket =
+            |one: &Train, next: &Train| one.leg.underlay == next.leg.underlay && one.leg.natt == next.leg.natt;
+        let mut offset = 0;
+        for trains in batch.filled().chunk_by(same_socket) {
+            let Some(leg) = trains.first().map(|train| train.leg) else { continue };
+            let mut refuse = |unsent: Unsent| refused(Unsent { index: offset + unsent.index, ..unsent });
+            match self.watched.iter().find(|pair| pair.id() == leg.underlay) {
+                Some(pair) => {
+                    pair.send(leg.natt, self.worker, &mut self.calls, &mut self.limits, trains, &mut refuse);
+                }
+                // Its sockets are closed at present.
+                None => {
+                    for (index, train) in trains.iter().enumerate() {
+                        refuse(Unsent { index, datagrams: train.datagrams().len(), errno: libc::ENOTCONN });
+                    }
+                }
+            }
+            offset += trains.len();
+        }
+        batch.clear();
+    }
+
+    fn next_order(&mut self) -> Option<ToWorker> {
+        self.orders.pop()
+    }
+
+    fn tell_control(&mut self, message: ToControl) -> bool {
+        self.to_control.try_send(message).is_ok()
+    }
+
+    fn wake(&mut self, worker: WorkerId) {
+        if let Some(doorbell) = self.doorbells.get(usize::from(worker.0)) {
+            doorbell.call();
+        }
+    }
+}
