@@ -8,6 +8,8 @@ mod doorbell;
 mod interface;
 mod memory_site;
 mod mmsg;
+#[cfg(test)]
+mod namespace;
 mod road;
 mod routes;
 mod tun;

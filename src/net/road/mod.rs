@@ -2,6 +2,8 @@
 //! control and to the other workers.
 
 mod spin;
+#[cfg(test)]
+mod tests;
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};

@@ -8,8 +8,8 @@ use nix::errno::Errno;
 use super::virtio::HEADER;
 use crate::net::interface::{name_in, request_for};
 
-const SEGMENT_TCP: libc::c_uint = libc::TUN_F_CSUM | libc::TUN_F_TSO4 | libc::TUN_F_TSO6;
-const SEGMENT_UDP: libc::c_uint = libc::TUN_F_USO4 | libc::TUN_F_USO6;
+pub const SEGMENT_TCP: libc::c_uint = libc::TUN_F_CSUM | libc::TUN_F_TSO4 | libc::TUN_F_TSO6;
+pub const SEGMENT_UDP: libc::c_uint = libc::TUN_F_USO4 | libc::TUN_F_USO6;
 
 /// What is asked of the kernel, from the best on; the first that it agrees to is used.
 pub const WISHES: [libc::c_uint; 5] = [

@@ -1,6 +1,8 @@
 //! The TUN device: whole IP packets from and to the kernel, super-packets among them.
 
 mod device;
+#[cfg(test)]
+mod tests;
 mod virtio;
 
 use std::fs::File;

@@ -3,18 +3,20 @@
 mod port;
 mod run_limits;
 mod runs;
+mod sending;
+#[cfg(test)]
+mod tests;
 mod underlays;
 
 use std::io::{self, IoSlice};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::os::fd::BorrowedFd;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::sync::atomic::AtomicBool;
 
 use nix::errno::Errno;
 
 use self::port::{Fragment, Port, PortWish};
-use self::runs::{Place, Rules, Runs};
+use self::runs::Run;
 use super::{Interface, MultiMessage};
 use crate::dataplane::Unsent;
 use crate::edge::{PortPlan, UnderlayFact};
@@ -143,56 +145,9 @@ impl UnderlaySockets {
     ) {
         let port = self.port(natt);
         let socket = port.descriptor(usize::from(worker.0));
-        limits.recover(Instant::now);
-        let mut place = Place::default();
-        // A run that was refused as a whole: of this train, so many datagrams.
-        let mut refused_run: Option<(usize, usize)> = None;
-        loop {
-            let segmentation = self.segmentation.load(Ordering::Relaxed);
-            let rules = Rules { limits, segmentation, alone: refused_run.map(|(index, _)| index) };
-            let mut runs = Runs { trains, place, rules };
-            let error = match calls.send(socket, runs.clone().map(|run| run.message())) {
-                Ok(sent) => {
-                    let first = runs.next();
-                    (1..sent).for_each(|_| _ = runs.next());
-                    place = runs.place;
-                    let alone = first.zip(refused_run).filter(|(run, (index, _))| run.index == *index);
-                    if let Some((run, (_, datagrams))) = alone {
-                        limits.shrink(run.train.leg, datagrams, Instant::now());
-                        refused_run = None;
-                    }
-                    continue;
-                }
-                Err(Errno::EINTR) => continue,
-                Err(error) => error,
-            };
-            let Some(run) = runs.next() else { return };
-            match error {
-                // The socket is full; asking for each of the others would only cost more time.
-                Errno::EAGAIN => {
-                    for (index, datagrams) in place.rest(trains) {
-                        refused(Unsent { index, datagrams, errno: error as i32 });
-                    }
-                    return;
-                }
-                Errno::EIO if run.datagrams > 1 => {
-                    self.segmentation.store(false, Ordering::Relaxed);
-                    tracing::warn!(local = %port.local, "the interface cannot segment; sending datagrams one by one");
-                }
-                Errno::EINVAL | Errno::EMSGSIZE if run.datagrams > 1 => {
-                    refused_run = Some((run.index, run.datagrams));
-                }
-                _ => {
-                    let mut datagrams = run.datagrams;
-                    (place, refused_run) = (runs.place, None);
-                    if error == Errno::EMSGSIZE {
-                        // Those of the same length exceed the same MTU.
-                        datagrams += place.skip_equal(trains);
-                    }
-                    refused(Unsent { index: run.index, datagrams, errno: error as i32 });
-                }
-            }
-        }
+        sending::send(trains, limits, &self.segmentation, port.local, refused, |runs| {
+            calls.send(socket, runs.map(Run::message))
+        });
     }
 
     /// Sends one IKE message, without marker, from any thread; the marker is put before it where

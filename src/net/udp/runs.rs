@@ -84,13 +84,13 @@ impl Place {
 
 /// The runs of a list of trains from some place on.
 #[derive(Clone)]
-pub struct Runs<'a> {
+pub struct Runs<'a, 'r> {
     pub trains: &'a [Train],
     pub place: Place,
-    pub rules: Rules<'a>,
+    pub rules: Rules<'r>,
 }
 
-impl<'a> Iterator for Runs<'a> {
+impl<'a> Iterator for Runs<'a, '_> {
     type Item = Run<'a>;
 
     fn next(&mut self) -> Option<Run<'a>> {
