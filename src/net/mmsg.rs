@@ -101,9 +101,7 @@ impl MultiMessage {
             slot.leg = Leg { remote: from_c(&self.addresses[index]), ..leg };
         }
         *bytes = bytes.saturating_sub(taken);
-        if received > 0 {
-            self.usual_len = taken / received;
-        }
+        self.usual_len = taken.checked_div(received).unwrap_or(self.usual_len);
         Ok((received, received == count))
     }
 
