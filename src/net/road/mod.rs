@@ -224,7 +224,7 @@ impl Road {
 
     /// Makes the poller watch the sockets that are now in the shared list.
     fn take_up_sockets(&mut self) {
-        let Some(current) = self.underlays.unless(&self.watched) else { return };
+        let Some(current) = self.underlays.other_than(&self.watched) else { return };
         let is_in = |list: &[Arc<UnderlaySockets>], pair| list.iter().any(|other| Arc::ptr_eq(other, pair));
         for gone in self.watched.iter().filter(|pair| !is_in(&current, pair)) {
             for socket in self.sockets(gone).into_iter().flatten() {

@@ -35,7 +35,7 @@ impl Underlays {
     }
 
     /// The present list; `None` when it is the known one still.
-    pub fn unless(&self, known: &Arc<Vec<Arc<UnderlaySockets>>>) -> Option<Arc<Vec<Arc<UnderlaySockets>>>> {
+    pub fn other_than(&self, known: &Arc<Vec<Arc<UnderlaySockets>>>) -> Option<Arc<Vec<Arc<UnderlaySockets>>>> {
         let current = self.0.load();
         (!Arc::ptr_eq(&current, known)).then(|| Arc::clone(&current))
     }

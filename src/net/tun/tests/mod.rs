@@ -1,3 +1,4 @@
+mod against_kernel;
 mod carrying;
 mod device;
 
