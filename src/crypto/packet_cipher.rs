@@ -93,7 +93,7 @@ impl PacketCipher {
         }
     }
 
-    pub fn suite(&self) -> PacketSuite {
+    pub const fn suite(&self) -> PacketSuite {
         self.suite
     }
 }

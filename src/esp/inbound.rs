@@ -1,9 +1,10 @@
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::overhead::header_len;
 use super::replay::ReplayWindow;
-use super::{AAD_LEN, HEADER_LEN, NEXT_NONE, TRAILER_LEN, next_header};
-use crate::crypto::{Backend, CryptoError, Encryption, IV_LEN, SaltedKey, TAG_LEN};
+use super::{AAD_LEN, NEXT_NONE, TRAILER_LEN, next_header};
+use crate::crypto::{Backend, CryptoError, Encryption, PacketCipher, PacketSuite};
 use crate::model::{DropReason, PathId, Secret, Selectors, Spi};
 
 /// Packets of one Child SA from the peer.
@@ -11,7 +12,7 @@ use crate::model::{DropReason, PathId, Secret, Selectors, Spi};
 pub struct InboundSa {
     spi: Spi,
     path: PathId,
-    key: SaltedKey,
+    cipher: PacketCipher,
     selectors: Arc<Selectors>,
     /// Held while a packet is opened, so that check and mark are one step even should two
     /// workers meet here. One worker opens an SPI and control never looks inside, so the lock
@@ -37,7 +38,7 @@ pub struct Opened {
 }
 
 impl InboundSa {
-    /// `spi` is ours. `key` is key and salt (RFC 4106 8.1).
+    /// With an AEAD by aws-lc. `spi` is ours. `key` is key and salt (RFC 4106 8.1).
     pub fn new(
         spi: Spi,
         path: PathId,
@@ -45,9 +46,14 @@ impl InboundSa {
         key: &Secret,
         selectors: Arc<Selectors>,
     ) -> Result<InboundSa, CryptoError> {
-        let key = SaltedKey::new(Backend::AwsLc, encryption, key.expose())?;
+        let suite = PacketSuite::new(encryption, None)?;
+        Ok(Self::with_cipher(spi, path, PacketCipher::new(Backend::AwsLc, suite, key.expose())?, selectors))
+    }
+
+    /// `spi` is ours.
+    pub fn with_cipher(spi: Spi, path: PathId, cipher: PacketCipher, selectors: Arc<Selectors>) -> InboundSa {
         let arrived = Mutex::new(Arrived { window: ReplayWindow::new(), used: false });
-        Ok(InboundSa { spi, path, key, selectors, arrived })
+        InboundSa { spi, path, cipher, selectors, arrived }
     }
 
     /// Turns an ESP packet into the inner packet, in place. What it returns is authentic and begins
@@ -56,12 +62,7 @@ impl InboundSa {
     /// more.
     pub fn open(&self, bytes: &mut [u8]) -> Result<Opened, DropReason> {
         // Whatever is too short to have a tag fails like any other truncated packet.
-        let (header, rest) = bytes.split_first_chunk::<HEADER_LEN>().ok_or(DropReason::BadTag)?;
-        if rest.len() < TRAILER_LEN + TAG_LEN {
-            return Err(DropReason::BadTag);
-        }
-        let [s0, s1, s2, s3, q0, q1, q2, q3, iv @ ..] = *header;
-        let iv: [u8; IV_LEN] = iv;
+        let &[s0, s1, s2, s3, q0, q1, q2, q3] = bytes.first_chunk::<AAD_LEN>().ok_or(DropReason::BadTag)?;
         if Spi(u32::from_be_bytes([s0, s1, s2, s3])) != self.spi {
             return Err(DropReason::UnknownSpi);
         }
@@ -71,15 +72,13 @@ impl InboundSa {
         if !arrived.window.is_new(sequence) {
             return Err(DropReason::Replayed);
         }
-        let (aad, rest) = bytes.split_first_chunk_mut::<AAD_LEN>().ok_or(DropReason::BadTag)?;
-        let (_, rest) = rest.split_first_chunk_mut::<IV_LEN>().ok_or(DropReason::BadTag)?;
-        let (body, tag) = rest.split_last_chunk_mut::<TAG_LEN>().ok_or(DropReason::BadTag)?;
-        self.key.open(iv, aad, body, tag).map_err(|_| DropReason::BadTag)?;
+        let body = self.cipher.open(AAD_LEN, bytes).map_err(|_| DropReason::BadTag)?;
         // RFC 4303 3.4.3: mark only after the tag verifies, or a forger moves our window.
         let newest = arrived.window.mark(sequence);
         let inner_len = inner_len(body)?;
         let first_use = !std::mem::replace(&mut arrived.used, true);
-        Ok(Opened { inner: HEADER_LEN..HEADER_LEN + inner_len, newest, first_use })
+        let start = header_len(self.cipher.suite());
+        Ok(Opened { inner: start..start + inner_len, newest, first_use })
     }
 
     pub fn spi(&self) -> Spi {

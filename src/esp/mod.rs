@@ -1,24 +1,23 @@
-//! Floor 2: ESP (RFC 4303) in tunnel mode with AES-GCM (RFC 4106): outbound and inbound SAs, the
-//! replay window, and what encapsulation costs.
+//! Floor 2: ESP (RFC 4303) in tunnel mode with AES-GCM (RFC 4106), ChaCha20-Poly1305 (RFC 7634) and
+//! AES-CBC with HMAC (RFC 3602, RFC 4868): outbound and inbound SAs, the replay window, and what
+//! encapsulation costs.
 
 mod inbound;
 mod outbound;
 mod overhead;
 mod replay;
 #[cfg(test)]
+mod suites;
+#[cfg(test)]
 mod tests;
 
 pub use inbound::{InboundSa, Opened};
 pub use outbound::OutboundSa;
-pub use overhead::{esp_overhead, largest_inner};
+pub use overhead::{esp_overhead, largest_inner, largest_inner_with};
 pub use replay::WINDOW;
 
-use crate::crypto::IV_LEN;
-
-/// SPI and sequence number, which are authenticated and not encrypted (RFC 4106 5).
+/// SPI and sequence number, which are authenticated and not encrypted (RFC 4303 3.3.2).
 const AAD_LEN: usize = 8;
-/// All in front of the encrypted part.
-const HEADER_LEN: usize = AAD_LEN + IV_LEN;
 /// Pad length and next header, the end of the encrypted part.
 const TRAILER_LEN: usize = 2;
 

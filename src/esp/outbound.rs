@@ -1,13 +1,13 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use super::overhead::gcm_pad_len;
-use super::{AAD_LEN, HEADER_LEN, TRAILER_LEN, next_header};
-use crate::crypto::{Backend, CryptoError, Encryption, SaltedKey, TAG_LEN};
+use super::overhead::{esp_overhead, header_len, pad_len};
+use super::{AAD_LEN, next_header};
+use crate::crypto::{Backend, CryptoError, Encryption, PacketCipher, PacketSuite};
 use crate::model::{DropReason, PathId, Secret, Spi};
 
 /// Without extended sequence numbers an SA ends at 2^32 - 1 packets (RFC 4303 3.3.3). That also
-/// keeps AES-GCM well within its bounds: even of 64 KiB packets it is 2^44 blocks, an advantage of
-/// 2^-41 for who would tell them from noise.
+/// keeps AES well within its bounds, in GCM as in CBC: even of 64 KiB packets it is 2^44 blocks, an
+/// advantage of 2^-41 for who would tell them from noise.
 const LAST_SEQUENCE: u64 = u32::MAX as u64;
 /// 90 % of the sequence numbers. The rest lasts seven minutes at a million packets a second.
 const SOFT_LIMIT: u64 = LAST_SEQUENCE / 10 * 9;
@@ -18,27 +18,32 @@ const SOFT_LIMIT: u64 = LAST_SEQUENCE / 10 * 9;
 pub struct OutboundSa {
     spi: Spi,
     path: PathId,
-    key: SaltedKey,
+    cipher: PacketCipher,
     /// Sequence numbers given out.
     sealed: AtomicU64,
     soft_limit_told: AtomicBool,
 }
 
 impl OutboundSa {
-    /// `spi` is the peer's. `key` is key and salt (RFC 4106 8.1).
+    /// With an AEAD by aws-lc. `spi` is the peer's. `key` is key and salt (RFC 4106 8.1).
     pub fn new(spi: Spi, path: PathId, encryption: Encryption, key: &Secret) -> Result<OutboundSa, CryptoError> {
-        let key = SaltedKey::new(Backend::AwsLc, encryption, key.expose())?;
-        Ok(OutboundSa { spi, path, key, sealed: AtomicU64::new(0), soft_limit_told: AtomicBool::new(false) })
+        let suite = PacketSuite::new(encryption, None)?;
+        Ok(Self::with_cipher(spi, path, PacketCipher::new(Backend::AwsLc, suite, key.expose())?))
+    }
+
+    /// `spi` is the peer's. The cipher's key has not sealed anything yet.
+    pub fn with_cipher(spi: Spi, path: PathId, cipher: PacketCipher) -> OutboundSa {
+        OutboundSa { spi, path, cipher, sealed: AtomicU64::new(0), soft_limit_told: AtomicBool::new(false) }
     }
 
     /// Bytes that `seal` needs free in front of the inner packet.
     pub const fn header_len(&self) -> usize {
-        HEADER_LEN
+        header_len(self.cipher.suite())
     }
 
     /// Length of the ESP packet for an inner packet of `inner_len` bytes.
     pub const fn sealed_len(&self, inner_len: usize) -> usize {
-        HEADER_LEN + inner_len + gcm_pad_len(inner_len) + TRAILER_LEN + TAG_LEN
+        inner_len + esp_overhead(self.cipher.suite(), inner_len)
     }
 
     /// Turns an inner IPv4 or IPv6 packet into an ESP packet, in place: `room` is `header_len`
@@ -46,16 +51,14 @@ impl OutboundSa {
     /// Returns the length of the ESP packet, from the beginning of `room`. What is refused has no
     /// meaningful contents any more.
     pub fn seal(&self, room: &mut [u8], inner_len: usize) -> Result<usize, DropReason> {
-        let (header, rest) = room.split_first_chunk_mut::<HEADER_LEN>().ok_or(DropReason::TooBig)?;
-        let inner = rest.get(..inner_len).ok_or(DropReason::TooBig)?;
+        let suite = self.cipher.suite();
+        let packet = room.get_mut(..self.sealed_len(inner_len)).ok_or(DropReason::TooBig)?;
+        let (header, rest) = packet.split_at_mut_checked(header_len(suite)).ok_or(DropReason::TooBig)?;
+        let (inner, tail) = rest.split_at_mut_checked(inner_len).ok_or(DropReason::TooBig)?;
         let next_header = next_header(inner).ok_or(DropReason::Malformed)?;
-        let pad_len = gcm_pad_len(inner_len);
-        let body_len = inner_len + pad_len + TRAILER_LEN;
-        let (body, tag) = rest.split_at_mut_checked(body_len).ok_or(DropReason::TooBig)?;
-        let tag = tag.first_chunk_mut::<TAG_LEN>().ok_or(DropReason::TooBig)?;
+        let pad_len = pad_len(inner_len, suite.alignment()) as u8;
         // RFC 4303 2.4: the padding is 1, 2, 3, ...
-        let trailer = (1..=pad_len as u8).chain([pad_len as u8, next_header]);
-        for (place, byte) in body.iter_mut().skip(inner_len).zip(trailer) {
+        for (place, byte) in tail.iter_mut().zip((1..=pad_len).chain([pad_len, next_header])) {
             *place = byte;
         }
 
@@ -63,16 +66,12 @@ impl OutboundSa {
         if sequence > LAST_SEQUENCE {
             return Err(DropReason::Exhausted);
         }
-        // The sequence number never repeats under one key, so it is the IV (RFC 4106 3.1).
-        let iv = sequence.to_be_bytes();
+        let aad = header.first_chunk_mut::<AAD_LEN>().ok_or(DropReason::TooBig)?;
         let [s0, s1, s2, s3] = self.spi.0.to_be_bytes();
         let [q0, q1, q2, q3] = (sequence as u32).to_be_bytes();
-        let aad = [s0, s1, s2, s3, q0, q1, q2, q3];
-        let (first, second) = header.split_at_mut(AAD_LEN);
-        first.copy_from_slice(&aad);
-        second.copy_from_slice(&iv);
-        *tag = self.key.seal(iv, &aad, body).ok_or(DropReason::TooBig)?;
-        Ok(HEADER_LEN + body_len + TAG_LEN)
+        *aad = [s0, s1, s2, s3, q0, q1, q2, q3];
+        self.cipher.seal(sequence, AAD_LEN, packet).ok_or(DropReason::TooBig)?;
+        Ok(packet.len())
     }
 
     /// Is it time for a rekey? `true` once in the life of the SA.
