@@ -41,7 +41,8 @@ pub enum Pace {
 
 /// A load that runs.
 pub struct Flood {
-    stop: Arc<AtomicBool>,
+    stop_sending: Arc<AtomicBool>,
+    stop_receiving: Arc<AtomicBool>,
     sent: Arc<AtomicU64>,
     received: Arc<AtomicU64>,
     threads: Vec<JoinHandle<()>>,
@@ -49,7 +50,7 @@ pub struct Flood {
 
 impl Flood {
     pub fn start(bed: &Bed, load: Load) -> Flood {
-        let stop = Arc::new(AtomicBool::new(false));
+        let [stop_sending, stop_receiving] = [(); 2].map(|()| Arc::new(AtomicBool::new(false)));
         let [sent, received] = [(); 2].map(|()| Arc::new(AtomicU64::new(0)));
         let sink = bed.server.enter(move || {
             let socket = UdpSocket::bind(("0.0.0.0", PORT)).expect("the flood's port");
@@ -59,14 +60,14 @@ impl Flood {
         });
         let source = bed.client.enter(|| UdpSocket::bind(("0.0.0.0", 0)).expect("a socket"));
         let receiver = {
-            let (stop, received) = (stop.clone(), received.clone());
+            let (stop, received) = (stop_receiving.clone(), received.clone());
             std::thread::spawn(move || receive(&sink, &stop, &received))
         };
         let sender = {
-            let (stop, sent) = (stop.clone(), sent.clone());
+            let (stop, sent) = (stop_sending.clone(), sent.clone());
             std::thread::spawn(move || send(&source, load, &stop, &sent))
         };
-        Flood { stop, sent, received, threads: vec![receiver, sender] }
+        Flood { stop_sending, stop_receiving, sent, received, threads: vec![receiver, sender] }
     }
 
     pub fn sent(&self) -> u64 {
@@ -78,9 +79,23 @@ impl Flood {
     }
 }
 
+/// Who queues without a limit goes on for a while after the load has ended, and it must not be
+/// counted as the next one's: the flood ends when so long nothing has come.
+const SILENCE: Duration = Duration::from_millis(200);
+const LONGEST_DRAIN: Duration = Duration::from_secs(10);
+
 impl Drop for Flood {
     fn drop(&mut self) {
-        self.stop.store(true, Ordering::Release);
+        self.stop_sending.store(true, Ordering::Release);
+        let deadline = Instant::now() + LONGEST_DRAIN;
+        loop {
+            let before = self.received();
+            std::thread::sleep(SILENCE);
+            if self.received() == before || Instant::now() > deadline {
+                break;
+            }
+        }
+        self.stop_receiving.store(true, Ordering::Release);
         for thread in self.threads.drain(..) {
             let _ = thread.join();
         }
