@@ -180,14 +180,16 @@ impl Road {
         self.site_lives
     }
 
-    /// Is there something to do within the short while that we may wait awake?
+    /// Is there something to do within the short while that we may wait awake? At least whoever
+    /// was kept from this core by our turn goes on first: often that is the one who is sending to
+    /// us, with the rest of what it has to send.
     fn look_for_a_while(&mut self) -> bool {
         let budget = self.spin.budget();
-        if budget.is_zero() {
-            return false;
-        }
         let started = Instant::now();
-        while started.elapsed() < budget {
+        if budget.is_zero() {
+            std::thread::yield_now();
+        }
+        loop {
             if self.doorbell().is_called() {
                 self.doorbell().wake_up();
                 return true;
@@ -195,8 +197,10 @@ impl Road {
             if self.ask(PollTimeout::ZERO) > 0 {
                 return true;
             }
+            if started.elapsed() >= budget {
+                return false;
+            }
         }
-        false
     }
 
     /// Asks the poller what there is to read and returns how much that was.
