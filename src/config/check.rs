@@ -11,6 +11,7 @@ use super::profile::{CBC_BELOW_MBPS, Profiles};
 use super::site::SiteDraft;
 use super::source::{At, Spot};
 use super::tunnel::{DestinationType, EffectiveId, RoleDraft, TUNNELS_MAX, TunnelDraft};
+use super::wan::SourceAddress;
 use super::wording;
 use super::words;
 use crate::crypto::Encryption;
@@ -31,6 +32,7 @@ pub fn check(site: &SiteDraft, profiles: &Profiles, report: &Report) {
             check.tunnels(connector, role);
             check.names(role);
             check.local_ids(role);
+            check.ids_by_interface(role);
             check.destinations(role);
             check.bandwidth(role);
         }
@@ -184,6 +186,38 @@ impl Check<'_> {
                 Entry::Vacant(free) => {
                     free.insert(tunnel);
                 }
+            }
+        }
+    }
+
+    /// A link over an interface alone has its first address, which may well be the one that
+    /// another link over this interface names.
+    fn ids_by_interface(&self, role: &RoleDraft) {
+        let wan = &self.site.wan;
+        let defaulted = role.tunnels().iter().filter(|one| one.local_id.is_left_out() && one.public_ip.is_left_out());
+        let sources: Vec<(&TunnelDraft, &str, SourceAddress)> = defaulted
+            .filter_map(|tunnel| {
+                let link = tunnel.link.as_ref()?.value;
+                Some((tunnel, wan.interface(link)?, wan.source(link)?))
+            })
+            .collect();
+        for (index, (tunnel, interface, source)) in sources.iter().enumerate() {
+            let alike = |(_, other, its): &&(&TunnelDraft, &str, SourceAddress)| match (source, its) {
+                (SourceAddress::Known(_), SourceAddress::OfInterface(_))
+                | (SourceAddress::OfInterface(_), SourceAddress::Known(_)) => interface == other,
+                (SourceAddress::Known(_), SourceAddress::Known(_))
+                | (SourceAddress::OfInterface(_), SourceAddress::OfInterface(_)) => false,
+            };
+            if let Some((earlier, _, _)) = sources.iter().take(index).find(alike) {
+                self.report.error(
+                    local_id_spot(tunnel),
+                    format!(
+                        "the local ID is an address of {}, and may be that of the tunnel at {}",
+                        wording::quoted(interface),
+                        earlier.spot
+                    ),
+                    "a local_id of its own for each tunnel of a role",
+                );
             }
         }
     }

@@ -20,6 +20,8 @@ pub struct Diagnostic {
     pub what: String,
     /// What would be right; may be empty where `what` says it already.
     pub instead: String,
+    /// Findings that it stands for: 1, or those of its severity that were left out.
+    pub count: usize,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -61,8 +63,8 @@ impl fmt::Display for Diagnostic {
 pub struct Report {
     found: RefCell<Vec<Diagnostic>>,
     errors: Cell<usize>,
-    /// Findings beyond `DIAGNOSTICS_MAX`.
-    left_out: Cell<usize>,
+    /// Errors and warnings beyond `DIAGNOSTICS_MAX`.
+    left_out: [Cell<usize>; 2],
 }
 
 impl Report {
@@ -96,8 +98,14 @@ impl Report {
         self.found.borrow().len() >= DIAGNOSTICS_MAX
     }
 
-    pub fn leave_out(&self) {
-        self.left_out.set(self.left_out.get() + 1);
+    /// Counts an error or warning that nobody would read.
+    pub fn leave_out(&self, severity: Severity) {
+        let [errors, warnings] = &self.left_out;
+        let count = match severity {
+            Severity::Error => errors,
+            Severity::Warning => warnings,
+        };
+        count.set(count.get() + 1);
     }
 
     /// Every finding: errors first, each group by file and position, nothing twice.
@@ -105,10 +113,15 @@ impl Report {
         let mut found = self.found.into_inner();
         found.sort_by(Diagnostic::order);
         found.dedup();
-        if let Some(last) = found.last().filter(|_| self.left_out.get() > 0).cloned() {
-            let what = format!("{} more findings are left out", self.left_out.get());
-            found.push(Diagnostic { what, instead: String::new(), ..last });
+        let [errors, warnings] = self.left_out.map(Cell::into_inner);
+        for (severity, count, noun) in [(Severity::Error, errors, "errors"), (Severity::Warning, warnings, "warnings")]
+        {
+            if let Some(last) = found.last().filter(|_| count > 0).cloned() {
+                let what = format!("{count} more {noun} are left out");
+                found.push(Diagnostic { severity, what, instead: String::new(), count, ..last });
+            }
         }
+        found.sort_by_key(|finding| finding.severity);
         found
     }
 
@@ -124,7 +137,7 @@ impl Report {
             self.errors.set(self.errors.get() + 1);
         }
         if self.is_full() {
-            return self.leave_out();
+            return self.leave_out(severity);
         }
         self.found.borrow_mut().push(Diagnostic {
             file: at.source.path.clone(),
@@ -133,6 +146,7 @@ impl Report {
             severity,
             what,
             instead,
+            count: 1,
         });
     }
 }

@@ -31,8 +31,12 @@ pub struct Disk;
 
 impl Files for Disk {
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+        // To open a pipe waits for its writer, and to read a device may never end.
+        if !fs::metadata(path)?.is_file() {
+            return Err(io::Error::other("not a regular file"));
+        }
         let file = fs::File::open(path)?;
-        // The metadata of a pipe or a device says 0 bytes, so the limit counts what is read.
+        // A file may grow, and those of /proc say 0 bytes, so the limit counts what is read.
         let mut bytes = Vec::with_capacity(file.metadata()?.len().min(FILE_BYTES_MAX) as usize + 1);
         file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes)?;
         if bytes.len() as u64 > FILE_BYTES_MAX {

@@ -10,7 +10,7 @@ use super::diagnostic::{Diagnostic, Report};
 use super::files::{Disk, Files};
 use super::policy::Policy;
 use super::profile::Profiles;
-use super::psk::PskFiles;
+use super::psk::{PSK_CHARACTERS_MAX, PskFiles};
 use super::site::SiteDraft;
 use super::source::{Source, Spot};
 use super::table::{Table, Value};
@@ -112,7 +112,7 @@ impl Loader<'_> {
         let mut paths: Vec<Named> = Vec::new();
         for item in value.items(PATTERNS_MAX) {
             let Some(pattern) = item.text() else { continue };
-            let shown = wording::quoted(pattern);
+            let shown = wording::path(pattern);
             match self.expand(pattern) {
                 _ if !is_understood(pattern) => item.error(
                     format!("{shown} is a pattern of another form"),
@@ -152,7 +152,7 @@ impl Loader<'_> {
             Err(error) => {
                 match named_at {
                     Some(spot) => {
-                        let shown = wording::quoted(&path.display().to_string());
+                        let shown = self.shown(path);
                         self.report.error(spot, format!("{shown} cannot be read: {error}"), RELATIVE);
                     }
                     None => {
@@ -164,7 +164,28 @@ impl Loader<'_> {
             }
         };
         match String::from_utf8(bytes) {
-            Ok(text) => Some(Rc::new(Source::new(path.to_path_buf(), text))),
+            Ok(text) if may_be_a_key(path, &text) => {
+                let what = "is not TOML and may be a key: nothing of it is shown";
+                match named_at {
+                    Some(spot) => {
+                        self.report.error(spot, format!("{} {what}", self.shown(path)), "a profile or policy file")
+                    }
+                    None => {
+                        let nothing = Rc::new(Source::new(path.to_path_buf(), String::new()));
+                        self.report.error(&Spot::whole(&nothing), what, "a site file");
+                    }
+                }
+                None
+            }
+            Ok(text) => {
+                let nul = text.find('\0');
+                let source = Rc::new(Source::new(path.to_path_buf(), text));
+                if let Some(offset) = nul {
+                    self.report.error(&Spot::at(&source, offset), "a NUL character", "TOML in UTF-8");
+                    return None;
+                }
+                Some(source)
+            }
             Err(error) => {
                 let valid = error.utf8_error().valid_up_to();
                 let text = String::from_utf8_lossy(error.as_bytes()).into_owned();
@@ -173,6 +194,11 @@ impl Loader<'_> {
                 None
             }
         }
+    }
+
+    /// As it is written in the site file, as a rule: from there all paths start.
+    fn shown(&self, path: &Path) -> String {
+        wording::path(&path.strip_prefix(self.folder).unwrap_or(path).display().to_string())
     }
 
     /// The document, as far as it is one; each syntax error is reported.
@@ -194,6 +220,17 @@ impl Loader<'_> {
         }
         document.into_inner()
     }
+}
+
+/// Whether this may be a key file that was named in the place of another: its name says so, or it
+/// is one short line that TOML would not be.
+fn may_be_a_key(path: &Path, text: &str) -> bool {
+    let named_so =
+        path.extension().is_some_and(|ending| ["psk", "key", "secret", "pem"].iter().any(|one| ending == *one));
+    let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let (first, more) = (lines.next().unwrap_or_default(), lines.next().is_some());
+    let is_toml = first.starts_with('[') || first.starts_with('#') || first.contains(" = ");
+    named_so || (!more && !first.is_empty() && first.chars().count() <= PSK_CHARACTERS_MAX && !is_toml)
 }
 
 /// A star stands for the beginning of a file's name, and nowhere else.

@@ -8,7 +8,7 @@ use super::wording;
 use crate::model::Secret;
 
 /// Seed: "You may set the IPSec shared secret (PSK) up to 64 characters."
-const PSK_CHARACTERS_MAX: usize = 64;
+pub const PSK_CHARACTERS_MAX: usize = 64;
 
 /// The pre-shared key files of a site; each is read once. No message shows what is in them.
 pub struct PskFiles<'a> {
@@ -37,17 +37,26 @@ impl<'a> PskFiles<'a> {
 
     fn read_file(&self, value: &Value<'_>, name: &str, path: &Path) -> Option<Secret> {
         let refuse = |what: &str, instead: &str| {
-            value.error(format!("pre-shared key file {} {what}", wording::quoted(name)), instead);
+            value.error(format!("pre-shared key file {} {what}", wording::path(name)), instead);
             None
         };
         let contents = match self.files.read_secret(path) {
             Ok(contents) => contents,
-            Err(error) => return refuse(&format!("cannot be read: {error}"), "a path relative to the site file"),
+            Err(error) if is_like_a_path(name) => {
+                return refuse(&format!("cannot be read: {error}"), "a path relative to the site file");
+            }
+            Err(error) => {
+                value.error(
+                    format!("the pre-shared key file cannot be read: {error}"),
+                    "the name of a file that has the key, relative to the site file, and not the key itself",
+                );
+                return None;
+            }
         };
         if self.files.is_world_readable(path) {
             self.report.warn(
                 &value.spot,
-                format!("pre-shared key file {} can be read by every user", wording::quoted(name)),
+                format!("pre-shared key file {} can be read by every user", wording::path(name)),
                 "chmod 640, or 600",
             );
         }
@@ -59,6 +68,13 @@ impl<'a> PskFiles<'a> {
         if bytes.contains(&b'\n') {
             return refuse("has more than one line", "the key alone, on one line");
         }
+        // An editor's additions, which nobody sees and the peer does not have.
+        if bytes.starts_with(b"\xef\xbb\xbf") || bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff") {
+            return refuse("begins with a byte order mark", "the key alone, in UTF-8 without such a mark");
+        }
+        if bytes.contains(&0) {
+            return refuse("has a NUL character", "the key alone, as text");
+        }
         if characters == 0 {
             return refuse("is empty", "a key of 1 to 64 characters");
         }
@@ -68,10 +84,28 @@ impl<'a> PskFiles<'a> {
         if bytes.first().is_some_and(u8::is_ascii_whitespace) || bytes.last().is_some_and(u8::is_ascii_whitespace) {
             self.report.warn(
                 &value.spot,
-                format!("the key in {} begins or ends with a blank, which counts", wording::quoted(name)),
+                format!("the key in {} begins or ends with a blank, which counts", wording::path(name)),
+                "the key alone",
+            );
+        }
+        if let [first @ (b'"' | b'\''), .., last] = bytes
+            && first == last
+        {
+            self.report.warn(
+                &value.spot,
+                format!("the key in {} stands in quotes, which count", wording::path(name)),
                 "the key alone",
             );
         }
         Some(Secret::new(bytes.to_vec()))
     }
+}
+
+/// Somebody may have written the key itself where its file should be named, and keys have slashes
+/// and dots too. A name is shown that begins as a path or has an ending, such as `.psk`.
+fn is_like_a_path(name: &str) -> bool {
+    let ending = name.rsplit_once('.').map(|(_, ending)| ending);
+    let has_ending = ending
+        .is_some_and(|ending| (1..=6).contains(&ending.len()) && ending.bytes().all(|byte| byte.is_ascii_lowercase()));
+    has_ending || name.starts_with('/') || name.starts_with("./") || name.starts_with("../")
 }

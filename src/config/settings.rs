@@ -72,21 +72,23 @@ pub fn read_ports(table: Option<Table<'_>>, report: &Report) -> (PortPlan, PortP
     let standard = PortPlan { ike: 500, natt: 4500 };
     let Some(mut table) = table else { return (standard, standard) };
     let spot = table.spot().clone();
-    let errors_before = report.error_count();
-    let mut port = |key, standard: u16| {
-        table.value(key).and_then(|value| value.number(1..=i64::from(u16::MAX), "")).unwrap_or(standard)
-    };
-    let local = PortPlan { ike: port("ike", standard.ike), natt: port("natt", standard.natt) };
-    let remote = PortPlan { ike: port("peer_ike", standard.ike), natt: port("peer_natt", standard.natt) };
-    for (ports, keys) in [(local, "ike and natt"), (remote, "peer_ike and peer_natt")] {
-        if ports.ike == ports.natt && report.error_count() == errors_before {
+    let mut pair = |ike_key, natt_key, keys| {
+        let mut port = |key, standard: u16| match table.value(key) {
+            Some(value) => value.number(1..=i64::from(u16::MAX), ""),
+            None => Some(standard),
+        };
+        let (ike, natt) = (port(ike_key, standard.ike), port(natt_key, standard.natt));
+        if let Some(number) = ike.filter(|_| ike == natt) {
             report.error(
                 &spot,
-                format!("{keys} are both port {}", ports.ike),
+                format!("{keys} are both port {number}"),
                 "two different ports, by default 500 and 4500",
             );
         }
-    }
+        PortPlan { ike: ike.unwrap_or(standard.ike), natt: natt.unwrap_or(standard.natt) }
+    };
+    let local = pair("ike", "natt", "ike and natt");
+    let remote = pair("peer_ike", "peer_natt", "peer_ike and peer_natt");
     table.finish();
     (local, remote)
 }

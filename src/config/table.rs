@@ -6,7 +6,7 @@ use std::time::Duration;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::diagnostic::Report;
+use super::diagnostic::{Report, Severity};
 use super::source::{At, Source, Spot, Written};
 use super::wording::{self, Complaint};
 use super::words;
@@ -145,7 +145,7 @@ impl<'a> Table<'a> {
     pub fn finish(self) {
         for entry in self.entries.iter().filter(|entry| !entry.taken) {
             if self.report.is_full() {
-                self.report.leave_out();
+                self.report.leave_out(Severity::Error);
                 continue;
             }
             let place = if self.name.is_empty() { String::new() } else { format!(" in {}", self.name) };

@@ -86,6 +86,10 @@ impl Wan {
         }
     }
 
+    pub fn interface(&self, id: LinkId) -> Option<&str> {
+        self.get(id)?.interface.as_ref().map(|at| at.value.as_str())
+    }
+
     /// The bandwidth of all links together, in the direction that has more.
     pub fn total_mbps(&self) -> u64 {
         let sum = |one: fn(&Link) -> Option<Mbps>| {

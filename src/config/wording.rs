@@ -11,8 +11,10 @@ pub fn complain<T>(what: impl Into<String>, instead: impl Into<String>) -> Resul
     Err(Complaint { what: what.into(), instead: instead.into() })
 }
 
-/// What a message quotes of a file is never longer than this many characters.
-const QUOTED_MAX: usize = 60;
+/// What a message quotes of a file is never longer than this many characters: the longest name.
+const QUOTED_MAX: usize = 64;
+/// Of the name of a file a message shows this many characters, the last ones.
+const PATH_MAX: usize = 160;
 /// Alternatives that a message names.
 const KNOWN_MAX: usize = 24;
 /// The text in quotes, cut and with control characters escaped: a file cannot paint the terminal.
@@ -20,6 +22,14 @@ pub fn quoted(text: &str) -> String {
     let cut: String = text.chars().take(QUOTED_MAX).collect();
     let dots = if text.chars().nth(QUOTED_MAX).is_some() { "..." } else { "" };
     format!("\"{}{dots}\"", cut.escape_debug())
+}
+
+/// The name of a file, quoted like any text, but of a very long one the end is kept: that is where
+/// the names of files differ.
+pub fn path(name: &str) -> String {
+    let cut = name.chars().count().saturating_sub(PATH_MAX);
+    let dots = if cut > 0 { "..." } else { "" };
+    format!("\"{dots}{}\"", name.chars().skip(cut).collect::<String>().escape_debug())
 }
 
 /// A key as it would be written: quotes only where TOML needs them.
@@ -89,9 +99,19 @@ mod tests {
     }
 
     #[test]
+    fn a_file_is_told_from_its_neighbour_however_long_the_way_to_it() {
+        let folder = "a-very-long-folder/".repeat(20);
+        let shown = |name: &str| path(&format!("{folder}{name}"));
+        assert!(shown("one.toml").ends_with("/one.toml\""), "{}", shown("one.toml"));
+        assert_ne!(shown("one.toml"), shown("two.toml"));
+        assert_eq!(path("profiles/one.toml"), "\"profiles/one.toml\"");
+    }
+
+    #[test]
     fn what_is_quoted_is_short_and_cannot_paint_the_terminal() {
         assert_eq!(quoted("a\u{1b}[31m"), r#""a\u{1b}[31m""#);
         assert!(quoted(&"x".repeat(1000)).len() < 70);
+        assert!(path(&"x".repeat(1000)).len() < 170);
         assert_eq!(known(Vec::<String>::new()), "none is known");
     }
 }

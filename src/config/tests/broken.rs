@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::super::{Disk, load, load_from};
+use super::super::{Disk, FILE_BYTES_MAX, load, load_from};
 use super::*;
 
 #[test]
@@ -18,11 +18,33 @@ fn all_errors_of_all_files_are_reported_in_one_run() {
 }
 
 #[test]
-fn files_beyond_a_mebibyte_are_refused_unread() {
-    let refusal = Disk.read(Path::new("/dev/zero")).unwrap_err();
-    assert_eq!(refusal.to_string(), "larger than 1 MiB");
+fn a_missing_file_is_named_as_the_site_file_names_it_however_deep_the_site_lies() {
+    let folder = tempfile::tempdir().unwrap();
+    let deep = folder.path().join("a-very-long-name-of-a-folder/".repeat(8));
+    std::fs::create_dir_all(&deep).unwrap();
+    let site = deep.join("site.toml");
+    std::fs::write(&site, "policy = [\"policy/lost.toml\"]\n").unwrap();
+    let found = load(&site).unwrap_err();
+    let told = found.iter().any(|one| one.what.starts_with("\"policy/lost.toml\" cannot be read"));
+    assert!(told, "{found:?}");
+}
+
+#[test]
+fn files_beyond_a_mebibyte_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("large.toml");
+    std::fs::File::create(&path).unwrap().set_len(FILE_BYTES_MAX + 1).unwrap();
+    assert_eq!(Disk.read(&path).unwrap_err().to_string(), "larger than 1 MiB");
+}
+
+#[test]
+fn what_is_not_a_file_is_refused_without_waiting_for_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let pipe = folder.path().join("pipe.toml");
+    nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    assert_eq!(Disk.read(&pipe).unwrap_err().to_string(), "not a regular file");
     let found = load_from(Path::new("/dev/zero"), &Disk).unwrap_err();
-    assert_eq!(found[0].to_string(), "/dev/zero cannot be read: larger than 1 MiB");
+    assert_eq!(found[0].to_string(), "/dev/zero cannot be read: not a regular file");
 }
 
 #[test]

@@ -137,7 +137,7 @@ fn findings_are_bounded_and_so_is_the_time_to_find_them() {
     let lines: String = (0..40_000).map(|number| format!("k{number} = 0\n")).collect();
     let found = site(&lines).findings();
     assert!(found.len() <= 1001, "{}", found.len());
-    assert!(found.last().is_some_and(|last| last.ends_with("more findings are left out")), "{:?}", found.last());
+    assert!(found.last().is_some_and(|last| last.ends_with("more errors are left out")), "{:?}", found.last());
     let _ = site(&"[".repeat(500_000)).findings();
     let _ = site(&format!("a = {}", "[".repeat(500_000))).findings();
     let _ = site(&"a = b\n".repeat(20_000)).findings();

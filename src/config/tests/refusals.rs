@@ -191,6 +191,47 @@ fn a_key_has_up_to_64_characters_on_one_line_and_is_never_shown() {
 }
 
 #[test]
+fn what_an_editor_adds_to_a_key_is_refused_or_told() {
+    let findings = |key: &[u8]| site(SITE).with("pop.psk", key).findings();
+    let refused = |why: &str| [format!("site.toml:21:12 pre-shared key file \"pop.psk\" {why}")];
+    assert_eq!(
+        findings(b"\xef\xbb\xbfhunter2"),
+        refused("begins with a byte order mark (the key alone, in UTF-8 without such a mark)")
+    );
+    assert_eq!(findings(b"hunter2\0"), refused("has a NUL character (the key alone, as text)"));
+    assert_eq!(
+        findings(b"\"hunter2\"\n"),
+        ["site.toml:21:12 warning: the key in \"pop.psk\" stands in quotes, which count (the key alone)"]
+    );
+}
+
+#[test]
+fn a_key_in_the_wrong_place_is_not_shown() {
+    let told = |files: Memory| {
+        let found = files.findings();
+        assert!(!found.iter().any(|line| line.contains("hunter2")), "{found:?}");
+        found
+    };
+    assert_eq!(
+        told(changed("\"pop.psk\"", "\"aG9/hunter2\"")),
+        [
+            "site.toml:21:12 the pre-shared key file cannot be read: no such file (the name of a file that has the key, relative to the site file, and not the key itself)"
+        ]
+    );
+    let not_shown = "is not TOML and may be a key: nothing of it is shown";
+    for key in ["hunter2", "hunter2=", "hunter2 = \"a\"\n"] {
+        let files = changed("\n[site]", "policy = \"pop.psk\"\n[site]").with("pop.psk", key);
+        assert_eq!(told(files)[0], format!("site.toml:1:10 \"pop.psk\" {not_shown} (a profile or policy file)"));
+    }
+    let files = changed("\n[site]", "profiles = [\"p/*\"]\n[site]").with("p/key", "hunter2==\n");
+    assert_eq!(told(files)[0], format!("site.toml:1:13 \"p/key\" {not_shown} (a profile or policy file)"));
+    assert_eq!(
+        told(Memory::default().with("site.toml", "hunter2\n")),
+        [format!("site.toml {not_shown} (a site file)")]
+    );
+}
+
+#[test]
 fn a_key_file_must_be_there_and_be_named() {
     assert_eq!(
         said("\"pop.psk\"", "\"keys/pop.psk\""),
@@ -353,6 +394,27 @@ links = ["dsl", "dsl"]
 }
 
 #[test]
+fn an_identity_that_may_be_another_tunnels_address_is_refused() {
+    let files = changed("source_address = \"192.0.2.7\"", "interface = \"eth1\"\nsource_address = \"192.0.2.7\"");
+    assert_eq!(
+        files.findings(),
+        [
+            "site.toml:27:1 the local ID is an address of \"eth1\", and may be that of the tunnel at site.toml:24 (a local_id of its own for each tunnel of a role)"
+        ]
+    );
+    assert_eq!(files.with_change(LAST, "wan = \"dsl\"\nlocal_id = \"dsl.example\"").findings(), [""; 0]);
+}
+
+#[test]
+fn all_findings_are_counted_and_a_thousand_are_shown() {
+    let keys: String = (0..1_500).map(|number| format!("key{number} = 1\n")).collect();
+    let found = site(&format!("{keys}{SITE}")).load().unwrap_err();
+    assert_eq!(found.len(), 1_001);
+    assert_eq!(found.last().unwrap().what, "500 more errors are left out");
+    assert_eq!(found.iter().map(|one| one.count).sum::<usize>(), 1_500);
+}
+
+#[test]
 fn private_addresses_are_apart_from_each_other() {
     let files = changed("wan = \"fibre\"", "wan = \"fibre\"\nprivate_local = \"169.254.1.1/29\"")
         .with_change(LAST, "wan = \"dsl\"\nprivate_local = \"169.254.1.6/30\"\nprivate_remote = \"169.254.1.6/30\"");
@@ -443,6 +505,7 @@ kind = "cloud""#;
     assert_eq!(
         said("\n[site]", settings),
         [
+            "site.toml:1:1 ike and natt are both port 4500 (two different ports, by default 500 and 4500)",
             "site.toml:3:13 peer_natt 0 is out of range (1 to 65535)",
             "site.toml:5:10 \"a/b\" is not an interface name (1 to 15 characters, such as eth1)",
             "site.toml:6:9 routing table 254 is the system's (a table of its own, such as 221)",
@@ -453,6 +516,13 @@ kind = "cloud""#;
             "site.toml:13:16 loss_percent 0.01 is out of range (0.1 to 100 per cent)",
             "site.toml:14:10 rtt_ms 0 is out of range (1 to 10000 ms)",
             "site.toml:16:8 unknown kind \"cloud\" (known: branch, cloud-vpc)",
+        ]
+    );
+    assert_eq!(
+        said("\n[site]", "ports = { ike = 4500, peer_ike = 0 }\n[site]"),
+        [
+            "site.toml:1:9 ike and natt are both port 4500 (two different ports, by default 500 and 4500)",
+            "site.toml:1:34 peer_ike 0 is out of range (1 to 65535)",
         ]
     );
     assert_eq!(
@@ -585,5 +655,9 @@ fn syntax_errors_are_told_with_everything_else_and_cause_no_others() {
     assert_eq!(
         site(SITE).with("site.toml", b"a = \"\xff\"").findings(),
         ["site.toml:1:6 a byte that is not UTF-8 (TOML in UTF-8)"]
+    );
+    assert_eq!(
+        site(SITE).with("site.toml", "name = 1\nb\0").findings(),
+        ["site.toml:2:2 a NUL character (TOML in UTF-8)"]
     );
 }
