@@ -146,15 +146,20 @@ fn too_many(count: usize, limit: Permille) -> usize {
     lost.max(MIN_EVIDENCE.min(count))
 }
 
+/// Rounded up to tenths, so that what is above a limit also looks so.
+fn ms(span: Duration) -> f64 {
+    (span.as_secs_f64() * 1e4).ceil() / 10.0
+}
+
 impl fmt::Display for Worse {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Worse::Loss { lost, of, limit } => write!(f, "{lost} of the last {of} probes lost, limit {limit}"),
             Worse::Rtt { median, limit } => {
-                write!(f, "round-trip time {} ms, limit {} ms", median.as_millis(), limit.as_millis())
+                write!(f, "round-trip time {:.1} ms, above the limit of {} ms", ms(*median), limit.as_millis())
             }
             Worse::Jitter { mean, limit } => {
-                write!(f, "jitter {} ms, limit {} ms", mean.as_millis(), limit.as_millis())
+                write!(f, "jitter {:.1} ms, above the limit of {} ms", ms(*mean), limit.as_millis())
             }
             Worse::Inner => write!(f, "IKE answers, inner probes do not any more"),
         }
@@ -164,6 +169,12 @@ impl fmt::Display for Worse {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_above_a_limit_looks_so() {
+        let worse = Worse::Jitter { mean: Duration::from_micros(1_010), limit: Duration::from_millis(1) };
+        assert_eq!(worse.to_string(), "jitter 1.1 ms, above the limit of 1 ms");
+    }
 
     #[test]
     fn the_numbers_of_lost_probes_are_those_of_the_documentation() {

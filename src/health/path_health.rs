@@ -220,11 +220,14 @@ impl PathHealth {
                 "IKE answers, inner probes to {silent} do not: suspect what lies behind the PoP or a shared return tunnel"
             ));
         }
-        if self.liveness.lost_in_row >= self.settings.down_after && self.verdict != Verdict::Down {
+        let silent = named(&|target| self.is_silent(target));
+        let answered = self.targets.iter().any(|target| target.returns == Returns::SamePath && !self.is_silent(target));
+        if answered && self.liveness.lost_in_row >= self.settings.down_after && self.verdict != Verdict::Down {
             return Some("inner probes are answered, IKE is not".into());
         }
-        if let Some(silent) = named(&|target| self.is_silent(target)) {
-            return Some(format!("inner probes to {silent} are not answered any more, others are"));
+        if let Some(silent) = silent {
+            // Where nothing is answered, the verdict says it all.
+            return answered.then(|| format!("inner probes to {silent} are not answered any more, others are"));
         }
         if let Some(elsewhere) = named(&|target| target.returns == Returns::OtherPath) {
             return Some(format!(

@@ -65,6 +65,18 @@ fn inner_answers_keep_a_path_whose_ike_is_silent() {
 }
 
 #[test]
+fn where_nothing_is_answered_no_note_speaks_of_others() {
+    let fate = |now: Moment, _, _: &mut Chance| if now < at(60.0) { Fate::Back(ms(20)) } else { Fate::Lost };
+    let mut world = World::new(every(1000), &[target(1), target(2)], 1, fate);
+    for second in 60..90 {
+        world.run(f64::from(second));
+        let note = world.health.note().unwrap_or_default();
+        assert!(!note.contains("others are") && !note.contains("probes are answered"), "{note}");
+    }
+    assert_eq!(world.health.verdict(), Verdict::Down);
+}
+
+#[test]
 fn one_lost_ike_probe_does_not_make_silent_inner_targets_well() {
     let fate = |now: Moment, kind, _: &mut Chance| match kind {
         Kind::Ike if now >= at(120.0) && now < at(121.0) => Fate::Lost,
