@@ -1,4 +1,5 @@
 use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -16,6 +17,8 @@ const ANSWER_LIMIT: u64 = 64 << 20;
 pub enum ClientError {
     #[error("no trefoil daemon is running: nothing listens at {} (start one with `trefoil run --config SITE.toml`, or name its socket with --socket)", path.display())]
     NoDaemon { path: PathBuf },
+    #[error("{} is not a socket (name the daemon's with --socket)", path.display())]
+    NotASocket { path: PathBuf },
     #[error("not allowed to ask the daemon at {}: run as the user that started it", path.display())]
     NotAllowed { path: PathBuf },
     #[error("the daemon at {} does not answer: {source}", path.display())]
@@ -31,6 +34,10 @@ pub fn ask(socket: &Path, request: Request) -> Result<Response, ClientError> {
 
 pub(super) fn ask_within(socket: &Path, request: Request, patience: Duration) -> Result<Response, ClientError> {
     let path = || socket.to_owned();
+    // The system says of any other file that nobody listens there.
+    if std::fs::metadata(socket).is_ok_and(|facts| !facts.file_type().is_socket()) {
+        return Err(ClientError::NotASocket { path: path() });
+    }
     let mut stream = UnixStream::connect(socket).map_err(|source| match source.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => ClientError::NoDaemon { path: path() },
         io::ErrorKind::PermissionDenied => ClientError::NotAllowed { path: path() },

@@ -11,14 +11,15 @@ use tokio::time::timeout;
 
 use super::{Call, Request, Response};
 
-/// Clients served at a time; more wait in the socket's backlog. An operator has a few at most.
-const CLIENTS: usize = 16;
+/// Clients served at a time; more wait in the socket's backlog. An operator has a few at most, but
+/// some may stay and say nothing.
+const CLIENTS: usize = 256;
 
 /// A request is one short line.
 const REQUEST_LIMIT: u64 = 4_096;
 
 /// A client that says nothing for so long is let go.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Listens on the control socket. The file is removed when the server is dropped.
 #[derive(Debug)]
@@ -172,9 +173,16 @@ mod tests {
         let (runtime, (_folder, path)) = (runtime(), socket());
         serve(&runtime, &path);
         let mut stream = std::os::unix::net::UnixStream::connect(&path).unwrap();
-        stream.write_all(b"{\"request\":\"dance\"}\n{\"request\":\"status\"}\n").unwrap();
+        let wrong: [&[u8]; 3] = [b"{\"request\":\"dance\"}", b"{\"request\":\"status\",\"x\":1}", b"\xff\xfe"];
+        for line in wrong {
+            stream.write_all(line).unwrap();
+            stream.write_all(b"\n").unwrap();
+        }
+        stream.write_all(b"{\"request\":\"status\"}\n").unwrap();
         let mut lines = BufReader::new(stream).lines();
-        assert!(lines.next().unwrap().unwrap().contains("not a request"));
+        for _ in wrong {
+            assert!(lines.next().unwrap().unwrap().contains("not a request"));
+        }
         assert!(lines.next().unwrap().unwrap().contains("reached control"));
     }
 
@@ -270,6 +278,24 @@ mod tests {
         let error = ask(&path, Request::Status {}).unwrap_err();
         hanging_up.join().unwrap();
         assert!(matches!(error, ClientError::Io { .. }), "{error}");
+    }
+
+    #[test]
+    fn clients_that_say_nothing_keep_nobody_waiting() {
+        let (runtime, (_folder, path)) = (runtime(), socket());
+        serve(&runtime, &path);
+        let idle: Vec<_> = (0..40).map(|_| std::os::unix::net::UnixStream::connect(&path).unwrap()).collect();
+        let began = std::time::Instant::now();
+        assert!(ask(&path, Request::Status {}).is_ok());
+        assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+        drop(idle);
+    }
+
+    #[test]
+    fn another_file_is_not_taken_for_a_socket_of_a_daemon_that_has_ended() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let error = ask(file.path(), Request::Status {}).unwrap_err();
+        assert!(matches!(error, ClientError::NotASocket { .. }), "{error}");
     }
 
     #[test]
