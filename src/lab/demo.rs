@@ -60,7 +60,7 @@ pub fn run(settings: &DemoSettings, stop: &AtomicBool) -> Result<Summary, WorldE
         }
         thread::sleep(LOOK);
     };
-    Ok(demo.finish(ended))
+    demo.finish(ended)
 }
 
 struct Demo {
@@ -102,7 +102,13 @@ impl Demo {
         if now.since(self.drawn.at) >= REFRESH {
             self.draw(&status, now);
         }
+        self.check_screen()?;
         Ok(end)
+    }
+
+    /// A run that cannot be shown is not worth its time.
+    fn check_screen(&mut self) -> Result<(), WorldError> {
+        self.screen.poll_failure().map_or(Ok(()), |error| Err(WorldError::Output(error)))
     }
 
     fn advance(&mut self, wan: &[[WanCounters; 2]], now: Moment) -> Result<Option<End>, WorldError> {
@@ -209,7 +215,7 @@ impl Demo {
         })
     }
 
-    fn finish(mut self, ended: End) -> Summary {
+    fn finish(mut self, ended: End) -> Result<Summary, WorldError> {
         let now = self.clock.now();
         let wan = self.world.wan.counters();
         let totals = self.totals(&wan);
@@ -227,7 +233,9 @@ impl Demo {
             calm_until: self.calm_until.as_deref(),
             status,
         });
+        drop(lan);
         self.screen.finish(&summary);
-        summary
+        self.check_screen()?;
+        Ok(summary)
     }
 }

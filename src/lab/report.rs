@@ -36,10 +36,11 @@ pub fn report(summary: &Summary) -> String {
         lines.push(echo("light", "flows", &summary.light));
         let web = &summary.web;
         lines.push(format!(
-            "web      {:>3} clients    {} pages, {} failed, median {}, 95 of 100 within {}",
+            "web      {:>3} clients    {} pages, {} failed{}, median {}, 95 of 100 within {}",
             web.clients,
             web.completed,
             web.failed,
+            before_events(summary),
             web.median_ms.map_or("-".to_owned(), |time| format!("{time} ms")),
             web.slow_ms.map_or("-".to_owned(), |time| format!("{time} ms")),
         ));
@@ -108,6 +109,15 @@ fn echo(name: &str, of: &str, echo: &EchoSummary) -> String {
         echo.round_trip_ms.map_or("-".to_owned(), |time| format!("{time:.0} ms")),
         seconds(echo.longest_gap_ms),
     )
+}
+
+/// The events' own rows tell the others.
+fn before_events(summary: &Summary) -> String {
+    let told: u64 = summary.events.iter().map(|event| event.web_failed).sum();
+    match summary.web.failed.saturating_sub(told) {
+        0 => String::new(),
+        others => format!(" ({others} before the first event)"),
+    }
 }
 
 fn percent(value: Option<f64>) -> String {

@@ -6,7 +6,7 @@ use super::table::{Ink, Table};
 use super::watch::Note;
 
 /// Where a run is shown. Once the reader has gone away, nothing more is written and the run goes
-/// on to its end.
+/// on to its end; any other failure to write is kept for `poll_failure`.
 pub struct Screen {
     view: View,
     out: Box<dyn Write + Send>,
@@ -14,6 +14,7 @@ pub struct Screen {
     /// The table that stands at the bottom of the terminal.
     standing: Vec<String>,
     gone: bool,
+    failure: Option<io::Error>,
 }
 
 /// How much is shown.
@@ -51,7 +52,7 @@ impl Screen {
     }
 
     fn on(out: Box<dyn Write + Send>, view: View, ink: Ink) -> Screen {
-        Screen { view, out, ink, standing: Vec::new(), gone: false }
+        Screen { view, out, ink, standing: Vec::new(), gone: false, failure: None }
     }
 
     pub fn note(&mut self, note: &Note) {
@@ -83,11 +84,18 @@ impl Screen {
             View::Json => match serde_json::to_string_pretty(summary) {
                 Ok(document) => {
                     self.out = Box::new(io::stdout());
+                    // Whether the events could be shown says nothing of the document.
+                    (self.gone, self.failure) = (false, None);
                     self.write(&format!("{document}\n"));
                 }
                 Err(error) => self.write(&format!("trefoil: {error}\n")),
             },
         }
+    }
+
+    /// Why nothing more is shown, once, if not because the reader has gone away.
+    pub fn poll_failure(&mut self) -> Option<io::Error> {
+        self.failure.take()
     }
 
     /// What takes the standing table away.
@@ -108,8 +116,12 @@ impl Screen {
     }
 
     fn write(&mut self, text: &str) {
-        if !self.gone {
-            self.gone = self.out.write_all(text.as_bytes()).and_then(|()| self.out.flush()).is_err();
+        if self.gone {
+            return;
+        }
+        if let Err(error) = self.out.write_all(text.as_bytes()).and_then(|()| self.out.flush()) {
+            self.gone = true;
+            self.failure = Some(error).filter(|error| error.kind() != io::ErrorKind::BrokenPipe);
         }
     }
 }
@@ -176,6 +188,29 @@ mod tests {
         assert_eq!(text.lines().count(), 2);
         assert!(text.starts_with("   2.0 s  primary: fibre healthy"), "{text}");
         assert!(!text.contains('\x1b'));
+    }
+
+    struct Broken(io::ErrorKind);
+
+    impl Write for Broken {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(self.0.into())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_full_disk_is_told_and_a_reader_that_has_gone_is_not() {
+        let failure = |kind| {
+            let mut screen = Screen::on(Box::new(Broken(kind)), View::Headless, Ink::Plain);
+            screen.note(&Note { at: Moment::ZERO, text: "voice moved".into() });
+            screen.poll_failure().map(|error| error.kind())
+        };
+        assert_eq!(failure(io::ErrorKind::StorageFull), Some(io::ErrorKind::StorageFull));
+        assert_eq!(failure(io::ErrorKind::BrokenPipe), None);
     }
 
     #[test]

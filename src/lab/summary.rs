@@ -159,7 +159,7 @@ impl Summary {
         let start = episodes.iter().find(|episode| episode.act == Act::Start);
         let events = episodes.iter().filter(|episode| !matches!(episode.act, Act::Start | Act::Calm));
         let (from, until) = span(episodes, now);
-        let web = lan.map(|lan| lan.web.tally(from, now)).unwrap_or_default();
+        let web = lan.map(|lan| lan.web.tally(from, until)).unwrap_or_default();
         let running = now.since(from).as_secs_f64().max(0.001);
         let mbps = |bytes: u64| bytes as f64 * 8.0 / 1e6 / running;
         let mut summary = Summary {

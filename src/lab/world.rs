@@ -1,4 +1,5 @@
 use std::io;
+use std::net::{Ipv4Addr, UdpSocket};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::thread::{self, JoinHandle};
@@ -45,6 +46,10 @@ pub enum WorldError {
     Chance(getrandom::Error),
     #[error("{0}")]
     Socket(#[from] BindError),
+    #[error("the demo needs the loopback interface, which carries nothing: {0} (ip link set lo up)")]
+    Loopback(io::Error),
+    #[error("cannot write the output: {0}")]
+    Output(io::Error),
     #[error("the branch has stopped")]
     BranchStopped,
     #[error("found no free loopback addresses and ports")]
@@ -65,6 +70,7 @@ impl World {
         getrandom::fill(&mut random).map_err(WorldError::Chance)?;
         let [a, b, c, d, key @ ..] = random;
         let psk = Secret::new(key.to_vec());
+        check_loopback().map_err(WorldError::Loopback)?;
         let directory = Directory::create()?;
         let (block, wan) = claim(u32::from_be_bytes([a, b, c, d]), clock, seed)?;
 
@@ -210,6 +216,13 @@ impl Drop for Answering {
     }
 }
 
+/// All of the demo's WAN is loopback; where it is down, nothing would come up for a reason that
+/// nobody sees.
+fn check_loopback() -> io::Result<()> {
+    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
+    socket.send_to(&[], socket.local_addr()?).map(|_| ())
+}
+
 /// A directory of this run's own for the control sockets, gone when the run is.
 struct Directory {
     path: PathBuf,
@@ -220,7 +233,8 @@ impl Directory {
         let path = env::temp_dir().join(format!("trefoil-demo-{}", process::id()));
         // Left by a killed process that had the same number.
         let _absent = fs::remove_dir_all(&path);
-        fs::DirBuilder::new().mode(0o700).create(&path)?;
+        let failed = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
+        fs::DirBuilder::new().mode(0o700).create(&path).map_err(failed)?;
         Ok(Directory { path })
     }
 }
