@@ -1,7 +1,8 @@
-use std::io::{self, Write};
+use std::fmt::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use super::output;
 use crate::config::{self, Diagnostic, Loaded, Severity};
 use crate::edge::{Mode, OnStop, Plan, SiteKind, TunnelPlan};
 use crate::model::{LinkId, Permille, Role};
@@ -15,17 +16,20 @@ pub struct CheckArgs {
 }
 
 pub fn run(args: &CheckArgs) -> ExitCode {
-    check(&args.site, &mut io::stdout().lock())
+    let (text, code) = check(&args.site);
+    output::finish(&text, code)
 }
 
-fn check(site: &Path, out: &mut impl Write) -> ExitCode {
+fn check(site: &Path) -> (String, ExitCode) {
     let outcome = config::load(site);
-    // Nobody reads on when the pipe is closed, and the exit code still tells.
-    let _ = print(&outcome, &site.display().to_string(), out);
-    if outcome.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    let of_host = Vec::new();
+    let mut text = String::new();
+    // A text takes all that is written.
+    let _ = report(&outcome, &of_host, &site.display().to_string(), &mut text);
+    (text, if outcome.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn print(outcome: &Result<Loaded, Vec<Diagnostic>>, site: &str, out: &mut impl Write) -> io::Result<()> {
+fn report(outcome: &Result<Loaded, Vec<Diagnostic>>, of_host: &[String], site: &str, out: &mut String) -> fmt::Result {
     let diagnostics = match outcome {
         Ok(loaded) => &loaded.warnings,
         Err(diagnostics) => diagnostics,
@@ -33,15 +37,18 @@ fn print(outcome: &Result<Loaded, Vec<Diagnostic>>, site: &str, out: &mut impl W
     for diagnostic in diagnostics {
         writeln!(out, "{diagnostic}")?;
     }
+    for warning in of_host {
+        writeln!(out, "{site} warning: {warning}")?;
+    }
     if let Ok(loaded) = outcome {
-        if !diagnostics.is_empty() {
+        if !(diagnostics.is_empty() && of_host.is_empty()) {
             writeln!(out)?;
         }
         summarise(&loaded.plan, out)?;
         writeln!(out)?;
     }
-    let of = |severity| diagnostics.iter().filter(|one| one.severity == severity).count();
-    let (errors, warnings) = (of(Severity::Error), of(Severity::Warning));
+    let of = |severity| diagnostics.iter().filter(|one| one.severity == severity).map(|one| one.count).sum::<usize>();
+    let (errors, warnings) = (of(Severity::Error), of(Severity::Warning) + of_host.len());
     match (errors, warnings) {
         (0, 0) => writeln!(out, "{site}: good"),
         (0, _) => writeln!(out, "{site}: good, with {}", counted(warnings, "warning")),
@@ -51,7 +58,7 @@ fn print(outcome: &Result<Loaded, Vec<Diagnostic>>, site: &str, out: &mut impl W
 }
 
 /// What the daemon would do with these files, in a few lines.
-fn summarise(plan: &Plan, out: &mut impl Write) -> io::Result<()> {
+fn summarise(plan: &Plan, out: &mut String) -> fmt::Result {
     let kind = match plan.site.kind {
         SiteKind::Branch => "branch",
         SiteKind::CloudVpc => "cloud-vpc",
@@ -106,7 +113,7 @@ fn summarise(plan: &Plan, out: &mut impl Write) -> io::Result<()> {
     )
 }
 
-fn summarise_tunnel(plan: &Plan, tunnel: &TunnelPlan, out: &mut impl Write) -> io::Result<()> {
+fn summarise_tunnel(plan: &Plan, tunnel: &TunnelPlan, out: &mut String) -> fmt::Result {
     let link = plan.links.get(usize::from(tunnel.link.0)).map_or("?", |link| &link.name);
     let destination = tunnel.destination.as_ref().map_or_else(|| "any peer".to_string(), ToString::to_string);
     let local_id = tunnel.local_id.as_ref().map(ToString::to_string);
@@ -149,9 +156,8 @@ mod tests {
     use super::*;
 
     fn checked(site: &str) -> (ExitCode, String) {
-        let mut out = Vec::new();
-        let code = check(&Path::new(env!("CARGO_MANIFEST_DIR")).join(site), &mut out);
-        (code, String::from_utf8(out).unwrap())
+        let (text, code) = check(&Path::new(env!("CARGO_MANIFEST_DIR")).join(site));
+        (code, text)
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::{io, thread};
 
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::output;
 use crate::lab::{DemoSettings, LONGEST_SECONDS, SHORTEST_SECONDS, demo};
 
 /// Shows six tunnels, live traffic and four outages in one unprivileged process.
@@ -48,10 +49,7 @@ pub fn run(args: &DemoArgs) -> ExitCode {
         Ok(summary) if !summary.passed => ExitCode::FAILURE,
         Ok(summary) if !summary.complete => ExitCode::from(INTERRUPTED),
         Ok(_) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("trefoil: {error}");
-            ExitCode::FAILURE
-        }
+        Err(error) => output::fail(&error.to_string()),
     }
 }
 

@@ -3,11 +3,14 @@
 
 pub mod check;
 pub mod demo;
+mod log;
+mod output;
 pub mod run;
 pub mod status;
 
 use std::process::ExitCode;
 
+use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 
 #[derive(Parser, Debug)]
@@ -26,11 +29,30 @@ enum Verb {
     Status(status::StatusArgs),
 }
 
+const CALLED_WRONGLY: u8 = 2;
+
 pub fn main() -> ExitCode {
-    match Args::parse().verb {
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(error) => return explain(&error),
+    };
+    match args.verb {
         Verb::Demo(args) => demo::run(&args),
         Verb::Check(args) => check::run(&args),
         Verb::Run(args) => run::run(args),
         Verb::Status(args) => status::run(&args),
+    }
+}
+
+/// Help and version are answers; anything else was a wrong call.
+fn explain(error: &clap::Error) -> ExitCode {
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+            output::finish(&error.render().to_string(), ExitCode::SUCCESS)
+        }
+        _ => {
+            let _ = error.print();
+            ExitCode::from(CALLED_WRONGLY)
+        }
     }
 }
