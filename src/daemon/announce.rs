@@ -3,12 +3,14 @@ use tracing::{info, warn};
 use crate::edge::{Plan, SiteEvent, TunnelState};
 use crate::model::{PathId, Verdict};
 
-/// Writes an event to the log: one line a change, as fields, with the reason.
-pub fn announce(event: &SiteEvent, plan: &Plan) {
+/// Writes an event to the log: one line a change, as fields, with the reason. What follows from a
+/// stop that was asked for (`stopping`) is no reason to warn.
+pub fn announce(event: &SiteEvent, plan: &Plan, stopping: bool) {
     match event {
         SiteEvent::TunnelState { path, from, to, reason } => {
             let tunnel = name(*path, plan);
             match (from, to) {
+                _ if stopping => info!(%tunnel, %from, %to, reason, "tunnel closed"),
                 (_, TunnelState::Up) => info!(%tunnel, %from, %to, reason, "tunnel up"),
                 (TunnelState::Up, _) => warn!(%tunnel, %from, %to, reason, "tunnel lost"),
                 (_, TunnelState::Waiting | TunnelState::Listening) => {
@@ -28,7 +30,11 @@ pub fn announce(event: &SiteEvent, plan: &Plan) {
         }
         SiteEvent::RoleSwitched { connector, from, to, reason } => {
             let connector = plan.connectors.get(usize::from(connector.0)).map_or("?", |connector| &connector.name);
-            warn!(connector, %from, %to, reason, "active role changed");
+            if stopping {
+                info!(connector, %from, %to, reason, "active role changed");
+            } else {
+                warn!(connector, %from, %to, reason, "active role changed");
+            }
         }
         SiteEvent::AddressChanged { path, name: fqdn, from, to } => {
             let tunnel = name(*path, plan);

@@ -1,4 +1,4 @@
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -8,6 +8,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 
 use super::announce::announce;
+use super::complaints::Complaints;
 use super::key_log::KeyLog;
 use crate::control::{Call, Request, Response};
 use crate::dataplane::Crew;
@@ -42,10 +43,10 @@ pub struct ControlLoop {
     pub events: Option<mpsc::UnboundedSender<(Moment, SiteEvent)>>,
     /// Follows the addresses that the WAN links have at present.
     pub addresses: Option<watch::Sender<Vec<Ipv4Addr>>>,
-    /// What keeps an underlay without sockets, as it was told last.
-    pub troubles: BTreeMap<UnderlayId, String>,
     /// Published values that a worker may still hold, so that none ever has to free one.
     pub replaced: VecDeque<Arc<Forwarding>>,
+    /// About underlays without sockets.
+    pub complaints: Complaints,
 }
 
 /// What reaches the loop from outside.
@@ -145,7 +146,7 @@ impl ControlLoop {
                     });
                 }
                 Effect::Event(event) => {
-                    announce(&event, self.edge.plan());
+                    announce(&event, self.edge.plan(), self.edge.is_stopping());
                     if let Some(events) = &self.events {
                         let _ = events.send((self.clock.now(), event));
                     }
@@ -221,22 +222,18 @@ impl ControlLoop {
             });
             match opened {
                 Ok((address, fact, sockets)) => {
-                    self.troubles.remove(&id);
                     tracing::info!(%address, interface, ike = fact.ike_port, natt = fact.natt_port, "WAN sockets open");
+                    self.complaints.settle(id);
                     self.underlays.put(sockets);
                     self.wake_workers();
                     self.edge.handle_underlay(id, Some(fact), self.clock.now());
                 }
                 Err(error) => {
-                    if present.is_some() {
-                        self.edge.handle_underlay(id, None, self.clock.now());
-                    }
-                    // Tried each second, told when it is another one.
-                    let trouble = error.to_string();
-                    if self.troubles.get(&id) != Some(&trouble) {
+                    let (trouble, now) = (error.to_string(), self.clock.now());
+                    if self.complaints.is_due(id, &trouble, now) {
                         tracing::warn!(address = wanted.map(tracing::field::display), interface, %error, "WAN sockets cannot be opened; trying again");
-                        self.troubles.insert(id, trouble);
                     }
+                    self.edge.handle_underlay_fault(id, trouble, now);
                 }
             }
         }

@@ -22,7 +22,8 @@ impl KeyLog {
             let path = directory.join(name);
             match std::fs::remove_file(&path) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                _ => {}
+                Err(_) => {}
+                Ok(()) => tracing::warn!(file = %path.display(), "an earlier key log is replaced"),
             }
             OpenOptions::new().create_new(true).write(true).mode(0o600).open(path)
         };

@@ -1,6 +1,7 @@
 //! Floor 6: the control loop, the data-plane threads, signals.
 
 mod announce;
+mod complaints;
 mod control_loop;
 mod key_log;
 mod node;

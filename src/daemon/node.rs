@@ -1,4 +1,4 @@
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::io;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -9,6 +9,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
+use super::complaints::Complaints;
 use super::control_loop::{ControlLoop, Inboxes};
 use super::key_log::KeyLog;
 use crate::control::{Call, Request, Response};
@@ -116,8 +117,8 @@ impl Node {
             key_log: parts.key_log,
             events: parts.events,
             addresses: parts.addresses,
-            troubles: BTreeMap::new(),
             replaced: VecDeque::new(),
+            complaints: Complaints::default(),
         };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let ending = Ending(node.ended.clone());

@@ -27,6 +27,8 @@ pub struct Edge {
     pub(super) connectors: Vec<Connector>,
     /// By `UnderlayId`; `None` while it has no address.
     underlays: Vec<Option<UnderlayFact>>,
+    /// By `UnderlayId`; why it has none, once that is known.
+    faults: Vec<Option<String>>,
     pub(super) table: Arc<SaTable>,
     effects: VecDeque<Effect>,
     chance: Chance,
@@ -80,6 +82,7 @@ impl Edge {
             .collect();
         let mut edge = Edge {
             underlays: vec![None; plan.underlays.len()],
+            faults: vec![None; plan.underlays.len()],
             endpoint,
             published: Vec::new(),
             tunnels,
@@ -105,6 +108,24 @@ impl Edge {
         let Some(known) = self.underlays.get_mut(usize::from(underlay.0)) else { return };
         self.underlays_changed |= *known != fact;
         *known = fact;
+        if let Some(fault) = self.faults.get_mut(usize::from(underlay.0)) {
+            *fault = None;
+        }
+        self.underlay_changed(underlay, now);
+    }
+
+    /// An underlay has no sockets, for this reason.
+    pub fn handle_underlay_fault(&mut self, underlay: UnderlayId, reason: String, now: Moment) {
+        let Some(known) = self.underlays.get_mut(usize::from(underlay.0)) else { return };
+        let Some(fault) = self.faults.get_mut(usize::from(underlay.0)) else { return };
+        let news = known.take().is_some() || fault.as_ref() != Some(&reason);
+        *fault = Some(reason);
+        if news {
+            self.underlay_changed(underlay, now);
+        }
+    }
+
+    fn underlay_changed(&mut self, underlay: UnderlayId, now: Moment) {
         for index in 0..self.tunnels.len() {
             let link = self.plan.tunnels[index].link;
             if self.plan.links[usize::from(link.0)].underlay == underlay {
@@ -187,6 +208,11 @@ impl Edge {
         self.stopping && self.tunnels.iter().all(|tunnel| tunnel.leg().is_none())
     }
 
+    /// Whether `stop` was called: what ends from now on ends because we said so.
+    pub fn is_stopping(&self) -> bool {
+        self.stopping
+    }
+
     pub fn poll_transmit(&mut self) -> Option<(Leg, Vec<u8>)> {
         self.endpoint.poll_transmit()
     }
@@ -218,6 +244,7 @@ impl Edge {
             effects: &mut self.effects,
             chance: &mut self.chance,
             underlays: &self.underlays,
+            faults: &self.faults,
             export_keys: self.export_keys,
             now,
         };

@@ -3,7 +3,9 @@ use std::time::Duration;
 
 use super::machine::Edge;
 use super::snapshot;
-use super::status::{ChangeStatus, ConnectorState, ConnectorStatus, DropStatus, SiteStatus, TunnelStatus};
+use super::status::{
+    ChangeStatus, ConnectorState, ConnectorStatus, DropStatus, FailureStatus, SiteStatus, TunnelStatus,
+};
 use super::tunnel::Change;
 use super::{ConnectorPlan, SiteKind};
 use crate::model::{DropCounters, DropReason, Moment, PathId, Permille, Role};
@@ -115,6 +117,9 @@ impl Edge {
             rekeys: tunnel.rekeys(),
             note: tunnel.health().note().filter(|_| live),
             last_change: tunnel.last_change().map(|change| change_status(change, facts)),
+            last_failure: tunnel
+                .last_failure()
+                .map(|failure| FailureStatus { at_ms: unix_ms(facts, failure.at), reason: failure.reason.clone() }),
         }
     }
 }

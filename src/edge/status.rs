@@ -69,6 +69,16 @@ pub struct TunnelStatus {
     /// What health suspects, in plain words.
     pub note: Option<String>,
     pub last_change: Option<ChangeStatus>,
+    /// Why it last ended or did not come up; `null` while it is up.
+    #[serde(default)]
+    pub last_failure: Option<FailureStatus>,
+}
+
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct FailureStatus {
+    pub at_ms: u64,
+    /// In plain words.
+    pub reason: String,
 }
 
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]

@@ -51,5 +51,6 @@ fn tunnel(role: Role, line: &str, verdict: &str) -> TunnelStatus {
         rekeys: 0,
         note: None,
         last_change: Some(ChangeStatus { at_ms: 0, from: "a".into(), to: verdict.into(), reason: "so it is".into() }),
+        last_failure: None,
     }
 }

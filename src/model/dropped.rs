@@ -88,3 +88,19 @@ impl Default for DropCounters {
         DropCounters(std::array::from_fn(|_| AtomicU64::new(0)))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reason_is_explained_where_operators_look_for_it() {
+        let page = include_str!("../../docs/status.md");
+        let explained: Vec<&str> = page
+            .lines()
+            .filter_map(|line| line.strip_prefix("| `")?.split_once("` | drop |").map(|(name, _)| name))
+            .collect();
+        let known: Vec<&str> = DropReason::ALL.iter().map(|reason| reason.name()).collect();
+        assert_eq!(explained, known);
+    }
+}

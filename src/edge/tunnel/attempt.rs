@@ -3,9 +3,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Context, Tunnel};
-use crate::edge::{Destination, Effect, ResolveFailure, SiteEvent};
+use crate::edge::{Destination, Effect, ResolveFailure, SiteEvent, UnderlayFact};
 use crate::ike::{Legs, SaId};
-use crate::model::{Leg, Moment};
+use crate::model::{Leg, Moment, UnderlayId};
 
 /// The first pause after a failed attempt; doubled after each further one, up to the profile's
 /// rebuild interval.
@@ -64,6 +64,7 @@ impl Tunnel {
         let event =
             SiteEvent::ResolutionFailed { path: self.path, name, reason: reason.clone(), fallback: self.last_good };
         context.effects.push_back(Effect::Event(event));
+        self.failed(&reason, context.now);
         match self.last_good {
             Some(address) => self.connect(address, context),
             None => self.wait(RESOLVE_PAUSE, reason, context),
@@ -75,6 +76,10 @@ impl Tunnel {
             Some(Destination::Ipv4(address)) => self.connect(*address, context),
             Some(Destination::Fqdn(name)) => {
                 let underlay = context.plan.links[usize::from(self.link(context.plan).0)].underlay;
+                if let Err(reason) = self.underlay(context) {
+                    // A look-up over a link without sockets would only hide the reason.
+                    return self.wait(RESOLVE_PAUSE, reason, context);
+                }
                 context.effects.push_back(Effect::Resolve { path: self.path, name: name.clone(), underlay });
                 self.attempt = Attempt::Resolving { until: context.now + RESOLVE_PATIENCE };
                 self.report_state("looking its PoP up by name".to_owned(), context);
@@ -84,11 +89,9 @@ impl Tunnel {
     }
 
     fn connect(&mut self, remote: Ipv4Addr, context: &mut Context) {
-        let link = &context.plan.links[usize::from(self.link(context.plan).0)];
-        let underlay = link.underlay;
-        let Some(fact) = context.underlays.get(usize::from(underlay.0)).copied().flatten() else {
-            let reason = format!("WAN link {} has no IPv4 address", link.name);
-            return self.wait(RESOLVE_PAUSE, reason, context);
+        let (underlay, fact) = match self.underlay(context) {
+            Ok(found) => found,
+            Err(reason) => return self.wait(RESOLVE_PAUSE, reason, context),
         };
         let leg = |natt: bool| {
             let ports = context.plan.remote_ports;
@@ -113,12 +116,24 @@ impl Tunnel {
         }
     }
 
+    /// What its datagrams leave by, or why there is nothing.
+    fn underlay(&self, context: &Context) -> Result<(UnderlayId, UnderlayFact), String> {
+        let link = &context.plan.links[usize::from(self.link(context.plan).0)];
+        let index = usize::from(link.underlay.0);
+        match (context.underlays.get(index).copied().flatten(), context.faults.get(index)) {
+            (Some(fact), _) => Ok((link.underlay, fact)),
+            (None, Some(Some(fault))) => Err(format!("WAN link {}: {fault}", link.name)),
+            (None, _) => Err(format!("WAN link {} has no IPv4 address", link.name)),
+        }
+    }
+
     pub(super) fn wait(&mut self, first: Duration, reason: String, context: &mut Context) {
         let limit = self.plan(context.plan).rebuild_interval;
         let pause = first.saturating_mul(1 << self.failures.min(16)).min(limit).max(FIRST_PAUSE);
         // Up to a quarter more, so that the tunnels of many sites do not call at the same moment.
         let spread = context.chance.below(u32::try_from(pause.as_millis() / 4).unwrap_or(u32::MAX));
         self.failures = self.failures.saturating_add(1);
+        self.failed(&reason, context.now);
         self.attempt = Attempt::Waiting { until: context.now + pause + Duration::from_millis(u64::from(spread)) };
         self.report_state(reason, context);
     }

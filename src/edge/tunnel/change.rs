@@ -12,7 +12,19 @@ pub struct Change {
     pub reason: String,
 }
 
+/// Why an attempt to set a tunnel up, or the tunnel itself, has ended.
+#[derive(Clone, Debug)]
+pub struct Failure {
+    pub at: Moment,
+    pub reason: String,
+}
+
 impl Tunnel {
+    /// Kept while further attempts run, so that an operator can see it whenever they look.
+    pub(super) fn failed(&mut self, reason: &str, now: Moment) {
+        self.last_failure = Some(Failure { at: now, reason: reason.to_owned() });
+    }
+
     pub(super) fn report_state(&mut self, reason: String, context: &mut Context) {
         let to = if self.live.as_ref().is_some_and(|live| !live.children.is_empty()) {
             TunnelState::Up
@@ -25,6 +37,9 @@ impl Tunnel {
                 Attempt::Connecting { .. } => TunnelState::Connecting,
             }
         };
+        if to == TunnelState::Up {
+            self.last_failure = None;
+        }
         let from = std::mem::replace(&mut self.state, to);
         let worth_telling = from != to
             || (to == TunnelState::Waiting && self.last_change.as_ref().is_none_or(|last| last.reason != reason));

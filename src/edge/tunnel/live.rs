@@ -141,6 +141,7 @@ impl Tunnel {
             }
             self.down_since = None;
             self.epoch = self.epoch.wrapping_add(1);
+            self.failed(&reason.to_string(), context.now);
             if matches!(self.attempt, Attempt::Idle) && self.initiates {
                 self.wait(FIRST_PAUSE, reason.to_string(), context);
             } else {
@@ -148,6 +149,7 @@ impl Tunnel {
             }
         } else if matches!(self.attempt, Attempt::Idle) && self.live.is_none() && is_refusal(reason) {
             // A peer called us and was refused, or refused us: say why the tunnel is not there.
+            self.failed(&reason.to_string(), context.now);
             self.last_change = Some(Change {
                 at: context.now,
                 from: self.state.to_string(),

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use self::attempt::Attempt;
-pub use self::change::Change;
+pub use self::change::{Change, Failure};
 use self::live::Live;
 use super::child::ChildLineage;
 use super::{Effect, Mode, Plan, ResolveFailure, TunnelPlan, TunnelState, UnderlayFact};
@@ -45,6 +45,8 @@ pub struct Tunnel {
     state: TunnelState,
     rekeys: u64,
     last_change: Option<Change>,
+    /// Since it was last up.
+    last_failure: Option<Failure>,
 }
 
 /// What a tunnel works with; all of it is the edge's.
@@ -56,6 +58,8 @@ pub struct Context<'a> {
     pub chance: &'a mut Chance,
     /// By `UnderlayId`.
     pub underlays: &'a [Option<UnderlayFact>],
+    /// By `UnderlayId`: why it has no sockets.
+    pub faults: &'a [Option<String>],
     pub export_keys: bool,
     pub now: Moment,
 }
@@ -84,6 +88,7 @@ impl Tunnel {
             state: if initiates { TunnelState::Waiting } else { TunnelState::Listening },
             rekeys: 0,
             last_change: None,
+            last_failure: None,
         }
     }
 
@@ -210,6 +215,11 @@ impl Tunnel {
 
     pub fn last_change(&self) -> Option<&Change> {
         self.last_change.as_ref()
+    }
+
+    /// Why the last attempt, or the tunnel itself, ended, until it is up again.
+    pub fn last_failure(&self) -> Option<&Failure> {
+        self.last_failure.as_ref()
     }
 
     pub fn rekeys(&self) -> u64 {
