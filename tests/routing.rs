@@ -3,7 +3,7 @@
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -12,12 +12,15 @@ struct Daemon(Child, PathBuf);
 
 impl Daemon {
     fn start(site_file: &Path) -> Daemon {
-        let log = site_file.with_extension("log");
+        Daemon::start_with_log(site_file, site_file.with_extension("log"))
+    }
+
+    fn start_with_log(site_file: &Path, log: PathBuf) -> Daemon {
         let daemon = Command::new("unshare")
             .args(["--net", env!("CARGO_BIN_EXE_trefoil"), "run", "--config"])
             .arg(site_file)
             .stdout(Stdio::null())
-            .stderr(fs::File::create(&log).unwrap())
+            .stderr(fs::OpenOptions::new().create(true).append(true).open(&log).unwrap())
             .env_remove("NO_COLOR")
             .spawn();
         Daemon(daemon.expect("unshare starts"), log)
@@ -51,6 +54,22 @@ impl Daemon {
             sleep(Duration::from_millis(50));
         }
     }
+}
+
+fn status(directory: &Path) -> Output {
+    let socket = directory.join("control.sock");
+    let output =
+        Command::new(env!("CARGO_BIN_EXE_trefoil")).args(["status", "--json", "--socket"]).arg(socket).output();
+    output.expect("the binary starts")
+}
+
+/// Without root there is nothing to be tested here.
+fn may_run() -> bool {
+    let may = nix::unistd::geteuid().is_root() && Path::new("/dev/net/tun").exists();
+    if !may {
+        println!("skipped: needs root to make a network namespace, and /dev/net/tun");
+    }
+    may
 }
 
 impl Drop for Daemon {
@@ -94,8 +113,7 @@ socket = "{}"
 
 #[test]
 fn the_rules_follow_a_wan_link_that_comes_and_changes_its_address() {
-    if !nix::unistd::geteuid().is_root() || !Path::new("/dev/net/tun").exists() {
-        println!("skipped: needs root to make a network namespace, and /dev/net/tun");
+    if !may_run() {
         return;
     }
     let directory = tempfile::tempdir().unwrap();
@@ -115,11 +133,95 @@ fn the_rules_follow_a_wan_link_that_comes_and_changes_its_address() {
     daemon.wait_for_rules(|rules| !rules.contains("2211:"));
 }
 
+#[test]
+fn a_daemon_whose_log_cannot_be_written_runs_on_and_stops_as_told() {
+    if !may_run() {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let mut daemon = Daemon::start_with_log(&write_site(directory.path()), "/dev/full".into());
+    daemon.wait_for_rules(|rules| rules.contains("2215:\tfrom all lookup 221"));
+    // Long enough for the link that is not there to have been complained of.
+    sleep(Duration::from_secs(2));
+    let output = status(directory.path());
+    assert!(output.status.success(), "{output:?}");
+    let id = daemon.0.id().to_string();
+    assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
+    assert!(daemon.0.wait().unwrap().success());
+}
+
+#[test]
+fn status_says_why_a_wan_link_has_no_sockets() {
+    if !may_run() {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let daemon = Daemon::start(&write_site(directory.path()));
+    daemon.wait_for_rules(|rules| rules.contains("2215:\tfrom all lookup 221"));
+    let told = |reason: &str| {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        loop {
+            let answer = String::from_utf8(status(directory.path()).stdout).unwrap();
+            if answer.contains(reason) {
+                return;
+            }
+            assert!(Instant::now() < deadline, "no {reason:?} in {answer}");
+            sleep(Duration::from_millis(100));
+        }
+    };
+    told("WAN link one: there is no interface wan0");
+    daemon.ip("link add wan0 type veth peer name wan1");
+    told("WAN link one: interface wan0 has no IPv4 address yet");
+}
+
+/// In one namespace that outlives the daemon.
+#[test]
+fn what_a_stopped_daemon_keeps_closed_is_released_and_never_under_a_running_one() {
+    if !may_run() {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let site = write_site(directory.path());
+    let script = r#"
+        set -e
+        "$0" run --config "$1" 2>"$2" &
+        daemon=$!
+        for _ in $(seq 200); do ip rule | grep -q 2215: && break; sleep 0.1; done
+        if "$0" release --config "$1"; then echo "released under a running daemon"; exit 1; fi
+        kill -TERM $daemon
+        wait $daemon
+        ip rule | grep -q 2213: || { echo "nothing was kept closed"; exit 1; }
+        grep -q "trefoil release" "$2" || { echo "the log does not say how to open it"; exit 1; }
+        "$0" release --config "$1"
+        if ip rule | grep -q 2213:; then echo "rules are left"; exit 1; fi
+        test -z "$(ip route show table 221)"
+    "#;
+    let output = Command::new("unshare")
+        .args(["--net", "sh", "-c", script, env!("CARGO_BIN_EXE_trefoil")])
+        .args([&site, &directory.path().join("log")])
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+}
+
+#[test]
+fn an_idle_tunnel_device_says_nothing_by_itself() {
+    if !may_run() {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let daemon = Daemon::start(&write_site(directory.path()));
+    daemon.wait_for_rules(|rules| rules.contains("2215:\tfrom all lookup 221"));
+    sleep(Duration::from_secs(5));
+    let answer = status(directory.path());
+    let answer: serde_json::Value = serde_json::from_slice(&answer.stdout).unwrap();
+    assert_eq!(answer["drops"], serde_json::json!([]), "{answer}");
+}
+
 /// Stops a daemon of a site that releases everything, by this signal, and looks at what it
 /// leaves and logs.
 fn stop_by(signal: &str) {
-    if !nix::unistd::geteuid().is_root() || !Path::new("/dev/net/tun").exists() {
-        println!("skipped: needs root to make a network namespace, and /dev/net/tun");
+    if !may_run() {
         return;
     }
     let directory = tempfile::tempdir().unwrap();
@@ -157,7 +259,7 @@ fn stop_by(signal: &str) {
     assert!(!socket.exists());
     let log = daemon.log();
     assert!(!log.contains('\x1b'), "a log that is no terminal has no colours:\n{log}");
-    assert_eq!(log.matches("there is no interface wan0").count(), 1, "told once:\n{log}");
+    assert_eq!(log.matches("WAN sockets cannot be opened").count(), 1, "told once:\n{log}");
 }
 
 #[test]

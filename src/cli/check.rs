@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use super::output;
 use crate::config::{self, Diagnostic, Loaded, Severity};
+use crate::daemon;
 use crate::edge::{Mode, OnStop, Plan, SiteKind, TunnelPlan};
 use crate::model::{LinkId, Permille, Role};
 
@@ -22,7 +23,7 @@ pub fn run(args: &CheckArgs) -> ExitCode {
 
 fn check(site: &Path) -> (String, ExitCode) {
     let outcome = config::load(site);
-    let of_host = Vec::new();
+    let of_host = outcome.as_ref().map_or_else(|_| Vec::new(), |loaded| daemon::host_warnings(&loaded.plan));
     let mut text = String::new();
     // A text takes all that is written.
     let _ = report(&outcome, &of_host, &site.display().to_string(), &mut text);

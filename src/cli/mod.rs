@@ -5,6 +5,7 @@ pub mod check;
 pub mod demo;
 mod log;
 mod output;
+pub mod release;
 pub mod run;
 pub mod status;
 
@@ -27,6 +28,7 @@ enum Verb {
     Check(check::CheckArgs),
     Run(run::RunArgs),
     Status(status::StatusArgs),
+    Release(release::ReleaseArgs),
 }
 
 const CALLED_WRONGLY: u8 = 2;
@@ -41,6 +43,7 @@ pub fn main() -> ExitCode {
         Verb::Check(args) => check::run(&args),
         Verb::Run(args) => run::run(args),
         Verb::Status(args) => status::run(&args),
+        Verb::Release(args) => release::run(&args),
     }
 }
 

@@ -40,6 +40,9 @@ pub fn run(args: RunArgs) -> ExitCode {
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
+    for warning in daemon::host_warnings(&loaded.plan) {
+        tracing::warn!("{warning}");
+    }
     match daemon::serve(loaded.plan, args.debug_key_log) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => output::fail(&error.to_string()),

@@ -31,3 +31,4 @@ mod tests;
 pub use diagnostic::{Diagnostic, Severity};
 pub use files::{Disk, FILE_BYTES_MAX, Files};
 pub use load::{Loaded, load, load_from};
+pub use settings::defaults;

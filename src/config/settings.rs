@@ -155,6 +155,11 @@ pub fn read_control(table: Option<Table<'_>>, folder: &Path) -> PathBuf {
     socket.unwrap_or_else(|| PathBuf::from(SOCKET_DEFAULT))
 }
 
+/// Where a site that says nothing has its routes and its control socket.
+pub fn defaults() -> (RoutePlan, PathBuf) {
+    (read_routes(None), read_control(None, Path::new("")))
+}
+
 fn routing_table(value: &Value<'_>) -> Option<u32> {
     let number: u32 = value.number(1..=i64::from(u32::MAX), "")?;
     if SYSTEM_TABLES.contains(&number) {

@@ -3,10 +3,12 @@
 mod announce;
 mod complaints;
 mod control_loop;
+mod host;
 mod key_log;
 mod node;
 mod service;
 
+pub use host::warnings as host_warnings;
 pub use key_log::KeyLog;
 pub use node::{Node, Parts};
-pub use service::{ServiceError, serve};
+pub use service::{ServiceError, release, serve};

@@ -1,6 +1,6 @@
 use std::io;
 use std::net::Ipv4Addr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
 use tokio::signal::unix::{SignalKind, signal};
@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use super::key_log::KeyLog;
 use super::node::{Node, Parts};
 use crate::control::{BindError, Server};
-use crate::edge::{Plan, UnderlayPlan};
+use crate::edge::{OnStop, Plan, RoutePlan, UnderlayPlan};
 use crate::net::{Clock, Interface, Names, RouteNeeds, Routes, SiteDevice, Tun};
 
 /// Why the daemon does not run.
@@ -17,12 +17,16 @@ use crate::net::{Clock, Interface, Names, RouteNeeds, Routes, SiteDevice, Tun};
 pub enum ServiceError {
     #[error("{0}")]
     Socket(#[from] BindError),
-    #[error(
-        "cannot open the tunnel device {device}: {source} (the daemon needs root, or CAP_NET_ADMIN and CAP_NET_RAW, and /dev/net/tun)"
-    )]
+    #[error("cannot open the tunnel device {device}: {source}")]
     Device { device: String, source: io::Error },
+    #[error("the WAN interface {name} has an MTU of {mtu} bytes, which leaves no room for a tunnel: raise it")]
+    Mtu { name: String, mtu: u16 },
     #[error("cannot install routes: {0}")]
     Routes(io::Error),
+    #[error("the daemon at {} runs: stop it first", .0.display())]
+    Runs(PathBuf),
+    #[error("cannot remove rules and routes: {0} (it needs root, or CAP_NET_ADMIN)")]
+    Release(io::Error),
     #[error("cannot write the key log {}: {source}", path.display())]
     KeyLog { path: PathBuf, source: io::Error },
     #[error("a part of the daemon has ended by itself, which is an error in trefoil; its message stands above")]
@@ -30,6 +34,9 @@ pub enum ServiceError {
     #[error("{0}")]
     Io(#[from] io::Error),
 }
+
+/// What IPv4 promises to carry in one piece (RFC 791 3.1), less the largest overhead of a tunnel.
+const SMALLEST_MTU: u16 = 476;
 
 /// Runs a site on this host until SIGTERM, SIGINT or SIGHUP: device, routes, node, control socket. What
 /// was made is removed at the end, in reverse order.
@@ -57,6 +64,11 @@ async fn serve_in_runtime(plan: Plan, key_log: Option<PathBuf>) -> Result<(), Se
     let interfaces: Vec<Interface> = plan.underlays.iter().filter_map(present_interface).collect();
     let mtu = plan.device_mtu(interfaces.iter().map(|interface| interface.mtu).min().unwrap_or(u16::MAX));
     let device_failed = |source| ServiceError::Device { device: route_plan.device.clone(), source };
+    if mtu < SMALLEST_MTU {
+        let smallest = interfaces.iter().min_by_key(|interface| interface.mtu);
+        let (name, mtu) = smallest.map_or(("", 0), |interface| (interface.name.as_str(), interface.mtu));
+        return Err(ServiceError::Mtu { name: name.to_owned(), mtu });
+    }
     let tun = Tun::open(&route_plan.device, mtu, plan.dataplane.workers).map_err(device_failed)?;
     let ranges = ranges(&plan);
     let (site, native) = (plan.site.name.clone(), plan.site.native.clone());
@@ -114,12 +126,25 @@ async fn serve_in_runtime(plan: Plan, key_log: Option<PathBuf>) -> Result<(), Se
         Err(error) => Err(ServiceError::Routes(error)),
     };
     node.stop();
+    if route_plan.on_stop == OnStop::Block {
+        tracing::info!("the network ranges stay closed; `trefoil release --config SITE.toml` opens them");
+    }
     let removed = routes.remove().await.map_err(ServiceError::Routes);
     if let Some(serving) = serving {
         serving.abort();
         let _ = serving.await;
     }
     outcome.and(removed)
+}
+
+/// Removes the rules and routes that a stopped daemon left. Refused while one runs.
+pub fn release(plan: &RoutePlan, control_socket: &Path) -> Result<(), ServiceError> {
+    if std::os::unix::net::UnixStream::connect(control_socket).is_ok() {
+        return Err(ServiceError::Runs(control_socket.to_owned()));
+    }
+    let plan = RoutePlan { on_stop: OnStop::Release, ..plan.clone() };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async { Routes::open(&plan)?.remove().await }).map_err(ServiceError::Release)
 }
 
 fn ranges(plan: &Plan) -> Vec<IpNet> {

@@ -71,6 +71,13 @@ impl Routes {
 
     /// Brings the device up and leads the traffic into it; takes over what an earlier run left.
     pub async fn install(&self, needs: &RouteNeeds<'_>) -> io::Result<()> {
+        // No address of its own, so no neighbour discovery either: nobody is there to answer it.
+        let addresses = format!("/proc/sys/net/ipv6/conf/{}/addr_gen_mode", self.plan.device);
+        if Path::new(&addresses).exists()
+            && let Err(error) = std::fs::write(&addresses, "1")
+        {
+            tracing::debug!(file = addresses, %error, "the kernel will speak IPv6 of its own on the tunnel device");
+        }
         let link = LinkUnspec::new_with_index(needs.device_index).mtu(u32::from(needs.mtu)).up().build();
         self.handle.link().set(link).execute().await.map_err(to_io)?;
         // Replies may arrive by this device while the way out is another: loose, not strict.

@@ -1,0 +1,79 @@
+use std::net::IpAddr;
+
+use crate::edge::Plan;
+use crate::net::HostFacts;
+
+/// What of this host's own would go into the tunnels with a connector's network ranges: without
+/// a tunnel, and after a stop that keeps the ranges closed, its programs could not reach it.
+pub fn warnings(plan: &Plan) -> Vec<String> {
+    judge(plan, &HostFacts::read())
+}
+
+fn judge(plan: &Plan, host: &HostFacts) -> Vec<String> {
+    let range_of = |address: IpAddr| {
+        // What is native, or on this host itself, never goes into a tunnel.
+        let stays = address.is_loopback() || plan.site.native.iter().any(|native| native.contains(&address));
+        let ranges = plan.connectors.iter().flat_map(|connector| &connector.ranges).filter(|_| !stays);
+        ranges.map(|range| range.range).find(|range| range.contains(&address))
+    };
+    let mut warnings = Vec::new();
+    for server in &host.name_servers {
+        if let Some(range) = range_of(*server).filter(|_| !host.addresses.contains(server)) {
+            warnings.push(format!(
+                "the name server {server} of this host (/etc/resolv.conf) is in the network range {range}: while no \
+                 tunnel is up, and after a stop with on_stop = \"block\", no program here can look up names"
+            ));
+        }
+    }
+    for gateway in &host.gateways {
+        if let Some(range) = range_of(*gateway) {
+            warnings.push(format!(
+                "the default gateway {gateway} of this host is in the network range {range}: programs here reach the \
+                 gateway itself only through the tunnels"
+            ));
+        }
+    }
+    for address in &host.addresses {
+        if let Some(range) = range_of(*address) {
+            warnings.push(format!(
+                "the address {address} of this host is in the network range {range}: its neighbours there are looked \
+                 for behind the tunnels, unless native_ranges has them"
+            ));
+        }
+    }
+    warnings
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan() -> Plan {
+        let mut plan =
+            crate::config::load(std::path::Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/examples/branch.toml")))
+                .unwrap()
+                .plan;
+        plan.connectors[0].ranges[0].range = "10.0.0.0/8".parse().unwrap();
+        plan
+    }
+
+    #[test]
+    fn what_the_host_needs_and_a_range_covers_is_told() {
+        let address = |text: &str| text.parse::<IpAddr>().unwrap();
+        let host = HostFacts {
+            name_servers: vec![
+                address("10.1.2.3"),
+                address("192.0.2.53"),
+                address("127.0.0.53"),
+                address("10.20.0.53"),
+            ],
+            gateways: vec![address("10.9.0.1")],
+            addresses: vec![address("10.9.0.2"), address("192.0.2.7"), address("10.20.0.1")],
+        };
+        let said = judge(&plan(), &host);
+        assert_eq!(said.len(), 3, "{said:#?}");
+        assert!(said[0].starts_with("the name server 10.1.2.3 of this host"), "{}", said[0]);
+        assert!(said[1].starts_with("the default gateway 10.9.0.1 of this host"), "{}", said[1]);
+        assert!(said[2].starts_with("the address 10.9.0.2 of this host"), "{}", said[2]);
+    }
+}
