@@ -10,6 +10,7 @@ use super::diagnostic::Report;
 use super::table::{Table, Value};
 use super::wording::{self, Complaint};
 use super::words;
+use crate::crypto::Backend;
 use crate::edge::{DataplanePlan, OnStop, PortPlan, RoutePlan, SteeringPlan};
 use crate::health::HealthSettings;
 use crate::model::Permille;
@@ -25,6 +26,8 @@ const SYSTEM_TABLES: RangeInclusive<u32> = 253..=255;
 /// Free in /etc/iproute2/rt_tables, and not strongSwan's 220.
 const TABLE_DEFAULT: u32 = 221;
 const RULE_PRIORITY_DEFAULT: u32 = 2210;
+/// Lets the daemon measure, and take the fastest.
+const AUTO: &str = "auto";
 /// Beyond it a TUN device has no more queues to give than it is worth.
 const MAX_WORKERS: u16 = 64;
 /// `sun_path` of a Unix socket address, without its final zero.
@@ -114,14 +117,25 @@ pub fn read_routes(table: Option<Table<'_>>) -> RoutePlan {
     }
 }
 
-/// How many threads carry packets; one for each core unless the file says otherwise.
+/// How packets are carried: by one thread for each core, and by the fastest ciphers, unless the
+/// file says otherwise.
 pub fn read_dataplane(table: Option<Table<'_>>) -> DataplanePlan {
-    let workers = table.and_then(|mut table| {
-        let workers = table.value("workers").and_then(|value| value.number::<u16>(1..=i64::from(MAX_WORKERS), ""));
-        table.finish();
-        workers.and_then(NonZeroU16::new)
-    });
-    DataplanePlan { workers: workers.unwrap_or_else(one_a_core) }
+    let Some(mut table) = table else { return DataplanePlan { workers: one_a_core(), aead_backend: None } };
+    let workers = table.value("workers").and_then(|value| value.number::<u16>(1..=i64::from(MAX_WORKERS), ""));
+    let aead_backend = table.value("aead_backend").and_then(|value| value.parse(aead_backend)).flatten();
+    table.finish();
+    DataplanePlan { workers: workers.and_then(NonZeroU16::new).unwrap_or_else(one_a_core), aead_backend }
+}
+
+/// `None` is "auto".
+fn aead_backend(text: &str) -> Result<Option<Backend>, Complaint> {
+    match Backend::from_name(text) {
+        None if text != AUTO => Err(Complaint {
+            what: format!("unknown AEAD backend {}", wording::quoted(text)),
+            instead: wording::known([AUTO].into_iter().chain(Backend::ALL.map(Backend::name))),
+        }),
+        backend => Ok(backend),
+    }
 }
 
 fn one_a_core() -> NonZeroU16 {

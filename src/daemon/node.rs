@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
@@ -13,6 +13,7 @@ use super::complaints::Complaints;
 use super::control_loop::{ControlLoop, Inboxes};
 use super::key_log::KeyLog;
 use crate::control::{Call, Request, Response};
+use crate::crypto::Backends;
 use crate::dataplane::{Crew, FlowTable, Worker};
 use crate::edge::{Edge, Plan, SiteEvent, SiteStatus};
 use crate::model::{Chance, Moment, WorkerId};
@@ -71,7 +72,18 @@ impl Node {
         getrandom::fill(&mut seed).map_err(|error| io::Error::other(error.to_string()))?;
         let mut chance = Chance::from_seed(seed);
         let workers = plan.dataplane.workers;
-        let (edge, first) = Edge::new(Arc::new(plan), parts.key_log.is_some(), chance.bytes(), started);
+        let backends = match plan.dataplane.aead_backend {
+            Some(backend) => Backends::only(backend),
+            None => {
+                let origin = Instant::now();
+                Backends::measure(|| origin.elapsed())
+            }
+        };
+        for served in backends.served().iter().filter(|served| served.suite.encryption().is_supported()) {
+            let (cipher, backend, times) = (served.suite.encryption().name(), served.backend, served.times);
+            tracing::debug!(cipher, %backend, ?times, "who seals and opens packets");
+        }
+        let (edge, first) = Edge::new(Arc::new(plan), backends, parts.key_log.is_some(), chance.bytes(), started);
 
         let workers = usize::from(workers.get());
         let published = Arc::new(ArcSwap::new(first));

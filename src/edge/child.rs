@@ -1,10 +1,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::crypto::{Backends, PacketCipher, PacketSuite};
 use crate::esp::{InboundSa, OutboundSa};
 use crate::forward::{ChildFace, SaTable};
 use crate::ike::ChildSa;
-use crate::model::{Moment, OutboundSlot, PathId, Selectors, Spi};
+use crate::model::{Moment, OutboundSlot, PathId, Secret, Selectors, Spi};
 
 /// How long a deleted inbound SA still opens packets: they were sealed before the peer knew of
 /// the DELETE and may have been overtaken by it. strongSwan waits as long.
@@ -32,11 +33,17 @@ struct Generation {
 
 impl ChildLineage {
     /// Installs both directions of a first Child SA.
-    pub fn establish(child: &ChildSa, path: PathId, slot: OutboundSlot, table: &SaTable) -> Option<ChildLineage> {
+    pub fn establish(
+        child: &ChildSa,
+        path: PathId,
+        slot: OutboundSlot,
+        table: &SaTable,
+        backends: &Backends,
+    ) -> Option<ChildLineage> {
         let selectors = Arc::new(child.selectors.clone());
         let mut lineage =
             ChildLineage { slot, selectors: selectors.clone(), sas: Vec::new(), sending: child.inbound, rekeys: 0 };
-        lineage.install(child, path, selectors, table)?;
+        lineage.install(child, path, selectors, table, backends)?;
         lineage.send_on(child.inbound, table);
         Some(lineage)
     }
@@ -44,9 +51,9 @@ impl ChildLineage {
     /// Takes the successor of one of this lineage's SAs. RFC 7296 2.8: who asked for the rekey
     /// sends on it at once; who answered waits for the first packet on it, or for the old one's
     /// DELETE.
-    pub fn succeed(&mut self, child: &ChildSa, path: PathId, table: &SaTable) -> Option<()> {
+    pub fn succeed(&mut self, child: &ChildSa, path: PathId, table: &SaTable, backends: &Backends) -> Option<()> {
         self.selectors = Arc::new(child.selectors.clone());
-        self.install(child, path, self.selectors.clone(), table)?;
+        self.install(child, path, self.selectors.clone(), table, backends)?;
         self.rekeys += 1;
         if child.initiator {
             self.send_on(child.inbound, table);
@@ -54,9 +61,18 @@ impl ChildLineage {
         Some(())
     }
 
-    fn install(&mut self, child: &ChildSa, path: PathId, selectors: Arc<Selectors>, table: &SaTable) -> Option<()> {
-        let inbound = InboundSa::new(child.inbound, path, child.encryption, &child.inbound_key, selectors).ok()?;
-        let outbound = OutboundSa::new(child.outbound, path, child.encryption, &child.outbound_key).ok()?;
+    fn install(
+        &mut self,
+        child: &ChildSa,
+        path: PathId,
+        selectors: Arc<Selectors>,
+        table: &SaTable,
+        backends: &Backends,
+    ) -> Option<()> {
+        let suite = PacketSuite::new(child.encryption, None).ok()?;
+        let cipher = |key: &Secret| PacketCipher::new(backends.of(suite), suite, key.expose()).ok();
+        let inbound = InboundSa::with_cipher(child.inbound, path, cipher(&child.inbound_key)?, selectors);
+        let outbound = OutboundSa::with_cipher(child.outbound, path, cipher(&child.outbound_key)?);
         table.inbound(child.inbound)?.store(Some(Arc::new(inbound)));
         self.sas.push(Generation { inbound: child.inbound, outbound: Arc::new(outbound), deleted: None });
         Some(())

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::tunnel::{CHILDREN_LIMIT, Context, Tunnel};
 use super::{Destination, Effect, Plan, ResolveFailure, SiteEvent, UnderlayFact, snapshot};
+use crate::crypto::Backends;
 use crate::forward::{Forwarding, SaTable, ToControl};
 use crate::ha::RoleSelector;
 use crate::ike::{Endpoint, EndpointOptions};
@@ -30,6 +31,8 @@ pub struct Edge {
     /// By `UnderlayId`; why it has none, once that is known.
     faults: Vec<Option<String>>,
     pub(super) table: Arc<SaTable>,
+    /// Who seals and opens packets.
+    backends: Backends,
     effects: VecDeque<Effect>,
     chance: Chance,
     export_keys: bool,
@@ -54,7 +57,13 @@ pub(super) struct Connector {
 
 impl Edge {
     /// The machine, and the value that workers start with.
-    pub fn new(plan: Arc<Plan>, export_keys: bool, seed: [u8; 32], now: Moment) -> (Edge, Arc<Forwarding>) {
+    pub fn new(
+        plan: Arc<Plan>,
+        backends: Backends,
+        export_keys: bool,
+        seed: [u8; 32],
+        now: Moment,
+    ) -> (Edge, Arc<Forwarding>) {
         let mut chance = Chance::from_seed(seed);
         let places = (plan.tunnels.len() * INBOUND_PER_TUNNEL + 1).min(usize::from(u16::MAX));
         let table = Arc::new(SaTable::new(places + 1, plan.tunnels.len() * usize::from(CHILDREN_LIMIT)));
@@ -83,6 +92,7 @@ impl Edge {
         let mut edge = Edge {
             underlays: vec![None; plan.underlays.len()],
             faults: vec![None; plan.underlays.len()],
+            backends,
             endpoint,
             published: Vec::new(),
             tunnels,
@@ -245,6 +255,7 @@ impl Edge {
             chance: &mut self.chance,
             underlays: &self.underlays,
             faults: &self.faults,
+            backends: &self.backends,
             export_keys: self.export_keys,
             now,
         };

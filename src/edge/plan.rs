@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use crate::crypto::Backend;
 use crate::esp;
 use crate::health::HealthSettings;
 use crate::ike::{Identity, Phase1, Phase2, Retransmission};
@@ -41,6 +42,8 @@ pub struct Plan {
 pub struct DataplanePlan {
     /// Threads that carry packets.
     pub workers: NonZeroU16,
+    /// Whose ciphers seal and open packets; `None`: whose are the fastest here.
+    pub aead_backend: Option<Backend>,
 }
 
 /// The largest outer packet, in bytes, wherever no interface says less.

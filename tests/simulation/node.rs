@@ -3,6 +3,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use trefoil::crypto::{Backend, Backends};
 use trefoil::dataplane::{Crew, FlowTable, RoadIo, Unsent, Worker};
 use trefoil::edge::{Edge, Effect, Plan, SiteEvent, StatusFacts, UnderlayFact};
 use trefoil::forward::{ToControl, ToWorker};
@@ -38,7 +39,8 @@ impl Node {
         let addresses: Vec<Ipv4Addr> = plan.underlays.iter().filter_map(|underlay| underlay.address).collect();
         let now = Moment::ZERO;
         let count = plan.dataplane.workers.get();
-        let (mut edge, first) = Edge::new(Arc::new(plan), false, Chance::from_number(seed).bytes(), now);
+        let (mut edge, first) =
+            Edge::new(Arc::new(plan), Backends::only(Backend::AwsLc), false, Chance::from_number(seed).bytes(), now);
         for (index, address) in addresses.iter().enumerate() {
             let fact = UnderlayFact { address: *address, ike_port: 500, natt_port: 4500, mtu: 1500 };
             edge.handle_underlay(UnderlayId(index as u16), Some(fact), now);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::super::{Disk, load};
 use super::*;
-use crate::crypto::{DhGroup, Encryption, PrfAlgorithm};
+use crate::crypto::{Backend, DhGroup, Encryption, PrfAlgorithm};
 use crate::edge::{Destination, Mode, OnStop, SiteKind};
 use crate::ike::Identity;
 use crate::model::{ConnectorId, LinkId, PathId, Role, TrafficSelector, UnderlayId};
@@ -14,6 +14,14 @@ fn good(files: &Memory) -> crate::edge::Plan {
     let loaded = files.load().unwrap_or_else(|found| panic!("{found:#?}"));
     assert_eq!(loaded.warnings, []);
     loaded.plan
+}
+
+#[test]
+fn the_data_plane_is_as_the_file_says() {
+    let plan = |text: &str| good(&site(&format!("{SITE}\n[dataplane]\n{text}\n"))).dataplane;
+    assert_eq!(plan("workers = 3").workers.get(), 3);
+    assert_eq!(plan("aead_backend = \"aes-gcm\"").aead_backend, Some(Backend::RustCrypto));
+    assert_eq!(plan("aead_backend = \"auto\"").aead_backend, None);
 }
 
 #[test]

@@ -661,3 +661,15 @@ fn syntax_errors_are_told_with_everything_else_and_cause_no_others() {
         ["site.toml:2:2 a NUL character (TOML in UTF-8)"]
     );
 }
+
+#[test]
+fn the_data_plane_takes_the_workers_and_ciphers_that_there_are() {
+    let table = |text: &str| format!("{LAST}\n\n[dataplane]\n{text}");
+    for (text, finding) in [
+        ("workers = 0", "site.toml:30:11 workers 0 is out of range (1 to 64)"),
+        ("workers = 65", "site.toml:30:11 workers 65 is out of range (1 to 64)"),
+        ("aead_backend = \"ring\"", "site.toml:30:16 unknown AEAD backend \"ring\" (known: auto, aws-lc, aes-gcm)"),
+    ] {
+        assert_eq!(said(LAST, &table(text)), [finding]);
+    }
+}

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::*;
-use crate::crypto::{DhGroup, Encryption, PrfAlgorithm};
+use crate::crypto::{Backend, Backends, DhGroup, Encryption, PrfAlgorithm};
 use crate::forward::Forwarding;
 use crate::health::HealthSettings;
 use crate::ike::{ChildSa, Identity, Phase1, Phase2, Retransmission};
@@ -41,7 +41,16 @@ const DELAY: Duration = Duration::from_millis(10);
 impl Pair {
     fn new(plans: [Plan; 2]) -> Pair {
         let [left, right] = plans;
-        let edge = |plan, seed| Edge::new(Arc::new(plan), false, Chance::from_number(seed).bytes(), Moment::ZERO).0;
+        let edge = |plan, seed| {
+            Edge::new(
+                Arc::new(plan),
+                Backends::only(Backend::AwsLc),
+                false,
+                Chance::from_number(seed).bytes(),
+                Moment::ZERO,
+            )
+            .0
+        };
         let mut pair = Pair {
             now: Moment::ZERO,
             ends: [edge(left, 1), edge(right, 2)],
@@ -202,7 +211,7 @@ fn plan(end: usize, mode: Mode) -> Plan {
         local_ports: PortPlan { ike: 500, natt: 4500 },
         remote_ports: PortPlan { ike: 500, natt: 4500 },
         routes: RoutePlan { device: "none".to_owned(), table: 1, rule_priority: 1, on_stop: OnStop::Release },
-        dataplane: DataplanePlan { workers: NonZeroU16::MIN },
+        dataplane: DataplanePlan { workers: NonZeroU16::MIN, aead_backend: None },
         control_socket: PathBuf::new(),
     }
 }

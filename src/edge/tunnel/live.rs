@@ -87,14 +87,14 @@ impl Tunnel {
             Some(lineage) => {
                 self.rekeys += 1;
                 context.effects.push_back(Effect::Event(SiteEvent::Rekeyed { path, what: "Child SA" }));
-                lineage.succeed(child, path, context.table)
+                lineage.succeed(child, path, context.table, context.backends)
             }
             None => {
                 let base = path.0 * CHILDREN_LIMIT;
                 let free = (base..base + CHILDREN_LIMIT)
                     .map(OutboundSlot)
                     .find(|slot| live.children.iter().all(|lineage| lineage.slot() != *slot));
-                free.and_then(|slot| ChildLineage::establish(child, path, slot, context.table))
+                free.and_then(|slot| ChildLineage::establish(child, path, slot, context.table, context.backends))
                     .map(|lineage| live.children.push(lineage))
             }
         };

@@ -13,6 +13,7 @@ pub use self::change::{Change, Failure};
 use self::live::Live;
 use super::child::ChildLineage;
 use super::{Effect, Mode, Plan, ResolveFailure, TunnelPlan, TunnelState, UnderlayFact};
+use crate::crypto::Backends;
 use crate::forward::{PathCounters, ProbeOrder, SaTable, ToWorker};
 use crate::health::{HealthSettings, PathHealth, ProbeKind, ProbeTarget};
 use crate::ike::Endpoint;
@@ -54,6 +55,7 @@ pub struct Context<'a> {
     pub plan: &'a Plan,
     pub endpoint: &'a mut Endpoint,
     pub table: &'a SaTable,
+    pub backends: &'a Backends,
     pub effects: &'a mut VecDeque<Effect>,
     pub chance: &'a mut Chance,
     /// By `UnderlayId`.
