@@ -1,10 +1,12 @@
-//! The loader as a whole, with files in memory. `good.rs` reads what is right, `refusals.rs`
-//! shows each refusal with its place and text, `hostile.rs` throws anything at it.
+//! The loader as a whole, with files in memory. `good.rs` reads what is right, `refusals.rs`,
+//! `keys.rs` and `profiles.rs` show each refusal with its place and text, `hostile.rs` throws anything at it.
 
 mod broken;
 mod corners;
 mod good;
 mod hostile;
+mod keys;
+mod profiles;
 mod refusals;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -109,3 +111,11 @@ fn site(text: &str) -> Memory {
 fn changed(from: &str, to: &str) -> Memory {
     site(SITE).with_change(from, to)
 }
+
+/// The findings of the small site with one piece of its text replaced.
+fn said(from: &str, to: &str) -> Vec<String> {
+    changed(from, to).findings()
+}
+
+/// The last line of `SITE`, line 27, and what follows a tunnel in it.
+const LAST: &str = "wan = \"dsl\"";
