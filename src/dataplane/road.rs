@@ -208,9 +208,6 @@ impl<'a> Road<'a> {
                 true
             })?;
         }
-        if sa.soft_limit_reached() {
-            self.tell_surely(ToControl::SoftLimit { spi: sa.spi(), path: way.path.id });
-        }
         Ok(())
     }
 
@@ -269,6 +266,9 @@ impl<'a> Road<'a> {
         }
         let sealed_len = sa.seal(room, length)?;
         self.exits.trains.claim(place, sealed_len, traffic);
+        if sa.soft_limit_reached() {
+            self.tell_surely(ToControl::SoftLimit { spi: sa.spi(), path: way.path.id });
+        }
         Ok(())
     }
 

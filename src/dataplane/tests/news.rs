@@ -96,6 +96,24 @@ fn an_echo_reply_that_answers_no_probe_of_ours_is_dropped() {
 }
 
 #[test]
+fn an_sa_that_nears_its_end_is_told_whatever_kind_of_packet_took_it_there() {
+    let whole = udp(1);
+    let mut cut = udp_between([10, 1, 0, 5], [10, 9, 0, 7], 1, 2, 1_800);
+    cut[6] = 0;
+    for packet in [whole, with_checksum(cut)] {
+        let (mut edge, _) = pair();
+        for path in 0..PATHS {
+            let forwarding = edge.crew.published.load();
+            let sa = forwarding.sas.outbound(OutboundSlot(path)).unwrap().load_full().unwrap();
+            sa.skip_to(u64::from(u32::MAX) / 10 * 9);
+        }
+        edge.send([packet.clone(), packet]);
+        let limits = edge.io.news.iter().filter(|news| matches!(news, ToControl::SoftLimit { .. }));
+        assert_eq!(limits.count(), 1);
+    }
+}
+
+#[test]
 fn first_use_is_told_once_even_when_control_is_busy() {
     let (mut edge, mut pop) = pair();
     pop.io.control_is_full = true;
