@@ -4,7 +4,7 @@
 //! it on.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BTreeMap, BinaryHeap};
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::net::Ipv4Addr;
@@ -72,7 +72,23 @@ pub struct Link {
 
 struct Shared {
     links: Mutex<Vec<LinkState>>,
+    esp: Mutex<BTreeMap<EspKind, Crossing>>,
     stop: AtomicBool,
+}
+
+/// ESP in UDP, by who sent it to whom and the length of the outer packet.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct EspKind {
+    pub source: Ipv4Addr,
+    pub destination: Ipv4Addr,
+    pub length: usize,
+}
+
+/// What has become of the packets of one kind.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Crossing {
+    pub entered: u64,
+    pub left: u64,
 }
 
 struct LinkState {
@@ -102,7 +118,7 @@ impl Emulator {
             .into_iter()
             .map(|link| LinkState { address: link.address, from: lane(link.from), to: lane(link.to) })
             .collect();
-        let shared = Arc::new(Shared { links: Mutex::new(links), stop: AtomicBool::new(false) });
+        let shared = Arc::new(Shared { links: Mutex::new(links), esp: Mutex::default(), stop: AtomicBool::new(false) });
         let device = router.enter(|| open_tun("emu").expect("a TUN device for the emulator"));
         router.ip("link set emu up txqueuelen 10000\nroute add default dev emu table 100\n");
         for interface in interfaces {
@@ -142,6 +158,16 @@ impl Emulator {
         }
     }
 
+    /// ESP that has entered and left the emulated network so far. What was still in it has only entered.
+    pub fn esp(&self, wanted: impl Fn(&EspKind) -> bool) -> Crossing {
+        let counts = lock(&self.shared.esp);
+        let wanted = counts.iter().filter(|(kind, _)| wanted(kind));
+        wanted.fold(Crossing::default(), |sum, (_, one)| Crossing {
+            entered: sum.entered + one.entered,
+            left: sum.left + one.left,
+        })
+    }
+
     fn change(&self, address: Ipv4Addr, direction: Direction, change: impl FnOnce(&mut Model)) {
         let mut links = self.shared.links();
         let link = links.iter_mut().find(|link| link.address == address).expect("a link of the lab");
@@ -163,7 +189,13 @@ impl Drop for Emulator {
 
 impl Shared {
     fn links(&self) -> MutexGuard<'_, Vec<LinkState>> {
-        self.links.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+        lock(&self.links)
+    }
+
+    fn count(&self, packet: &[u8], count: impl FnOnce(&mut Crossing)) {
+        if let Some(kind) = esp_kind(packet) {
+            count(lock(&self.esp).entry(kind).or_default());
+        }
     }
 
     /// When the packet arrives at the far side; `None` when it does not.
@@ -218,7 +250,9 @@ fn carry(mut device: File, shared: &Shared, mut chance: Chance) {
         {
             if let Some(Reverse((_, _, packet))) = waiting.pop() {
                 // The device refuses what arrives while it goes down; nobody waits for it then.
-                let _ = device.write(&packet);
+                if device.write(&packet).is_ok() {
+                    shared.count(&packet, |kind| kind.left += 1);
+                }
             }
         }
         let pause = waiting.peek().map_or(Duration::from_millis(50), |Reverse((due, _, _))| *due - now);
@@ -227,6 +261,7 @@ fn carry(mut device: File, shared: &Shared, mut chance: Chance) {
         for _ in 0..64 {
             let Ok(length) = device.read(&mut buffer) else { break };
             let packet = &buffer[..length];
+            shared.count(packet, |kind| kind.entered += 1);
             let Some(due) = shared.arrival(packet, Instant::now(), &mut chance) else { continue };
             if waiting.len() < MOST_QUEUED {
                 number += 1;
@@ -234,6 +269,20 @@ fn carry(mut device: File, shared: &Shared, mut chance: Chance) {
             }
         }
     }
+}
+
+/// `None` for anything but ESP in UDP (RFC 3948): in front of IKE stand four zeroes.
+fn esp_kind(packet: &[u8]) -> Option<EspKind> {
+    let (source, destination) = ipv4_ends(packet)?;
+    let (header, protocol) = (usize::from(packet[0] & 15) * 4, packet[9]);
+    let spi = packet.get(header + 8..header + 12)?;
+    let ports = packet.get(header..header + 4)?;
+    let natt = ports.chunks(2).any(|port| port == 4_500_u16.to_be_bytes());
+    (protocol == 17 && natt && spi != [0; 4]).then_some(EspKind { source, destination, length: packet.len() })
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
 fn ipv4_ends(packet: &[u8]) -> Option<(Ipv4Addr, Ipv4Addr)> {

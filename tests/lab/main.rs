@@ -5,6 +5,7 @@ mod bench;
 mod capture;
 mod daemon;
 mod emulator;
+mod gateway;
 mod names;
 mod namespace;
 mod process;
@@ -15,6 +16,7 @@ mod strongswan;
 mod topology;
 mod traffic;
 
+mod conservation;
 mod crossing;
 mod fail_closed;
 mod groundwork;

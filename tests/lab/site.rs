@@ -23,6 +23,7 @@ pub struct Site {
     pub steering_interval: Duration,
     /// Leave no blackhole behind.
     pub release_on_stop: bool,
+    pub workers: u16,
 }
 
 #[derive(Clone)]
@@ -30,6 +31,8 @@ pub struct Role {
     /// An IPv4 address or an FQDN.
     pub destination: String,
     pub remote_id: String,
+    /// The PoP calls itself by another name in each tunnel, as one must that is a Trefoil.
+    pub remote_id_of_link: bool,
     pub links: Vec<&'static WanLink>,
 }
 
@@ -40,6 +43,7 @@ impl Site {
         let role = |index: usize| Role {
             destination: POPS[index].to_string(),
             remote_id: format!("pop{}.test", index + 1),
+            remote_id_of_link: false,
             links: vec![FIBRE, DSL, LTE],
         };
         Site {
@@ -51,6 +55,7 @@ impl Site {
             rebuild_interval: Duration::from_secs(2),
             steering_interval: Duration::from_secs(10),
             release_on_stop: false,
+            workers: 2,
         }
     }
 
@@ -63,7 +68,7 @@ impl Site {
         let connection = |link: &&WanLink| {
             let mut connection = Connection::new(
                 &format!("{}-{}", ROLE_NAMES[role], link.name),
-                &self.roles[role].remote_id,
+                &self.roles[role].remote_id_for(link),
                 &local_id(role, link),
                 &self.psk,
             );
@@ -123,10 +128,14 @@ interval = "{}s"
 [routes]
 on_stop = "{}"
 
+[dataplane]
+workers = {}
+
 "#,
             socket.display(),
             self.steering_interval.as_secs(),
-            if self.release_on_stop { "release" } else { "block" }
+            if self.release_on_stop { "release" } else { "block" },
+            self.workers
         );
         for link in &LINKS {
             let WanLink { name, interface, mbps, .. } = link;
@@ -157,17 +166,24 @@ rebuild_interval = "{}s"
 }
 
 impl Role {
+    /// What the PoP calls itself in the tunnel over a link.
+    pub fn remote_id_for(&self, link: &WanLink) -> String {
+        if self.remote_id_of_link { format!("{}.{}", link.name, self.remote_id) } else { self.remote_id.clone() }
+    }
+
     fn render(&self, index: usize, text: &mut String) {
-        let (name, Role { destination, remote_id, links }) = (ROLE_NAMES[index], self);
+        let (name, Role { destination, links, .. }) = (ROLE_NAMES[index], self);
         let _ = write!(
             text,
             r#"
 [connector.pops.{name}]
 destination = "{destination}"
-remote_id = "{remote_id}"
 psk_file = "keys/psk"
 "#
         );
+        if !self.remote_id_of_link {
+            let _ = writeln!(text, "remote_id = \"{}\"", self.remote_id);
+        }
         for link in links {
             let (ours, pops) = private_addresses(index, link);
             let _ = write!(
@@ -183,6 +199,9 @@ probes = ["{pops}"]
                 link.name,
                 local_id(index, link)
             );
+            if self.remote_id_of_link {
+                let _ = writeln!(text, "remote_id = \"{}\"", self.remote_id_for(link));
+            }
         }
     }
 }
@@ -194,6 +213,6 @@ pub fn private_addresses(role: usize, link: &WanLink) -> (Ipv4Addr, Ipv4Addr) {
     (address(1), address(2))
 }
 
-fn local_id(role: usize, link: &WanLink) -> String {
+pub fn local_id(role: usize, link: &WanLink) -> String {
     format!("{}-{}.branch.test", link.name, ROLE_NAMES[role])
 }

@@ -25,6 +25,13 @@ pub struct Trip {
     ended: Instant,
 }
 
+impl Trip {
+    /// Duplicates included.
+    pub fn arrived(&self) -> u64 {
+        self.arrivals.len() as u64
+    }
+}
+
 pub struct Report {
     pub there: Trip,
     pub back: Trip,
@@ -51,7 +58,18 @@ const LINGER: Duration = Duration::from_millis(700);
 impl Stream {
     /// One packet of `bytes` each `interval`, echoed by the far end.
     pub fn start(from: &Namespace, to: &Namespace, address: Ipv4Addr, interval: Duration, bytes: usize) -> Stream {
-        const PORT: u16 = 40_000;
+        Stream::start_on(40_000, from, to, address, interval, bytes)
+    }
+
+    /// The same to another port of the far end, beside others.
+    pub fn start_on(
+        port: u16,
+        from: &Namespace,
+        to: &Namespace,
+        address: Ipv4Addr,
+        interval: Duration,
+        bytes: usize,
+    ) -> Stream {
         let shared = Arc::new(Shared {
             stop: AtomicBool::new(false),
             sent: AtomicU64::new(0),
@@ -60,9 +78,9 @@ impl Stream {
             there: Mutex::default(),
             back: Mutex::default(),
         });
-        let server = to.enter(move || bind(SocketAddrV4::new(address, PORT)));
+        let server = to.enter(move || bind(SocketAddrV4::new(address, port)));
         let client = from.enter(|| bind(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0)));
-        let target = SocketAddr::from((address, PORT));
+        let target = SocketAddr::from((address, port));
         let receiving = client.try_clone().expect("a second handle");
         let [a, b, c] = [shared.clone(), shared.clone(), shared.clone()];
         let threads = vec![

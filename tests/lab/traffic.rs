@@ -22,6 +22,7 @@ pub fn ping(from: &Namespace, target: Ipv4Addr, count: u32) -> u32 {
 pub struct IperfServer {
     process: Process,
     address: Ipv4Addr,
+    port: u16,
 }
 
 impl Drop for IperfServer {
@@ -35,11 +36,17 @@ impl Drop for IperfServer {
 impl IperfServer {
     /// Bound to one address, or its UDP answers would leave with another.
     pub fn start(namespace: &Namespace, address: Ipv4Addr, directory: &Path) -> IperfServer {
-        let log = directory.join(format!("iperf3-{}.log", namespace.name()));
+        IperfServer::start_on(5_201, namespace, address, directory)
+    }
+
+    /// A server runs one test at a time; several stand on ports of their own.
+    pub fn start_on(port: u16, namespace: &Namespace, address: Ipv4Addr, directory: &Path) -> IperfServer {
+        let log = directory.join(format!("iperf3-{}-{port}.log", namespace.name()));
         let mut command = namespace.command("iperf3");
-        let process = Process::start(command.args(["--server", "--forceflush", "--bind", &address.to_string()]), &log);
+        command.args(["--server", "--forceflush", "--port", &port.to_string(), "--bind", &address.to_string()]);
+        let process = Process::start(&mut command, &log);
         wait_for("iperf3 listens", Duration::from_secs(5), || process.log().contains("listening").then_some(()));
-        IperfServer { process, address }
+        IperfServer { process, address, port }
     }
 
     /// Runs a client in another namespace; `reverse` lets the server send.
@@ -76,7 +83,7 @@ impl IperfServer {
         let mut command = from.command("timeout");
         // A second setpriv: the first one's signal ends `timeout`, this one what it runs.
         command.args([&format!("{}", seconds + 20), "setpriv", "--pdeathsig", "KILL", "iperf3"]);
-        command.args(["--json", "--client", &self.address.to_string()]);
+        command.args(["--json", "--client", &self.address.to_string(), "--port", &self.port.to_string()]);
         command.args(["--time", &seconds.to_string(), "--connect-timeout", "5000"]).args(arguments);
         let output = command.output().map_err(|error| error.to_string())?;
         let text = String::from_utf8_lossy(&output.stdout);
