@@ -12,12 +12,12 @@ use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_mai
 use etherparse::PacketBuilder;
 use ipnet::IpNet;
 use trefoil::dataplane::{BATCH, FlowEntry, FlowTable, PACKET_CAPACITY};
-use trefoil::model::{Moment, PathId, RuleId};
+use trefoil::model::{ConnectorId, Moment, PathId, RuleId};
 use trefoil::packet::{
     Batch, Checksum, ChecksumState, Coalescer, Offered, Offload, Parsed, SegmentKind, Segments, SitePacket, Splitter,
     parse,
 };
-use trefoil::steer::{Action, Matcher, Rule, RuleSet, choose};
+use trefoil::steer::{Action, Matcher, NewFlow, Rule, RuleSet, choose};
 
 mod world;
 
@@ -97,18 +97,22 @@ fn deciding(c: &mut Criterion) {
 
     let rule = |number: u16| Rule {
         name: format!("rule {number}"),
+        place: String::new(),
         matcher: Matcher {
             destinations: vec![IpNet::from(IpAddr::from([172, 16, (number >> 8) as u8, number as u8]))],
             ..Matcher::default()
         },
         action: Action::Drop,
     };
-    let rules = RuleSet { rules: (0..1_000).map(rule).collect() };
+    let rules = RuleSet::new((0..1_000).map(rule).collect(), Vec::new());
     let forwarding = forwarding();
     let candidates: Vec<_> = forwarding.paths.iter().map(|path| path.candidate()).collect();
     let dscp = parse(&packet(1, false)).expect("a packet").dscp;
     group.bench_function("new flow, 1,000 rules", |b| {
-        b.iter(|| choose(&rules, black_box(next.next().expect("endless")), dscp, &candidates));
+        b.iter(|| {
+            let key = *black_box(next.next().expect("endless"));
+            choose(&rules, &NewFlow { key, dscp, connector: ConnectorId(0) }, &candidates)
+        });
     });
     group.finish();
 }

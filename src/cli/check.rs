@@ -106,7 +106,7 @@ fn summarise(plan: &Plan, out: &mut String) -> fmt::Result {
     writeln!(
         out,
         "{}; measured every {:?}, steered every {:?}; device {}, routing table {}, on stop {on_stop}",
-        counted(plan.rules.rules.len(), "rule"),
+        counted(plan.rules.rules().len(), "rule"),
         plan.health.interval,
         plan.steering.interval,
         plan.routes.device,

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use super::source::Spot;
 
-/// More findings than anybody reads; a hostile file of 1 MiB could otherwise make a million.
+/// More findings than anybody reads; a hostile file of 4 MiB could otherwise make a million.
 const DIAGNOSTICS_MAX: usize = 1000;
 
 /// One finding: where, what is wrong, and what would be right.

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use crate::model::Secret;
 
-/// 1 MiB: a thousand times the example site; a larger file is a mistake (a log, a device).
-pub const FILE_BYTES_MAX: u64 = 1024 * 1024;
+/// 4 MiB: ten thousand rules with a comment each; a larger file is a mistake (a log, a device).
+pub const FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
 /// Profiles of one site; ten would be many.
 pub const FOLDER_FILES_MAX: usize = 256;
 
@@ -40,7 +40,7 @@ impl Files for Disk {
         let mut bytes = Vec::with_capacity(file.metadata()?.len().min(FILE_BYTES_MAX) as usize + 1);
         file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes)?;
         if bytes.len() as u64 > FILE_BYTES_MAX {
-            return Err(io::Error::other("larger than 1 MiB"));
+            return Err(io::Error::other("larger than 4 MiB"));
         }
         Ok(bytes)
     }

@@ -8,7 +8,7 @@ use super::build;
 use super::check;
 use super::diagnostic::{Diagnostic, Report};
 use super::files::{Disk, Files};
-use super::policy::Policy;
+use super::policy::{self, Vocabulary};
 use super::profile::Profiles;
 use super::psk::{PSK_CHARACTERS_MAX, PskFiles};
 use super::site::SiteDraft;
@@ -83,13 +83,13 @@ impl Loader<'_> {
         }
         let mut keys = PskFiles::new(self.files, self.folder, report);
         let site = SiteDraft::read(table(), self.folder, &mut keys, report);
-        let mut policy = Policy::default();
-        for file in table().value("policy").map_or_else(Vec::new, |value| self.paths(&value)) {
-            let Some(source) = self.open(&file.path, file.spot.as_ref()) else { continue };
-            policy.read(Table::of_document(&self.parse(&source), &source, report), &site.wan, report);
-        }
+        let named = table().value("policy").map_or_else(Vec::new, |value| self.paths(&value));
+        let sources: Vec<_> = named.iter().filter_map(|file| self.open(&file.path, file.spot.as_ref())).collect();
+        let documents: Vec<_> = sources.iter().map(|source| (self.parse(source), source)).collect();
+        let tables = documents.iter().map(|(document, source)| Table::of_document(document, source, report));
+        let rules = policy::read(tables.collect(), &Vocabulary::of_site(&site), report);
         check::check(&site, &profiles, report);
-        build::build(site, &profiles, policy.into_rules())
+        build::build(site, &profiles, rules)
     }
 
     fn profile_paths(&self, site: &Rc<Source>, patterns: Option<Value<'_>>) -> Vec<Named> {

@@ -5,7 +5,7 @@ use super::road::{Road, Way};
 use crate::forward::{ConnectorFace, PathFace, ProbeOrder};
 use crate::model::{DropReason, FlowKey, PathId};
 use crate::packet::{Offload, Parsed, Probe, Refusal, SegmentKind, Segments, SitePacket, parse, refuse};
-use crate::steer::{Candidate, Why, choose};
+use crate::steer::{Candidate, NewFlow, Why, choose};
 
 /// Tunnels of one role.
 const MAX_PATHS: usize = 3;
@@ -96,7 +96,8 @@ impl<'a> Road<'a> {
             }
         }
         let candidates: ArrayVec<Candidate, MAX_PATHS> = ways.iter().map(|way| way.path.candidate()).collect();
-        let choice = choose(&self.forwarding.rules, &parsed.key, parsed.dscp, &candidates);
+        let flow = NewFlow { key: parsed.key, dscp: parsed.dscp, connector: connector.id };
+        let choice = choose(&self.forwarding.rules, &flow, &candidates);
         let by_rule = by_rule(choice.why);
         let chosen = choice.path.and_then(|id| candidates.iter().find(|candidate| candidate.path == id));
         let Some(chosen) = chosen else {

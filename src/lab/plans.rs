@@ -95,7 +95,7 @@ pub fn branch(block: AddressBlock, psk: &Secret, directory: &Path) -> Plan {
         links: links.collect(),
         connectors: vec![connector],
         tunnels: tunnels.collect(),
-        rules: Arc::new(RuleSet { rules: vec![voice_rule()] }),
+        rules: Arc::new(RuleSet::new(vec![voice_rule()], Vec::new())),
         ..plan("branch", SiteKind::Branch, network::LAN, block, directory)
     }
 }
@@ -144,8 +144,8 @@ pub fn pop(number: u8, pop: &Pop, block: AddressBlock, psk: &Secret, directory: 
 /// Voice takes the first healthy of the links, whatever the others have to spare.
 fn voice_rule() -> Rule {
     let matcher = Matcher { dscp: vec![network::VOICE_DSCP], ..Matcher::default() };
-    let links = (0u16..).zip(&LINKS).map(|(number, _)| LinkId(number)).collect();
-    Rule { name: "voice".into(), matcher, action: Action::Prefer(links) }
+    let links: Vec<LinkId> = (0u16..).zip(&LINKS).map(|(number, _)| LinkId(number)).collect();
+    Rule { name: "voice".into(), place: String::new(), matcher, action: Action::prefer(links) }
 }
 
 fn plan(name: &str, kind: SiteKind, native: IpNet, block: AddressBlock, directory: &Path) -> Plan {

@@ -1,8 +1,8 @@
 use arrayvec::ArrayVec;
 
 use super::rendezvous::{flow_hash, winner};
-use super::{Action, Candidate, Choice, RuleSet, Why};
-use crate::model::{Dscp, FlowKey, LinkId, PathId, Permille, Verdict};
+use super::{Action, Candidate, Choice, Links, NewFlow, RuleSet, Why};
+use crate::model::{FlowKey, LinkId, PathId, Permille, Verdict};
 
 /// Three tunnels in each of two roles.
 pub const MAX_CANDIDATES: usize = 6;
@@ -12,15 +12,18 @@ pub const MAX_CANDIDATES: usize = 6;
 ///
 /// Health comes before everything: `Healthy`, then `Unknown`, then `Degraded`. Within it a rule's
 /// links decide, else the links' preference; what is then equal shares the flows by weight.
-pub fn choose(rules: &RuleSet, key: &FlowKey, dscp: Dscp, candidates: &[Candidate]) -> Choice {
-    let Some((rule, matched)) = rules.first_match(key, dscp) else {
+pub fn choose(rules: &RuleSet, flow: &NewFlow, candidates: &[Candidate]) -> Choice {
+    let key = &flow.key;
+    let Some((rule, matched)) = rules.first_match(flow) else {
         let (path, why) = balance(key, candidates);
         return Choice { rule: None, path, why };
     };
     let (path, why) = match &matched.action {
-        Action::Balance => balance(key, candidates),
-        Action::Prefer(links) => prefer(key, candidates, links),
-        Action::Strict(links) => strict(key, candidates, links),
+        Action::Steer(steering) => match &steering.links {
+            Links::Any => balance(key, candidates),
+            Links::Prefer(links) => prefer(key, candidates, links),
+            Links::Strict(links) => strict(key, candidates, links),
+        },
         Action::Drop => (None, Why::RuleDrop),
     };
     Choice { rule: Some(rule), path, why }

@@ -3,12 +3,18 @@
 mod candidate;
 mod choice;
 mod choose;
+mod matcher;
 mod rendezvous;
 mod rule;
+mod rule_set;
+mod sla;
 #[cfg(test)]
 mod tests;
 
 pub use candidate::Candidate;
 pub use choice::{Choice, Why};
 pub use choose::{MAX_CANDIDATES, choose, shares};
-pub use rule::{Action, Matcher, Rule, RuleSet};
+pub use matcher::{Matcher, NewFlow, Service};
+pub use rule::{Action, Links, OnFailback, PathStrategy, Rule, SlaId, Steering};
+pub use rule_set::RuleSet;
+pub use sla::{SLA_CLASSES_MAX, SlaClass};

@@ -1,69 +1,135 @@
-use ipnet::IpNet;
+use super::Matcher;
+use crate::model::{Dscp, LinkId};
 
-use crate::model::{Dscp, FlowKey, LinkId, RuleId, protocol};
-
-/// The rules of a site, in order: the first that matches decides.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct RuleSet {
-    pub rules: Vec<Rule>,
-}
-
-impl RuleSet {
-    /// The first rule that matches.
-    pub fn first_match(&self, key: &FlowKey, dscp: Dscp) -> Option<(RuleId, &Rule)> {
-        let (index, rule) = self.rules.iter().enumerate().find(|(_, rule)| rule.matcher.matches(key, dscp))?;
-        Some((RuleId(u32::try_from(index).ok()?), rule))
-    }
-}
-
+/// One entry of a policy: which flows it is about, and what becomes of them.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Rule {
     pub name: String,
+    /// Where it was written, as `policy/branch.toml:9`; empty when in no file.
+    pub place: String,
     pub matcher: Matcher,
     pub action: Action,
 }
 
-/// Every list that is not empty must contain the flow's value. Port ranges include both ends;
-/// only TCP and UDP have ports, so a flow of another protocol never matches a list of ports.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Matcher {
-    pub sources: Vec<IpNet>,
-    pub destinations: Vec<IpNet>,
-    pub protocols: Vec<u8>,
-    pub source_ports: Vec<(u16, u16)>,
-    pub destination_ports: Vec<(u16, u16)>,
-    pub dscp: Vec<Dscp>,
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Action {
+    Steer(Steering),
+    Drop,
 }
 
-impl Matcher {
-    pub fn matches(&self, key: &FlowKey, dscp: Dscp) -> bool {
-        (self.protocols.is_empty() || self.protocols.contains(&key.protocol))
-            && (self.dscp.is_empty() || self.dscp.contains(&dscp))
-            && (self.destination_ports.is_empty()
-                || has_ports(key.protocol) && in_ranges(&self.destination_ports, key.destination_port))
-            && (self.source_ports.is_empty()
-                || has_ports(key.protocol) && in_ranges(&self.source_ports, key.source_port))
-            && (self.destinations.is_empty() || self.destinations.iter().any(|net| net.contains(&key.destination)))
-            && (self.sources.is_empty() || self.sources.iter().any(|net| net.contains(&key.source)))
+/// How a path is chosen for the flows of a rule, and what else is done to them.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Steering {
+    pub links: Links,
+    pub strategy: PathStrategy,
+    /// Only paths within the limits of this class, while there is one; else the best of the worst.
+    pub sla: Option<SlaId>,
+    pub on_failback: OnFailback,
+    /// The code point that the flow's packets leave with, in place of their own.
+    pub set_dscp: Option<Dscp>,
+}
+
+/// Which links the flows of a rule may use. The lists are not empty and name no link twice.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub enum Links {
+    #[default]
+    Any,
+    /// These; when none of them can carry the flow, any other.
+    Prefer(Vec<LinkId>),
+    /// These; when none of them can carry the flow, it is refused.
+    Strict(Vec<LinkId>),
+}
+
+/// How one of the allowed links is chosen where several would do.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum PathStrategy {
+    /// Shared by the bandwidth of the paths.
+    #[default]
+    Balance,
+    /// The first in the order of the rule's links, of which there are some.
+    Prefer,
+    /// The one that measures best: in loss, round-trip time and jitter.
+    Best,
+    /// The one that costs least: links that are not metered, then by preference.
+    Cheapest,
+    /// As `Prefer` with links and `Balance` without, and then kept as long as the path will do, even
+    /// where another one would now be chosen.
+    Sticky,
+}
+
+impl PathStrategy {
+    pub const ALL: [PathStrategy; 5] =
+        [PathStrategy::Balance, PathStrategy::Prefer, PathStrategy::Best, PathStrategy::Cheapest, PathStrategy::Sticky];
+
+    pub const fn name(self) -> &'static str {
+        match self {
+            PathStrategy::Balance => "balance",
+            PathStrategy::Prefer => "prefer",
+            PathStrategy::Best => "best",
+            PathStrategy::Cheapest => "cheapest",
+            PathStrategy::Sticky => "sticky",
+        }
     }
 }
 
-/// An ICMP key carries the echo identifier where others have a port: it must not match one.
-fn has_ports(number: u8) -> bool {
-    matches!(number, protocol::TCP | protocol::UDP)
+/// What becomes of a flow that had to leave for another link or role, once what it left is well
+/// again.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum OnFailback {
+    /// It goes back.
+    #[default]
+    Move,
+    /// It stays for the rest of its life, as long as where it is will do.
+    Keep,
 }
 
-fn in_ranges(ranges: &[(u16, u16)], port: u16) -> bool {
-    ranges.iter().any(|&(first, last)| first <= port && port <= last)
+impl OnFailback {
+    pub const ALL: [OnFailback; 2] = [OnFailback::Move, OnFailback::Keep];
+
+    pub const fn name(self) -> &'static str {
+        match self {
+            OnFailback::Move => "move",
+            OnFailback::Keep => "keep",
+        }
+    }
 }
 
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Action {
-    /// The first healthy of these links; when none of them can carry the flow, any other.
-    Prefer(Vec<LinkId>),
-    /// Like `Prefer`, but refuse rather than use another link.
-    Strict(Vec<LinkId>),
+/// Index of an SLA class in the rule set, below `SLA_CLASSES_MAX`.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct SlaId(pub u8);
+
+impl Action {
     /// Spread over all links, as without a rule.
-    Balance,
-    Drop,
+    pub fn balance() -> Action {
+        Action::Steer(Steering::default())
+    }
+
+    /// The first of these links that can carry the flow, else any other.
+    pub fn prefer(links: impl Into<Vec<LinkId>>) -> Action {
+        let links = Links::Prefer(links.into());
+        Action::Steer(Steering { links, strategy: PathStrategy::Prefer, ..Steering::default() })
+    }
+
+    /// Like `prefer`, but refuse rather than use another link.
+    pub fn strict(links: impl Into<Vec<LinkId>>) -> Action {
+        let links = Links::Strict(links.into());
+        Action::Steer(Steering { links, strategy: PathStrategy::Prefer, ..Steering::default() })
+    }
+
+    pub fn set_dscp(&self) -> Option<Dscp> {
+        match self {
+            Action::Steer(steering) => steering.set_dscp,
+            Action::Drop => None,
+        }
+    }
+}
+
+impl Links {
+    /// Those that the rule names, in its order.
+    pub fn named(&self) -> &[LinkId] {
+        match self {
+            Links::Any => &[],
+            Links::Prefer(links) | Links::Strict(links) => links,
+        }
+    }
 }

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use proptest::prelude::*;
 
 use super::*;
-use crate::model::{Chance, Dscp, FlowKey, LinkId, PathId, RuleId, Verdict, protocol};
+use crate::model::{Chance, ConnectorId, Dscp, FlowKey, LinkId, PathId, RuleId, Verdict, protocol};
 
 const FIBRE: LinkId = LinkId(0);
 const DSL: LinkId = LinkId(1);
@@ -27,12 +27,21 @@ fn flow(number: u64) -> FlowKey {
 }
 
 fn rules(actions: Vec<Action>) -> RuleSet {
-    let rule = |(index, action)| Rule { name: format!("rule {index}"), matcher: Matcher::default(), action };
-    RuleSet { rules: actions.into_iter().enumerate().map(rule).collect() }
+    let rule = |(index, action)| rule(&format!("rule {index}"), Matcher::default(), action);
+    RuleSet::new(actions.into_iter().enumerate().map(rule).collect(), Vec::new())
+}
+
+fn rule(name: &str, matcher: Matcher, action: Action) -> Rule {
+    Rule { name: name.into(), place: String::new(), matcher, action }
+}
+
+/// The flow's first packet, unmarked.
+fn new(key: FlowKey) -> NewFlow {
+    NewFlow { key, dscp: Dscp::DEFAULT, connector: ConnectorId(0) }
 }
 
 fn path_of(rules: &RuleSet, number: u64, candidates: &[Candidate]) -> Option<u16> {
-    choose(rules, &flow(number), Dscp::DEFAULT, candidates).path.map(|path| path.0)
+    choose(rules, &new(flow(number)), candidates).path.map(|path| path.0)
 }
 
 fn counts(rules: &RuleSet, flows: u64, candidates: &[Candidate]) -> BTreeMap<u16, u64> {
@@ -68,7 +77,7 @@ fn flows_that_differ_in_one_port_spread_too() {
     let mut first = 0;
     for port in 0..20_000 {
         let key = FlowKey { source_port: port, ..flow(1) };
-        let choice = choose(&RuleSet::default(), &key, Dscp::DEFAULT, &candidates);
+        let choice = choose(&RuleSet::default(), &new(key), &candidates);
         first += u32::from(choice.path == Some(PathId(0)));
     }
     assert!((9_700..10_300).contains(&first), "{first}");
@@ -123,14 +132,14 @@ fn without_a_rule_health_comes_before_preference_and_preference_before_weight() 
         let candidates = [on(0, FIBRE, verdicts[0], 3), on(1, DSL, verdicts[1], 1), on(2, LTE, verdicts[2], 2)];
         let used: Vec<u16> = counts(&rules, 200, &candidates).into_keys().collect();
         assert_eq!(used, expected, "{verdicts:?}");
-        assert_eq!(choose(&rules, &flow(1), Dscp::DEFAULT, &candidates).why, why, "{verdicts:?}");
+        assert_eq!(choose(&rules, &new(flow(1)), &candidates).why, why, "{verdicts:?}");
     }
 }
 
 #[test]
 fn a_rule_prefers_its_links_in_order_but_health_beats_order() {
     use Verdict::{Degraded, Down, Healthy, Unknown};
-    let rules = rules(vec![Action::Prefer(vec![DSL, LTE])]);
+    let rules = rules(vec![Action::prefer(vec![DSL, LTE])]);
     let link = |link, place, verdict| Why::RuleLink { link, place, verdict };
     let table = [
         ([Healthy, Healthy, Healthy], Some(1), link(DSL, 1, Healthy)),
@@ -148,7 +157,7 @@ fn a_rule_prefers_its_links_in_order_but_health_beats_order() {
     for (verdicts, path, why) in table {
         let candidates = [on(0, FIBRE, verdicts[0], 1), on(1, DSL, verdicts[1], 1), on(2, LTE, verdicts[2], 1)];
         for number in 0..20 {
-            let choice = choose(&rules, &flow(number), Dscp::DEFAULT, &candidates);
+            let choice = choose(&rules, &new(flow(number)), &candidates);
             let expected = Choice { rule: Some(RuleId(0)), path: path.map(PathId), why };
             assert_eq!(choice, expected, "{verdicts:?}");
         }
@@ -158,7 +167,7 @@ fn a_rule_prefers_its_links_in_order_but_health_beats_order() {
 #[test]
 fn a_strict_rule_refuses_rather_than_use_another_link() {
     use Verdict::{Degraded, Down, Healthy};
-    let rules = rules(vec![Action::Strict(vec![FIBRE, DSL])]);
+    let rules = rules(vec![Action::strict(vec![FIBRE, DSL])]);
     let table = [
         ([Healthy, Healthy, Healthy], Some(0), None),
         ([Degraded, Healthy, Healthy], Some(1), None),
@@ -168,14 +177,14 @@ fn a_strict_rule_refuses_rather_than_use_another_link() {
     ];
     for (verdicts, path, dropped) in table {
         let candidates = [on(0, FIBRE, verdicts[0], 1), on(1, DSL, verdicts[1], 1), on(2, LTE, verdicts[2], 1)];
-        let choice = choose(&rules, &flow(3), Dscp::DEFAULT, &candidates);
+        let choice = choose(&rules, &new(flow(3)), &candidates);
         assert_eq!((choice.path.map(|path| path.0), choice.why.drop_reason()), (path, dropped), "{verdicts:?}");
     }
 }
 
 #[test]
 fn tunnels_on_one_link_share_a_rule_s_flows_by_weight() {
-    let rules = rules(vec![Action::Prefer(vec![FIBRE])]);
+    let rules = rules(vec![Action::prefer(vec![FIBRE])]);
     let healthy = Verdict::Healthy;
     let candidates = [on(0, FIBRE, healthy, 300), on(1, FIBRE, healthy, 100), on(2, DSL, healthy, 1_000)];
     let counted = counts(&rules, 20_000, &candidates);
@@ -199,15 +208,15 @@ fn the_first_rule_that_matches_decides() {
     let web =
         Matcher { protocols: vec![protocol::TCP], destination_ports: vec![(80, 80), (443, 443)], ..Matcher::default() };
     let from_port = Matcher { source_ports: vec![(5_000, 5_000)], ..Matcher::default() };
-    let rule = |name: &str, matcher, action| Rule { name: name.into(), matcher, action };
-    let rules = RuleSet {
-        rules: vec![
-            rule("voice", voice, Action::Prefer(vec![DSL])),
+    let rules = RuleSet::new(
+        vec![
+            rule("voice", voice, Action::prefer(vec![DSL])),
             rule("lab", lab, Action::Drop),
-            rule("web", web, Action::Strict(vec![FIBRE])),
-            rule("port", from_port, Action::Strict(vec![LTE])),
+            rule("web", web, Action::strict(vec![FIBRE])),
+            rule("port", from_port, Action::strict(vec![LTE])),
         ],
-    };
+        Vec::new(),
+    );
     let key = |protocol, source: &str, source_port, destination: &str, destination_port| FlowKey {
         segment: 0,
         protocol,
@@ -230,7 +239,7 @@ fn the_first_rule_that_matches_decides() {
         (key(58, "2001:db8::1", 0, "2001:db8::2", 0), 0, None),
     ];
     for (key, dscp, expected) in table {
-        let found = rules.first_match(&key, Dscp::new(dscp).unwrap()).map(|(rule, _)| rule.0);
+        let found = rules.first_match(&NewFlow { dscp: Dscp::new(dscp).unwrap(), ..new(key) }).map(|(rule, _)| rule.0);
         assert_eq!(found, expected, "{key:?}");
     }
 }
@@ -268,9 +277,9 @@ fn any_candidates() -> impl Strategy<Value = Vec<Candidate>> {
 fn any_action() -> impl Strategy<Value = Action> {
     let links = proptest::collection::vec((0u16..3).prop_map(LinkId), 0..4);
     prop_oneof![
-        links.clone().prop_map(Action::Prefer),
-        links.prop_map(Action::Strict),
-        Just(Action::Balance),
+        links.clone().prop_map(Action::prefer),
+        links.prop_map(Action::strict),
+        Just(Action::balance()),
         Just(Action::Drop)
     ]
 }
@@ -281,7 +290,7 @@ proptest! {
         action in any_action(), candidates in any_candidates(), number in any::<u64>()
     ) {
         let rules = rules(vec![action.clone()]);
-        let choice = choose(&rules, &flow(number), Dscp::DEFAULT, &candidates);
+        let choice = choose(&rules, &new(flow(number)), &candidates);
         let chosen = choice.path.and_then(|path| candidates.iter().find(|candidate| candidate.path == path));
         prop_assert_eq!(choice.path.is_some(), choice.why.drop_reason().is_none());
         prop_assert_eq!(choice.path.is_some(), chosen.is_some());
@@ -290,23 +299,25 @@ proptest! {
         if let Some(chosen) = chosen {
             prop_assert_ne!(chosen.verdict, Verdict::Down);
             match &action {
-                Action::Strict(links) => prop_assert!(links.contains(&chosen.link)),
-                Action::Prefer(_) | Action::Balance => {
-                    prop_assert!(!any_healthy || chosen.verdict == Verdict::Healthy);
+                Action::Steer(Steering { links: Links::Strict(links), .. }) => {
+                    prop_assert!(links.contains(&chosen.link));
                 }
+                Action::Steer(_) => prop_assert!(!any_healthy || chosen.verdict == Verdict::Healthy),
                 Action::Drop => prop_assert!(false, "dropped flows have no path"),
             }
         } else {
             match &action {
-                Action::Strict(links) => prop_assert!(!up().any(|candidate| links.contains(&candidate.link))),
-                Action::Prefer(_) | Action::Balance => prop_assert_eq!(up().count(), 0),
+                Action::Steer(Steering { links: Links::Strict(links), .. }) => {
+                    prop_assert!(!up().any(|candidate| links.contains(&candidate.link)));
+                }
+                Action::Steer(_) => prop_assert_eq!(up().count(), 0),
                 Action::Drop => {}
             }
         }
         // The order in which candidates are given says nothing.
         let mut turned = candidates.clone();
         turned.reverse();
-        prop_assert_eq!(choice, choose(&rules, &flow(number), Dscp::DEFAULT, &turned));
+        prop_assert_eq!(choice, choose(&rules, &new(flow(number)), &turned));
     }
 
     #[test]

@@ -97,13 +97,13 @@ fn when_the_last_primary_tunnel_dies_the_secondary_carries_all_and_hands_back_af
 
 #[test]
 fn a_rule_keeps_its_traffic_on_the_link_it_names() {
-    let rules = RuleSet {
-        rules: vec![Rule {
-            name: "voice".to_owned(),
-            matcher: Matcher { dscp: vec![Dscp::new(46).unwrap()], ..Matcher::default() },
-            action: Action::Prefer(vec![LinkId(2), LinkId(1)]),
-        }],
+    let voice = Rule {
+        name: "voice".to_owned(),
+        place: String::new(),
+        matcher: Matcher { dscp: vec![Dscp::new(46).unwrap()], ..Matcher::default() },
+        action: Action::prefer([LinkId(2), LinkId(1)]),
     };
+    let rules = RuleSet::new(vec![voice], Vec::new());
     let mut world = up(5, Lifetimes::LONG, rules);
     let before = world.packets_by_link();
     for port in 0..50 {

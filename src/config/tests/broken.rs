@@ -30,11 +30,11 @@ fn a_missing_file_is_named_as_the_site_file_names_it_however_deep_the_site_lies(
 }
 
 #[test]
-fn files_beyond_a_mebibyte_are_refused() {
+fn files_beyond_four_mebibytes_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("large.toml");
     std::fs::File::create(&path).unwrap().set_len(FILE_BYTES_MAX + 1).unwrap();
-    assert_eq!(Disk.read(&path).unwrap_err().to_string(), "larger than 1 MiB");
+    assert_eq!(Disk.read(&path).unwrap_err().to_string(), "larger than 4 MiB");
 }
 
 #[test]

@@ -60,7 +60,7 @@ fn the_shipped_examples_profiles_and_policies_pass() {
         let loaded = load(&path).unwrap_or_else(|found| panic!("{found:#?}"));
         // The keys of the examples come out of a checkout readable by all; nothing else is odd.
         assert!(loaded.warnings.iter().all(|one| one.what.contains("can be read by every user")), "{loaded:#?}");
-        policies.extend(loaded.plan.rules.rules.iter().map(|rule| rule.name.clone()));
+        policies.extend(loaded.plan.rules.rules().iter().map(|rule| rule.name.clone()));
         seen += 1;
     }
     assert!(seen >= 3);
@@ -193,13 +193,13 @@ fn policies_are_read_in_the_order_given_and_compiled_to_links() {
         .with("rules/1.toml", "[[rule]]\nname = \"r1\"\nprotocol = [\"udp\", 6]\ndestination_port = [53, \"5000-5100\"]\nmode = \"balance\"\n")
         .with("rules/2.toml", "[[rule]]\nname = \"r2\"\nlinks = \"fibre\"\nmode = \"strict\"\n");
     let plan = good(&files);
-    let rules = &plan.rules.rules;
+    let rules = plan.rules.rules();
     assert_eq!(rules.iter().map(|rule| rule.name.as_str()).collect::<Vec<_>>(), ["last-name", "r1", "r2"]);
-    assert_eq!(rules[0].action, Action::Prefer(vec![LinkId(1), LinkId(0)]));
+    assert_eq!(rules[0].action, Action::prefer([LinkId(1), LinkId(0)]));
     assert_eq!(rules[0].matcher.dscp.iter().map(|dscp| dscp.value()).collect::<Vec<_>>(), [46]);
     assert_eq!(rules[1].matcher.protocols, [17, 6]);
     assert_eq!(rules[1].matcher.destination_ports, [(53, 53), (5000, 5100)]);
-    assert_eq!(rules[2].action, Action::Strict(vec![LinkId(0)]));
+    assert_eq!(rules[2].action, Action::strict([LinkId(0)]));
 }
 
 #[test]

@@ -83,10 +83,10 @@ fn a_gateway_answers_on_the_path_of_arrival_until_a_rule_speaks() {
     assert_eq!(pop.send((0..50).map(udp_back)), there, "a re-steer without a better path moves nothing");
 
     let matcher = Matcher::default();
-    let rule = Rule { name: "all".into(), matcher, action: Action::Prefer(vec![LinkId(2)]) };
+    let rule = Rule { name: "all".into(), place: String::new(), matcher, action: Action::prefer([LinkId(2)]) };
     pop.publish(|next| {
         next.policy_epoch += 1;
-        next.rules = Arc::new(RuleSet { rules: vec![rule] });
+        next.rules = Arc::new(RuleSet::new(vec![rule], Vec::new()));
     });
     assert_eq!(pop.send((0..50).map(udp_back)), vec![2; 50]);
 }

@@ -116,7 +116,7 @@ fn ipv6_crosses_like_ipv4() {
 #[test]
 fn a_rule_decides_the_link() {
     let (mut edge, _) = pair();
-    with_rule(&edge, Action::Prefer(vec![LinkId(2)]));
+    with_rule(&edge, Action::prefer([LinkId(2)]));
     assert_eq!(edge.send((0..20).map(udp)), vec![2; 20]);
 }
 

@@ -320,7 +320,7 @@ fn udp_back(flow: u16) -> Vec<u8> {
 
 fn with_rule(end: &End, action: Action) {
     let matcher = Matcher { destination_ports: vec![(53, 53)], ..Matcher::default() };
-    let rules = RuleSet { rules: vec![Rule { name: "dns".into(), matcher, action }] };
+    let rules = RuleSet::new(vec![Rule { name: "dns".into(), place: String::new(), matcher, action }], Vec::new());
     end.publish(|next| {
         next.policy_epoch += 1;
         next.rules = Arc::new(rules);

@@ -1,0 +1,190 @@
+//! What a rule does with its flows.
+
+use super::definitions::Definitions;
+use super::fields::{self, VALUES_MAX};
+use super::vocabulary::Vocabulary;
+use crate::config::diagnostic::Report;
+use crate::config::source::{At, Spot, Written};
+use crate::config::table::{Table, Value};
+use crate::config::wording::{self, Complaint};
+use crate::model::LinkId;
+use crate::steer::{Action, Links, OnFailback, PathStrategy, Steering};
+
+/// Strategies that the decision does not act upon yet. A field that would do nothing is refused.
+const STRATEGIES_TO_COME: [PathStrategy; 3] = [PathStrategy::Best, PathStrategy::Cheapest, PathStrategy::Sticky];
+/// The same of other fields.
+const FIELDS_TO_COME: [&str; 3] = ["sla", "on_failback", "set_dscp"];
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum RuleMode {
+    Prefer,
+    Strict,
+    Balance,
+    Drop,
+}
+
+/// The action, unless something of it is wrong.
+pub fn read(
+    table: &mut Table<'_>,
+    vocabulary: &Vocabulary,
+    definitions: &Definitions,
+    report: &Report,
+) -> Option<Action> {
+    let spot = table.spot().clone();
+    let mode = table.written("mode", mode);
+    let links_value = table.value("links");
+    let links = links_value.as_ref().map(|value| (value.spot.clone(), links(value, vocabulary)));
+    let strategy = table.written("strategy", |text| one_of("strategy", text, PathStrategy::ALL, PathStrategy::name));
+    if let Written::Yes(at) = &strategy
+        && STRATEGIES_TO_COME.contains(&at.value)
+    {
+        to_come(&at.spot, at.value.name(), report);
+    }
+    let sla = table.value("sla").map(|value| {
+        let class = value.text().and_then(|text| {
+            let class = definitions.sla(text);
+            if class.is_none() {
+                let what = format!("unknown SLA class {}", wording::quoted(text));
+                value.error(what, definitions.known_sla());
+            }
+            class
+        });
+        value.at(class)
+    });
+    let on_failback =
+        table.written("on_failback", |text| one_of("on_failback", text, OnFailback::ALL, OnFailback::name));
+    let set_dscp = table.value("set_dscp").map(|value| value.at(fields::dscp(&value)));
+    let further: Vec<(&str, &Spot)> = [
+        ("strategy", strategy.get().map(|at| &at.spot)),
+        ("sla", sla.as_ref().map(|at| &at.spot)),
+        ("on_failback", on_failback.get().map(|at| &at.spot)),
+        ("set_dscp", set_dscp.as_ref().map(|at| &at.spot)),
+    ]
+    .into_iter()
+    .filter_map(|(key, spot)| Some((key, spot?)))
+    .collect();
+    for (key, spot) in further.iter().filter(|(key, _)| FIELDS_TO_COME.contains(key)) {
+        to_come(spot, key, report);
+    }
+    let mode = match mode {
+        Written::Wrong => return None,
+        Written::No => None,
+        Written::Yes(at) => Some(at.value),
+    };
+    if mode == Some(RuleMode::Drop) {
+        for (key, spot) in further {
+            report.error(spot, format!("{key} in a rule that drops its flows"), format!("no {key}, or another mode"));
+        }
+    }
+    let says_something = !strategy.is_left_out() || sla.is_some() || !on_failback.is_left_out() || set_dscp.is_some();
+    let links = where_to(mode, links, says_something, &spot, report)?;
+    let strategy = match strategy {
+        Written::Wrong => return None,
+        Written::No if links == Some(Links::Any) => PathStrategy::Balance,
+        Written::No => PathStrategy::Prefer,
+        Written::Yes(at) => checked_strategy(at, mode, links.as_ref(), report),
+    };
+    let Some(links) = links else { return Some(Action::Drop) };
+    Some(Action::Steer(Steering {
+        links,
+        strategy,
+        sla: sla.and_then(|at| at.value),
+        on_failback: on_failback.get().map(|at| at.value).unwrap_or_default(),
+        set_dscp: set_dscp.and_then(|at| at.value),
+    }))
+}
+
+/// Which links the rule allows; `Some(None)` when it drops.
+fn where_to(
+    mode: Option<RuleMode>,
+    links: Option<(Spot, Vec<LinkId>)>,
+    says_something: bool,
+    spot: &Spot,
+    report: &Report,
+) -> Option<Option<Links>> {
+    match (mode, links) {
+        (Some(RuleMode::Prefer) | None, Some((_, links))) => Some(Some(Links::Prefer(links))),
+        (Some(RuleMode::Strict), Some((_, links))) => Some(Some(Links::Strict(links))),
+        (Some(RuleMode::Balance), None) => Some(Some(Links::Any)),
+        (Some(RuleMode::Drop), None) => Some(None),
+        (None, None) if says_something => Some(Some(Links::Any)),
+        (Some(RuleMode::Balance | RuleMode::Drop), Some((links_spot, _))) => {
+            report.error(
+                &links_spot,
+                "links in a rule that chooses none",
+                "mode = \"prefer\" or \"strict\", or no links",
+            );
+            None
+        }
+        (Some(RuleMode::Prefer | RuleMode::Strict) | None, None) => {
+            report.missing(
+                spot,
+                "the rule says nothing about where its flows go",
+                "links = [...], or mode = \"balance\" or \"drop\"",
+            );
+            None
+        }
+    }
+}
+
+fn checked_strategy(
+    at: At<PathStrategy>,
+    mode: Option<RuleMode>,
+    links: Option<&Links>,
+    report: &Report,
+) -> PathStrategy {
+    if mode == Some(RuleMode::Balance) {
+        report.error(&at.spot, "strategy beside mode = \"balance\", which is one", "only one of them");
+    } else if at.value == PathStrategy::Prefer && links == Some(&Links::Any) {
+        report.error(&at.spot, "strategy prefer without links", "links = [...], or another strategy");
+    } else if at.value == PathStrategy::Balance && links != Some(&Links::Any) {
+        to_come(&at.spot, "balance among the links of a rule", report);
+    }
+    at.value
+}
+
+fn to_come(spot: &Spot, what: &str, report: &Report) {
+    report.error(spot, format!("{what} is not yet supported by this build"), "");
+}
+
+fn links(value: &Value<'_>, vocabulary: &Vocabulary) -> Vec<LinkId> {
+    let mut links = Vec::new();
+    for item in value.items(VALUES_MAX) {
+        match vocabulary.link(&item) {
+            Some(link) if links.contains(&link) => {
+                item.error(format!("{} is listed twice", wording::quoted(item.text().unwrap_or_default())), "");
+            }
+            Some(link) => links.push(link),
+            None => {}
+        }
+    }
+    if value.is_empty_list() {
+        value.error("links is empty", "at least one WAN link");
+    }
+    links
+}
+
+fn mode(text: &str) -> Result<RuleMode, Complaint> {
+    match text {
+        "prefer" => Ok(RuleMode::Prefer),
+        "strict" => Ok(RuleMode::Strict),
+        "balance" => Ok(RuleMode::Balance),
+        "drop" => Ok(RuleMode::Drop),
+        _ => Err(Complaint {
+            what: format!("unknown mode {}", wording::quoted(text)),
+            instead: wording::known(["prefer", "strict", "balance", "drop"]),
+        }),
+    }
+}
+
+fn one_of<T: Copy, const N: usize>(
+    key: &str,
+    text: &str,
+    all: [T; N],
+    name: fn(T) -> &'static str,
+) -> Result<T, Complaint> {
+    all.into_iter().find(|one| name(*one) == text).ok_or_else(|| Complaint {
+        what: format!("unknown {key} {}", wording::quoted(text)),
+        instead: wording::known(all.map(name)),
+    })
+}

@@ -1,0 +1,77 @@
+//! Fields that rules and applications have in common.
+
+use ipnet::IpNet;
+
+use super::definitions::Definitions;
+use crate::config::source::At;
+use crate::config::table::{Table, Value};
+use crate::config::wording;
+use crate::config::words;
+use crate::model::{Dscp, protocol};
+
+/// Values in one field: beyond, a group or application says it better.
+pub const VALUES_MAX: usize = 256;
+
+/// Protocols whose ports a flow's key holds.
+const WITH_PORTS: [u8; 2] = [protocol::TCP, protocol::UDP];
+
+/// Networks, and names of groups of them.
+pub fn networks(table: &mut Table<'_>, key: &'static str, definitions: &Definitions) -> Vec<IpNet> {
+    let Some(value) = some_values(table, key) else { return Vec::new() };
+    let mut networks = Vec::new();
+    for item in value.items(VALUES_MAX) {
+        let Some(text) = item.text() else { continue };
+        match definitions.group(text) {
+            Some(group) => networks.extend_from_slice(group),
+            None if text.starts_with(|first: char| first.is_ascii_alphabetic()) && !text.contains([':', '/']) => {
+                item.error(format!("unknown group {}", wording::quoted(text)), definitions.known_groups());
+            }
+            None => networks.extend(item.parse(words::network)),
+        }
+    }
+    networks
+}
+
+pub fn protocols(table: &mut Table<'_>) -> Vec<u8> {
+    let value = some_values(table, "protocol");
+    value.as_ref().map_or_else(Vec::new, |value| {
+        let read = |item: &Value<'_>| match item.is_integer() {
+            true => item.number(0..=255, ""),
+            false => item.parse(words::ip_protocol),
+        };
+        value.items(VALUES_MAX).iter().filter_map(read).collect()
+    })
+}
+
+pub fn ports(table: &mut Table<'_>, key: &'static str, protocols: &[u8]) -> Vec<(u16, u16)> {
+    let value = some_values(table, key);
+    let read = |item: &Value<'_>| match item.is_integer() {
+        true => item.number(0..=i64::from(u16::MAX), "").map(|port: u16| (port, port)),
+        false => item.parse(words::ports),
+    };
+    let ports = value.as_ref().map_or_else(Vec::new, |value| value.items(VALUES_MAX).iter().filter_map(read).collect());
+    if let Some(value) = value.filter(|_| protocols.iter().any(|number| !WITH_PORTS.contains(number))) {
+        value.error(format!("{key} for a protocol without ports"), "protocol tcp or udp");
+    }
+    ports
+}
+
+pub fn dscp(item: &Value<'_>) -> Option<Dscp> {
+    match item.is_integer() {
+        true => item.number(0..=63, "").and_then(Dscp::new),
+        false => item.parse(words::dscp),
+    }
+}
+
+/// A field left out matches everything; an empty list could mean everything or nothing.
+pub fn some_values<'a>(table: &mut Table<'a>, key: &'static str) -> Option<Value<'a>> {
+    let value = table.value(key)?;
+    if value.is_empty_list() {
+        value.error(format!("{key} is empty"), format!("at least one value, or no {key} for any"));
+    }
+    Some(value)
+}
+
+pub fn values<T>(items: Vec<At<T>>) -> Vec<T> {
+    items.into_iter().map(|item| item.value).collect()
+}

@@ -1,0 +1,168 @@
+//! Policy files: ordered rules, of which the first that matches a flow decides, and the names that
+//! they use.
+
+mod action;
+mod definitions;
+mod fields;
+mod vocabulary;
+
+use std::collections::BTreeMap;
+
+use definitions::Definitions;
+pub use vocabulary::Vocabulary;
+
+use super::diagnostic::Report;
+use super::source::Spot;
+use super::table::Table;
+use super::wording;
+use super::words;
+use crate::model::ConnectorId;
+use crate::steer::{Matcher, Rule, RuleSet, Service};
+
+/// Ten thousand, and some room: a new flow finds its rule among them in about a microsecond.
+pub const RULES_MAX: usize = 16_384;
+/// Values of all rules together, a group's or application's counted for each rule that names it:
+/// some 30 MiB when compiled.
+const VALUES_OF_ALL_MAX: usize = 500_000;
+
+/// The rules of all policy files, in order.
+pub fn read(mut files: Vec<Table<'_>>, vocabulary: &Vocabulary, report: &Report) -> RuleSet {
+    let mut definitions = Definitions::new();
+    for file in &mut files {
+        definitions.read_groups(file, report);
+    }
+    for file in &mut files {
+        definitions.read(file, report);
+    }
+    let mut reader = Reader {
+        vocabulary,
+        definitions: &definitions,
+        report,
+        rules: Vec::new(),
+        values: 0,
+        names: BTreeMap::new(),
+        matches_all: None,
+    };
+    for mut file in files {
+        let rules = file.tables("rule").unwrap_or_default();
+        file.finish();
+        if !reader.read_rules(rules) {
+            break;
+        }
+    }
+    let rules = reader.rules;
+    RuleSet::new(rules, definitions.into_sla_classes())
+}
+
+struct Reader<'a> {
+    vocabulary: &'a Vocabulary,
+    definitions: &'a Definitions,
+    report: &'a Report,
+    rules: Vec<Rule>,
+    /// Of the rules so far.
+    values: usize,
+    names: BTreeMap<String, Spot>,
+    /// The first rule that matches every flow.
+    matches_all: Option<Spot>,
+}
+
+impl Reader<'_> {
+    /// `false` when they are too many.
+    fn read_rules(&mut self, tables: Vec<Table<'_>>) -> bool {
+        for table in tables {
+            if self.rules.len() == RULES_MAX {
+                let instead = format!("at most {RULES_MAX} in all policy files");
+                self.report.error(table.spot(), "one rule too many", instead);
+                return false;
+            }
+            if self.values > VALUES_OF_ALL_MAX {
+                let instead =
+                    format!("at most {VALUES_OF_ALL_MAX}, those of groups counted for each rule that names them");
+                self.report.error(table.spot(), "the rules so far have too many values", instead);
+                return false;
+            }
+            self.read_rule(table);
+        }
+        true
+    }
+
+    fn read_rule(&mut self, mut table: Table<'_>) {
+        let report = self.report;
+        let spot = table.spot().clone();
+        let name = table.required("name", "name = \"voice\"").and_then(|value| value.parse_at(words::name));
+        let errors_before = report.error_count();
+        let matcher = self.read_matcher(&mut table);
+        self.values = self.values.saturating_add(count(&matcher));
+        let matches_all = matcher.matches_everything() && report.error_count() == errors_before;
+        let action = action::read(&mut table, self.vocabulary, self.definitions, report);
+        table.finish();
+        if let Some(name) = &name {
+            match self.names.get(&name.value) {
+                Some(earlier) => report.error(
+                    &name.spot,
+                    format!("rule {} is already at {earlier}", wording::quoted(&name.value)),
+                    "a name of its own for each rule",
+                ),
+                None => {
+                    self.names.insert(name.value.clone(), name.spot.clone());
+                }
+            }
+        }
+        if let Some(earlier) = &self.matches_all {
+            report.warn(
+                &spot,
+                format!("this rule is never reached: the one at {earlier} matches every flow"),
+                "the rule that matches every flow comes last",
+            );
+        } else if matches_all {
+            self.matches_all = Some(spot.clone());
+        }
+        if let (Some(name), Some(action)) = (name, action) {
+            self.rules.push(Rule { name: name.value, place: spot.to_string(), matcher, action });
+        }
+    }
+
+    fn read_matcher(&self, table: &mut Table<'_>) -> Matcher {
+        let sources = fields::networks(table, "source", self.definitions);
+        let destinations = fields::networks(table, "destination", self.definitions);
+        let services = self.read_services(table);
+        let protocols = fields::protocols(table);
+        let source_ports = fields::ports(table, "source_port", &protocols);
+        let destination_ports = fields::ports(table, "destination_port", &protocols);
+        let dscp = fields::some_values(table, "dscp")
+            .map_or_else(Vec::new, |value| value.items(fields::VALUES_MAX).iter().filter_map(fields::dscp).collect());
+        let connectors: Vec<ConnectorId> = fields::some_values(table, "connector").map_or_else(Vec::new, |value| {
+            value.items(fields::VALUES_MAX).iter().filter_map(|item| self.vocabulary.connector(item)).collect()
+        });
+        Matcher { sources, destinations, protocols, source_ports, destination_ports, dscp, connectors, services }
+    }
+
+    fn read_services(&self, table: &mut Table<'_>) -> Vec<Service> {
+        let Some(value) = fields::some_values(table, "application") else { return Vec::new() };
+        let mut services = Vec::new();
+        for item in value.items(fields::VALUES_MAX) {
+            let Some(text) = item.text() else { continue };
+            match self.definitions.application(text) {
+                Some(application) => services.extend_from_slice(application),
+                None => {
+                    let what = format!("unknown application {}", wording::quoted(text));
+                    item.error(what, self.definitions.known_applications());
+                }
+            }
+        }
+        services
+    }
+}
+
+/// How many values a matcher lists.
+fn count(matcher: &Matcher) -> usize {
+    let service = |one: &Service| one.destinations.len() + one.protocols.len() + one.destination_ports.len();
+    matcher.sources.len()
+        + matcher.destinations.len()
+        + matcher.protocols.len()
+        + matcher.source_ports.len()
+        + matcher.destination_ports.len()
+        + matcher.dscp.len()
+        + matcher.connectors.len()
+        + matcher.services.iter().map(service).sum::<usize>()
+}

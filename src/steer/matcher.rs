@@ -1,0 +1,71 @@
+use ipnet::IpNet;
+
+use crate::model::{ConnectorId, Dscp, FlowKey, protocol};
+
+/// What a rule can ask of a flow, all of it told by the flow's first packet.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct NewFlow {
+    pub key: FlowKey,
+    pub dscp: Dscp,
+    /// The connector that the flow's destination is routed to.
+    pub connector: ConnectorId,
+}
+
+/// Every list that is not empty must contain the flow's value. Port ranges include both ends;
+/// only TCP and UDP have ports, so a flow of another protocol never matches a list of ports.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Matcher {
+    pub sources: Vec<IpNet>,
+    pub destinations: Vec<IpNet>,
+    pub protocols: Vec<u8>,
+    pub source_ports: Vec<(u16, u16)>,
+    pub destination_ports: Vec<(u16, u16)>,
+    pub dscp: Vec<Dscp>,
+    pub connectors: Vec<ConnectorId>,
+    /// Of an application, one of these services must match as a whole.
+    pub services: Vec<Service>,
+}
+
+/// One way in which an application is reached. A list that is empty contains everything.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Service {
+    pub destinations: Vec<IpNet>,
+    pub protocols: Vec<u8>,
+    pub destination_ports: Vec<(u16, u16)>,
+}
+
+impl Matcher {
+    /// What it says, read literally. The classifier gives the same answer for many rules at once.
+    pub fn matches(&self, flow: &NewFlow) -> bool {
+        let key = &flow.key;
+        (self.protocols.is_empty() || self.protocols.contains(&key.protocol))
+            && (self.dscp.is_empty() || self.dscp.contains(&flow.dscp))
+            && (self.connectors.is_empty() || self.connectors.contains(&flow.connector))
+            && in_ports(&self.destination_ports, key.protocol, key.destination_port)
+            && in_ports(&self.source_ports, key.protocol, key.source_port)
+            && (self.destinations.is_empty() || self.destinations.iter().any(|net| net.contains(&key.destination)))
+            && (self.sources.is_empty() || self.sources.iter().any(|net| net.contains(&key.source)))
+            && (self.services.is_empty() || self.services.iter().any(|service| service.matches(key)))
+    }
+
+    pub fn matches_everything(&self) -> bool {
+        *self == Matcher::default()
+    }
+}
+
+impl Service {
+    fn matches(&self, key: &FlowKey) -> bool {
+        (self.protocols.is_empty() || self.protocols.contains(&key.protocol))
+            && in_ports(&self.destination_ports, key.protocol, key.destination_port)
+            && (self.destinations.is_empty() || self.destinations.iter().any(|net| net.contains(&key.destination)))
+    }
+}
+
+/// An ICMP key carries the echo identifier where others have a port: it must not match one.
+pub(super) fn has_ports(number: u8) -> bool {
+    matches!(number, protocol::TCP | protocol::UDP)
+}
+
+fn in_ports(ranges: &[(u16, u16)], protocol: u8, port: u16) -> bool {
+    ranges.is_empty() || has_ports(protocol) && ranges.iter().any(|&(first, last)| first <= port && port <= last)
+}
