@@ -8,6 +8,7 @@ mod output;
 pub mod release;
 pub mod run;
 pub mod status;
+mod workers;
 
 use std::process::ExitCode;
 

@@ -1,7 +1,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use super::output;
+use super::{output, workers};
 use crate::control::{self, Request, Response};
 use crate::edge::{ConnectorState, DropStatus, SiteStatus, TunnelStatus};
 
@@ -11,6 +11,9 @@ pub struct StatusArgs {
     /// Print the answer as one JSON document (its shape: docs/status.md)
     #[arg(long)]
     json: bool,
+    /// Show the threads that carry packets instead
+    #[arg(long, conflicts_with = "json")]
+    workers: bool,
     /// The daemon's control socket
     #[arg(long, default_value = "/run/trefoil/control.sock")]
     socket: PathBuf,
@@ -22,6 +25,9 @@ pub fn run(args: &StatusArgs) -> ExitCode {
         Ok(Response::Refused { reason }) => return output::fail(&reason),
         Err(error) => return output::fail(&error.to_string()),
     };
+    if args.workers {
+        return output::finish(&workers::render(&status), ExitCode::SUCCESS);
+    }
     if !args.json {
         return output::finish(&render(&status), ExitCode::SUCCESS);
     }
@@ -59,23 +65,7 @@ pub fn render(status: &SiteStatus) -> String {
         let rows: Vec<[String; COLUMNS]> = std::iter::once(HEADINGS.map(str::to_owned))
             .chain(connector.tunnels.iter().map(|tunnel| row(tunnel, &connector.active_role)))
             .collect();
-        let widths: [usize; COLUMNS] =
-            std::array::from_fn(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0));
-        for row in &rows {
-            let cells: Vec<String> = row
-                .iter()
-                .zip(widths)
-                .enumerate()
-                // Words to the left, numbers to the right.
-                .map(
-                    |(column, (cell, width))| {
-                        if column < 6 { format!("{cell:width$}") } else { format!("{cell:>width$}") }
-                    },
-                )
-                .collect();
-            text.push_str(cells.join("  ").trim_end());
-            text.push('\n');
-        }
+        text.push_str(&align(&rows, 6));
         for tunnel in &connector.tunnels {
             if let Some(change) = &tunnel.last_change {
                 text.push_str(&format!(
@@ -113,6 +103,23 @@ pub fn render(status: &SiteStatus) -> String {
     text
 }
 
+/// Rows as lines with columns one below the other: the first so many are words, which stand to the
+/// left, and the others numbers, which stand to the right.
+pub(super) fn align<const COLUMNS: usize>(rows: &[[String; COLUMNS]], words: usize) -> String {
+    let widths: [usize; COLUMNS] =
+        std::array::from_fn(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0));
+    let line = |row: &[String; COLUMNS]| {
+        let cells = row.iter().zip(widths).enumerate();
+        let cells = cells.map(
+            |(column, (cell, width))| {
+                if column < words { format!("{cell:width$}") } else { format!("{cell:>width$}") }
+            },
+        );
+        format!("{}\n", cells.collect::<Vec<_>>().join("  ").trim_end())
+    };
+    rows.iter().map(line).collect()
+}
+
 fn row(tunnel: &TunnelStatus, active: &str) -> [String; COLUMNS] {
     let number =
         |value: Option<f64>, unit: &str| value.map_or_else(|| "-".to_owned(), |value| format!("{value:.1}{unit}"));
@@ -146,7 +153,7 @@ fn age(at_ms: u64, status: &SiteStatus) -> String {
     }
 }
 
-fn bytes(count: u64) -> String {
+pub(super) fn bytes(count: u64) -> String {
     match count {
         0..=9_999 => format!("{count} B"),
         10_000..=9_999_999 => format!("{:.1} kB", count as f64 / 1e3),
@@ -155,7 +162,7 @@ fn bytes(count: u64) -> String {
     }
 }
 
-fn list(drops: &[DropStatus]) -> String {
+pub(super) fn list(drops: &[DropStatus]) -> String {
     drops.iter().map(|drop| format!("{} {}", drop.packets, drop.reason)).collect::<Vec<_>>().join(", ")
 }
 
@@ -215,6 +222,7 @@ mod tests {
             }],
             drops: vec![DropStatus { reason: "not_native".to_owned(), packets: 7 }],
             flows: 12,
+            workers: Vec::new(),
         };
         let expected = "\
 site lisbon (branch), 12 flows
@@ -245,6 +253,7 @@ dropped before a tunnel was chosen: 7 not_native
             connectors: Vec::new(),
             drops: Vec::new(),
             flows: 0,
+            workers: Vec::new(),
         };
         let response = Response::Status(Box::new(status));
         let text = serde_json::to_string(&response).unwrap();

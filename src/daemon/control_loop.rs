@@ -120,6 +120,7 @@ impl ControlLoop {
                     started: self.started,
                     drops: &self.crew.drops,
                     flows: self.crew.flows.len() as u64,
+                    workers: &self.crew.counters,
                 };
                 Response::Status(Box::new(self.edge.status(facts, self.clock.now())))
             }

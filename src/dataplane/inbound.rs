@@ -59,26 +59,28 @@ impl<'a> Road<'a> {
             Some((&NON_ESP_MARKER, message)) => self.ike(outer.leg, message),
             Some((&spi, _)) => self.esp(Spi(u32::from_be_bytes(spi)), outer, datagram),
             None if *datagram == NAT_KEEPALIVE => {}
-            None => self.drops.count(DropReason::NotIpsec),
+            None => self.count_drop(self.drops, DropReason::NotIpsec),
         }
     }
 
     fn ike(&mut self, leg: Leg, message: &[u8]) {
         if message.len() < IKE_HEADER {
-            return self.drops.count(DropReason::NotIpsec);
+            return self.count_drop(self.drops, DropReason::NotIpsec);
         }
         self.tell(ToControl::Ike { leg, bytes: message.into(), at: self.now });
     }
 
     fn esp(&mut self, spi: Spi, outer: Outer, datagram: &mut [u8]) {
-        let Some(place) = self.forwarding.sas.inbound(spi) else { return self.drops.count(DropReason::UnknownSpi) };
+        let Some(place) = self.forwarding.sas.inbound(spi) else {
+            return self.count_drop(self.drops, DropReason::UnknownSpi);
+        };
         let place = place.load();
         // The place may hold a later SA than the one that the packet was sent on.
         let Some(sa) = place.as_ref().filter(|sa| sa.spi() == spi) else {
-            return self.drops.count(DropReason::UnknownSpi);
+            return self.count_drop(self.drops, DropReason::UnknownSpi);
         };
         if let Err(reason) = self.open(sa, outer, datagram) {
-            self.drops_in(sa.path()).count(reason);
+            self.count_drop(self.drops_in(sa.path()), reason);
         }
     }
 
@@ -217,6 +219,7 @@ impl<'a> Road<'a> {
         let now = self.now.max(Moment::from_nanos(1));
         path.live.last_in.store(now.as_nanos(), Ordering::Relaxed);
         path.live.received(tally.packets, tally.bytes);
+        self.counters.received(tally.packets, tally.bytes);
         if tally.asymmetric > 0 {
             path.live.asymmetric_in.fetch_add(tally.asymmetric, Ordering::Relaxed);
         }

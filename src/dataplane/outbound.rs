@@ -23,7 +23,9 @@ struct Dropped {
 impl<'a> Road<'a> {
     /// The way of one packet from the site to the WAN.
     pub fn outbound(&mut self, packet: &mut SitePacket) {
-        let Some(parsed) = parse(packet.packet.bytes()) else { return self.drops.count(DropReason::Malformed) };
+        let Some(parsed) = parse(packet.packet.bytes()) else {
+            return self.count_drop(self.drops, DropReason::Malformed);
+        };
         packet.packet.truncate(parsed.total_len);
         if let Err(dropped) = self.leave(packet, &parsed) {
             self.drop_out(dropped, packet.packet.bytes(), &parsed);
@@ -155,7 +157,7 @@ impl<'a> Road<'a> {
     }
 
     fn drop_out(&mut self, dropped: Dropped, packet: &[u8], parsed: &Parsed) {
-        dropped.path.map_or(self.drops, |path| self.drops_out(path)).count(dropped.reason);
+        self.count_drop(dropped.path.map_or(self.drops, |path| self.drops_out(path)), dropped.reason);
         let Some(refusal) = dropped.refusal else { return };
         if self.exits.icmp_errors.allows(self.now) {
             self.with_scratch(|road, answer| {
@@ -169,7 +171,7 @@ impl<'a> Road<'a> {
     /// Sends a probe on exactly the path that control ordered, usable or not.
     pub fn probe(&mut self, order: &ProbeOrder) {
         if let Err(reason) = self.send_probe(order) {
-            self.drops_out(order.path).count(reason);
+            self.count_drop(self.drops_out(order.path), reason);
         }
     }
 

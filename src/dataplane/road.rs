@@ -6,7 +6,7 @@ use super::limit::Limit;
 use super::trains::{Note, Trains};
 use super::{FlowTable, HandOver, RoadIo};
 use crate::esp::OutboundSa;
-use crate::forward::{ChildFace, Forwarding, PathFace, ToControl};
+use crate::forward::{ChildFace, Forwarding, PathFace, ToControl, WorkerCounters};
 use crate::model::{DropCounters, DropReason, Leg, Moment, PathId, WorkerId};
 use crate::packet::{
     Batch, Coalescer, Offered, Offload, Parsed, ProbeKey, SiteOffloads, SitePacket, Splitter, Unsplittable, clamp_mss,
@@ -46,6 +46,8 @@ pub(super) struct Road<'a> {
     pub hand_over: &'a HandOver,
     /// For packets that belong to no path.
     pub drops: &'a DropCounters,
+    /// This worker's own.
+    pub counters: &'a WorkerCounters,
     pub probe_key: &'a ProbeKey,
     pub exits: &'a mut Exits,
     pub io: &'a mut dyn RoadIo,
@@ -148,6 +150,7 @@ impl<'a> Road<'a> {
         if !self.hand_over.give(home, packet, note) {
             return Err(DropReason::QueueFull);
         }
+        self.counters.handed_over();
         self.io.wake(home);
         Ok(())
     }
@@ -156,6 +159,7 @@ impl<'a> Road<'a> {
     pub fn handed(&mut self) -> bool {
         for count in 0..BATCH {
             let Some(Handed { mut packet, note }) = self.hand_over.take(self.worker) else { return count > 0 };
+            self.counters.taken_over();
             // Since it was handed over, another value may have been published.
             let path = self.forwarding.path(note.path);
             let child = path.and_then(|path| path.children.get(usize::from(note.child)));
@@ -167,7 +171,7 @@ impl<'a> Road<'a> {
                 None => Err(DropReason::NoPath),
             };
             if let Err(reason) = sent {
-                self.drops_out(note.path).count(reason);
+                self.count_drop(self.drops_out(note.path), reason);
             }
             self.hand_over.give_back(self.worker, packet);
         }
@@ -301,7 +305,7 @@ impl<'a> Road<'a> {
             offered => offered,
         };
         if offered != Offered::Taken {
-            self.drops.count(DropReason::SiteWriteFailed);
+            self.count_drop(self.drops, DropReason::SiteWriteFailed);
         }
     }
 
@@ -328,17 +332,18 @@ impl<'a> Road<'a> {
             return;
         }
         coalescer.finish(site);
-        for _ in 0..self.io.send_site(site) {
-            self.drops.count(DropReason::SiteWriteFailed);
-        }
+        let refused = self.io.send_site(site);
         site.clear();
+        for _ in 0..refused {
+            self.count_drop(self.drops, DropReason::SiteWriteFailed);
+        }
     }
 
     /// Tells control; what its queue cannot take is lost and counted.
     pub fn tell(&mut self, news: ToControl) -> bool {
         let taken = self.io.tell_control(news);
         if !taken {
-            self.drops.count(DropReason::QueueFull);
+            self.count_drop(self.drops, DropReason::QueueFull);
         }
         taken
     }
@@ -370,6 +375,12 @@ impl<'a> Road<'a> {
         new
     }
 
+    /// Counts a packet that is dropped where it belongs, and among those of this worker.
+    pub fn count_drop(&self, counters: &DropCounters, reason: DropReason) {
+        counters.count(reason);
+        self.counters.dropped(reason, 1);
+    }
+
     /// The counters of packets that are dropped on a path on the way out.
     pub fn drops_out(&self, path: PathId) -> &'a DropCounters {
         self.forwarding.path(path).map_or(self.drops, |path| &path.live.drops_out)
@@ -384,12 +395,15 @@ impl<'a> Road<'a> {
         let Some(path) = self.forwarding.path(note.path) else { return };
         if note.unsent > 0 {
             path.live.drops_out.count_many(DropReason::SendFailed, note.unsent as u64);
+            self.counters.dropped(DropReason::SendFailed, note.unsent as u64);
             self.tell_send_error(path, note.errno);
         }
         // Of a train that left in part, nobody knows which part was whose.
         let (sent, all) = (note.datagrams.saturating_sub(note.unsent) as u64, note.datagrams.max(1) as u64);
         if sent > 0 && note.traffic > 0 {
-            path.live.sent((note.traffic * sent).div_ceil(all), note.bytes * sent / all);
+            let (packets, bytes) = ((note.traffic * sent).div_ceil(all), note.bytes * sent / all);
+            path.live.sent(packets, bytes);
+            self.counters.sent(packets, bytes);
         }
     }
 

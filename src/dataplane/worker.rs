@@ -6,7 +6,7 @@ use arc_swap::{ArcSwap, Cache};
 use super::flow_table::Sweep;
 use super::road::{BATCH, Exits, PACKET_CAPACITY, Road, WAN_BATCH};
 use super::{FlowTable, HandOver, RoadIo};
-use crate::forward::{Forwarding, ToWorker};
+use crate::forward::{Forwarding, ToWorker, WorkerCounters};
 use crate::model::{DropCounters, Moment, WorkerId};
 use crate::packet::{Batch, ProbeKey, SitePacket, TRAIN_CAPACITY, Train};
 
@@ -24,6 +24,8 @@ pub struct Crew {
     pub seen: Arc<[AtomicU64]>,
     /// Counts what belongs to no path.
     pub drops: Arc<DropCounters>,
+    /// By `WorkerId`.
+    pub counters: Arc<[WorkerCounters]>,
     pub probe_key: ProbeKey,
 }
 
@@ -37,6 +39,7 @@ impl Crew {
             hand_over: Arc::new(HandOver::new(workers, PACKET_CAPACITY)),
             seen: std::iter::repeat_with(AtomicU64::default).take(workers).collect(),
             drops: Arc::default(),
+            counters: std::iter::repeat_with(WorkerCounters::default).take(workers).collect(),
             probe_key,
         }
     }
@@ -93,6 +96,7 @@ impl Worker {
     pub fn turn(&mut self, io: &mut impl RoadIo, now: Moment) -> Turn {
         let Worker { id, crew, published, sweep, from_site, from_wan, exits } = self;
         let forwarding = published.load();
+        let Some(counters) = crew.counters.get(usize::from(id.0)) else { return Turn { worked: false } };
         if let Some(seen) = crew.seen.get(usize::from(id.0)) {
             // Everything of the turn before is sent: nothing of an older value is in use here.
             seen.store(forwarding.generation, Ordering::Release);
@@ -103,6 +107,7 @@ impl Worker {
             flows: &crew.flows,
             hand_over: &crew.hand_over,
             drops: &crew.drops,
+            counters,
             probe_key: &crew.probe_key,
             exits,
             io,
@@ -139,6 +144,7 @@ impl Worker {
         road.flush_site();
 
         sweep.turn(&crew.flows, now);
+        counters.turned(worked);
         Turn { worked }
     }
 }

@@ -20,4 +20,6 @@ pub use plan::{
     RolePlan, RoutePlan, SiteKind, SitePlan, SteeringPlan, TunnelPlan, UnderlayPlan,
 };
 pub use report::StatusFacts;
-pub use status::{ChangeStatus, ConnectorState, ConnectorStatus, DropStatus, FailureStatus, SiteStatus, TunnelStatus};
+pub use status::{
+    ChangeStatus, ConnectorState, ConnectorStatus, DropStatus, FailureStatus, SiteStatus, TunnelStatus, WorkerStatus,
+};

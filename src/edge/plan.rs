@@ -57,10 +57,15 @@ impl Plan {
     }
 
     /// Largest inner packet of a connector's tunnels, in bytes, over underlays of this MTU: as
-    /// configured, else what encapsulation leaves of it.
+    /// configured, else what encapsulation leaves of it, whichever of the suites that are allowed to
+    /// any tunnel of its two roles is negotiated. So a flow fits wherever it moves.
     pub fn inner_mtu(&self, connector: ConnectorId, outer: u16) -> u16 {
         let configured = self.connectors.get(usize::from(connector.0)).and_then(|connector| connector.mtu);
-        let left = || esp::largest_inner(usize::from(outer.min(OUTER_MTU)), true);
+        let outer = usize::from(outer.min(OUTER_MTU));
+        let tunnels = self.tunnels.iter().filter(|tunnel| tunnel.connector == connector);
+        let suites = tunnels.flat_map(|tunnel| tunnel.phase2.suites());
+        let left = suites.map(|suite| esp::largest_inner_with(suite, outer, true)).min();
+        let left = || left.unwrap_or_else(|| esp::largest_inner(outer, true));
         configured.unwrap_or_else(|| u16::try_from(left()).unwrap_or(OUTER_MTU))
     }
 

@@ -4,10 +4,11 @@ use std::time::Duration;
 use super::machine::Edge;
 use super::snapshot;
 use super::status::{
-    ChangeStatus, ConnectorState, ConnectorStatus, DropStatus, FailureStatus, SiteStatus, TunnelStatus,
+    ChangeStatus, ConnectorState, ConnectorStatus, DropStatus, FailureStatus, SiteStatus, TunnelStatus, WorkerStatus,
 };
 use super::tunnel::Change;
 use super::{ConnectorPlan, SiteKind};
+use crate::forward::WorkerCounters;
 use crate::model::{DropCounters, DropReason, Moment, PathId, Permille, Role};
 use crate::steer;
 
@@ -20,6 +21,8 @@ pub struct StatusFacts<'a> {
     /// Drops that no path is to blame for.
     pub drops: &'a DropCounters,
     pub flows: u64,
+    /// By `WorkerId`.
+    pub workers: &'a [WorkerCounters],
 }
 
 impl Edge {
@@ -37,6 +40,7 @@ impl Edge {
             connectors: (0..self.plan.connectors.len()).map(|index| self.connector_status(index, &facts)).collect(),
             drops: drops(facts.drops),
             flows: facts.flows,
+            workers: (0..).zip(facts.workers).map(|(id, counters)| worker_status(id, counters)).collect(),
         }
     }
 
@@ -121,6 +125,22 @@ impl Edge {
                 .last_failure()
                 .map(|failure| FailureStatus { at_ms: unix_ms(facts, failure.at), reason: failure.reason.clone() }),
         }
+    }
+}
+
+fn worker_status(worker: u16, counters: &WorkerCounters) -> WorkerStatus {
+    let totals = counters.totals();
+    WorkerStatus {
+        worker,
+        turns: totals.turns,
+        waits: totals.waits,
+        packets_out: totals.packets_out,
+        bytes_out: totals.bytes_out,
+        packets_in: totals.packets_in,
+        bytes_in: totals.bytes_in,
+        handed_over: totals.handed_over,
+        taken_over: totals.taken_over,
+        drops: drops(counters.drops()),
     }
 }
 

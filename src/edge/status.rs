@@ -15,6 +15,30 @@ pub struct SiteStatus {
     /// Packets dropped before a path was known, by reason; only reasons that occurred.
     pub drops: Vec<DropStatus>,
     pub flows: u64,
+    /// The threads that carry packets.
+    #[serde(default)]
+    pub workers: Vec<WorkerStatus>,
+}
+
+/// What one worker has done since the daemon started.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct WorkerStatus {
+    pub worker: u16,
+    pub turns: u64,
+    /// Turns without work, after which it waited for some.
+    pub waits: u64,
+    /// Inner packets that it sent to the WAN, and their bytes.
+    pub packets_out: u64,
+    pub bytes_out: u64,
+    /// Inner packets that it let through from the WAN, and their bytes.
+    pub packets_in: u64,
+    pub bytes_in: u64,
+    /// Packets, perhaps super-packets, that it left for the worker that sends on their tunnel.
+    pub handed_over: u64,
+    /// Packets that other workers left for it.
+    pub taken_over: u64,
+    /// All packets that it dropped, by reason; only reasons that occurred.
+    pub drops: Vec<DropStatus>,
 }
 
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]

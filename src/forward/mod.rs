@@ -5,8 +5,10 @@ mod forwarding;
 mod message;
 mod route;
 mod sa_table;
+mod worker_counters;
 
 pub use forwarding::{ChildFace, ConnectorFace, Forwarding, PathCounters, PathFace, SiteFace};
 pub use message::{ProbeOrder, ToControl, ToWorker};
 pub use route::RouteTable;
 pub use sa_table::SaTable;
+pub use worker_counters::{WorkerCounters, WorkerTotals};

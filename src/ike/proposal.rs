@@ -2,7 +2,7 @@ use std::fmt;
 
 use super::wire::{Proposal, Transform, protocol_id, transform_type};
 use super::{Phase1, Phase2};
-use crate::crypto::{DhGroup, Encryption, Integrity, PrfAlgorithm};
+use crate::crypto::{DhGroup, Encryption, Integrity, PacketSuite, PrfAlgorithm};
 
 /// Transform ID 0: no integrity algorithm, no key exchange, no extended sequence numbers.
 const NONE: u16 = 0;
@@ -240,6 +240,13 @@ fn offers_kind(proposal: &Proposal, kind: u8) -> bool {
 
 fn has(proposal: &Proposal, transform: Transform) -> bool {
     proposal.transforms.contains(&transform)
+}
+
+impl Phase2 {
+    /// Every suite that a Child SA may come to have.
+    pub fn suites(&self) -> impl Iterator<Item = PacketSuite> {
+        aeads(&self.encryption).filter_map(|encryption| PacketSuite::new(encryption, None).ok())
+    }
 }
 
 fn aeads(configured: &[Encryption]) -> impl Iterator<Item = Encryption> {

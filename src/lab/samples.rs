@@ -24,6 +24,7 @@ pub fn status(active: Role, primary: [&str; 3]) -> SiteStatus {
         connectors: vec![connector],
         drops: Vec::new(),
         flows: 0,
+        workers: Vec::new(),
     }
 }
 

@@ -135,6 +135,7 @@ impl Node {
             started: Moment::ZERO,
             drops: &self.crew.drops,
             flows: self.crew.flows.len() as u64,
+            workers: &self.crew.counters,
         };
         self.edge.status(facts, now)
     }

@@ -213,3 +213,167 @@ fn what_arrives_goes_to_the_device_queue_of_the_worker_that_sends_the_answer() {
     }
     assert_eq!(edge.io.to_site.len(), 30);
 }
+
+/// The ECN field of every data byte of a TCP flow, by its offset, as the site got it.
+fn marks(packets: &[Vec<u8>]) -> Vec<Ecn> {
+    let mut marks = Vec::new();
+    for packet in packets {
+        let sequence = u32::from_be_bytes(packet[24..28].try_into().unwrap());
+        let start = (sequence - 1_000) as usize;
+        assert_eq!(start, marks.len(), "in order");
+        marks.resize(start + packet.len() - 40, Ecn::of_traffic_class(packet[1]));
+    }
+    marks
+}
+
+#[test]
+fn a_super_packet_says_which_of_its_bytes_have_met_congestion() {
+    const SIZE: usize = 1_000;
+    let (mut edge, mut pop) = pair();
+    let data = bytes(40 * SIZE);
+    let (mut packet, offload) = super_packet(5, &data, SIZE as u16);
+    packet[1] = Ecn::Capable0.bits();
+    edge.io.super_packets.push_back((with_checksum(packet), offload));
+    edge.turn();
+    assert!(edge.io.to_wan.iter().all(|(_, tos, _)| *tos == Ecn::Capable0.bits()));
+    // A router on the way marks some.
+    let marked = [3, 4, 5, 17, 39];
+    for index in marked {
+        edge.io.to_wan[index].1 = Ecn::Congested.bits();
+    }
+    pop.io.site_offloads = TCP;
+    cross(&mut edge, &mut pop);
+    let packets = pop.delivered();
+    // As far as the marks agree, and in two turns.
+    assert_eq!(packets.len(), 6 + 1);
+    for (offset, mark) in marks(&packets).into_iter().enumerate() {
+        let expected = if marked.contains(&(offset / SIZE)) { Ecn::Congested } else { Ecn::Capable0 };
+        assert_eq!(mark, expected, "byte {offset}");
+    }
+    assert!(packets.iter().all(|packet| *packet == with_checksum(packet.clone())));
+}
+
+#[test]
+fn congestion_that_a_host_has_met_before_the_tunnel_is_in_every_segment_of_its_super_packet() {
+    let (mut edge, mut pop) = pair();
+    let (mut packet, offload) = super_packet(5, &bytes(9_000), 1_000);
+    packet[1] = 10 << 2 | Ecn::Congested.bits();
+    edge.io.super_packets.push_back((with_checksum(packet), offload));
+    edge.turn();
+    assert!(edge.io.to_wan.iter().all(|(_, tos, _)| *tos == 10 << 2 | Ecn::Congested.bits()));
+    // Whoever clears the outer field does not clear the mark (RFC 6040 4.2).
+    edge.io.to_wan.iter_mut().for_each(|(_, tos, _)| *tos = 0);
+    cross(&mut edge, &mut pop);
+    let packets = pop.delivered();
+    assert_eq!(packets.len(), 9);
+    assert!(packets.iter().all(|packet| packet[1] == 10 << 2 | Ecn::Congested.bits()), "the inner DSCP stays");
+}
+
+#[test]
+fn packets_of_different_dscp_leave_in_trains_of_their_own() {
+    let (mut edge, _) = pair();
+    for class in [0, 46 << 2, 0, 46 << 2] {
+        let mut packet = udp(1);
+        packet[1] = class;
+        edge.io.from_site.push_back(with_checksum(packet));
+    }
+    edge.turn();
+    assert_eq!(edge.io.to_wan.iter().map(|(_, tos, _)| *tos).collect::<Vec<_>>(), [0, 46 << 2, 0, 46 << 2]);
+}
+
+#[test]
+fn ipv6_carries_its_congestion_marks_like_ipv4() {
+    let (mut edge, mut pop) = pair();
+    let address = |text: &str| text.parse::<std::net::Ipv6Addr>().unwrap().octets();
+    for ecn in [Ecn::Capable0, Ecn::Capable1, Ecn::NotCapable] {
+        let mut packet = Vec::new();
+        let builder = PacketBuilder::ipv6(address("2001:db8:1::5"), address("2001:db8:9::7"), 9).udp(1, 2);
+        builder.write(&mut packet, b"data").unwrap();
+        packet[1] |= ecn.bits() << 4;
+        edge.send([packet]);
+    }
+    edge.io.to_wan.iter_mut().for_each(|(_, tos, _)| *tos |= Ecn::Congested.bits());
+    cross(&mut edge, &mut pop);
+    let packets = pop.delivered();
+    assert_eq!(packets.iter().map(|packet| packet[1] >> 4 & 3).collect::<Vec<_>>(), [3, 3]);
+    assert_eq!(pop.drops_in(), [(DropReason::Congested, 1)]);
+}
+
+#[test]
+fn however_the_workers_turns_interleave_a_peer_with_a_window_of_32_drops_nothing() {
+    for seed in 0..200 {
+        let mut chance = crate::model::Chance::from_number(seed);
+        let workers = 2 + chance.below(3) as u16;
+        let mut view = view(false);
+        for path in &mut view.paths {
+            path.home = WorkerId(chance.below(workers.into()) as u16);
+        }
+        let mut edge = End::with(view, 1, FlowTable::new(seed), workers);
+        let mut next = [0_usize; 24];
+        let (mut sent, mut wire) = (0, Vec::new());
+        for _ in 0..400 {
+            let worker = chance.below(workers.into()) as usize;
+            let (turning, io) = match worker.checked_sub(1) {
+                None => (&mut edge.worker, &mut edge.io),
+                Some(other) => {
+                    let (worker, io) = &mut edge.others[other];
+                    (worker, io)
+                }
+            };
+            // A flow is read by one worker; its packets get longer.
+            for _ in 0..chance.below(12) {
+                let flow = (chance.below(24 / u32::from(workers)) as usize) * usize::from(workers) + worker;
+                let packet = udp_between([10, 1, 0, 5], [10, 9, 0, 7], flow as u16, 53, 100 + next[flow]);
+                io.from_site.push_back(packet);
+                next[flow] += 1;
+                sent += 1;
+            }
+            turning.turn(io, edge.now);
+            wire.append(&mut io.to_wan);
+        }
+        edge.turn();
+        wire.append(&mut edge.io.to_wan);
+        edge.others.iter_mut().for_each(|(_, io)| wire.append(&mut io.to_wan));
+        let mut highest = [0_u32; PATHS as usize];
+        for (leg, _, bytes) in &wire {
+            let (path, number) = (usize::from(leg.underlay.0), u32::from_be_bytes(bytes[4..8].try_into().unwrap()));
+            assert!(number + 32 > highest[path], "seed {seed}: {number} after {}", highest[path]);
+            highest[path] = highest[path].max(number);
+        }
+        let mut pop = End::new(super::view(true), 2);
+        edge.io.to_wan = wire;
+        cross(&mut edge, &mut pop);
+        let mut last = [0; 24];
+        for packet in pop.delivered() {
+            let flow = usize::from(u16::from_be_bytes([packet[20], packet[21]]));
+            assert!(packet.len() > last[flow], "seed {seed}: flow {flow} was reordered");
+            last[flow] = packet.len();
+        }
+        let dropped: u64 = edge.drops_out().iter().map(|(_, count)| count).sum();
+        let arrived: u64 =
+            pop.crew.published.load().paths.iter().map(|path| path.live.packets_in.load(Ordering::Relaxed)).sum();
+        assert_eq!((arrived + dropped, pop.drops_in()), (sent, vec![]), "seed {seed}");
+    }
+}
+
+#[test]
+fn workers_count_what_they_do_and_their_sums_are_those_of_the_paths() {
+    let (mut edge, mut pop) = (with_workers(), End::new(view(true), 2));
+    edge.io.from_site.extend((0..60).map(udp));
+    edge.io.from_site.push_back(vec![0; 9]);
+    edge.turn();
+    for (_, io) in &mut edge.others {
+        edge.io.to_wan.append(&mut io.to_wan);
+    }
+    let totals: Vec<_> = edge.crew.counters.iter().map(|counters| counters.totals()).collect();
+    let sum = |of: fn(&crate::forward::WorkerTotals) -> u64| totals.iter().map(of).sum::<u64>();
+    let paths = edge.crew.published.load().paths.clone();
+    let bytes: u64 = paths.iter().map(|path| path.live.bytes_out.load(Ordering::Relaxed)).sum();
+    assert_eq!((sum(|worker| worker.packets_out), sum(|worker| worker.bytes_out)), (60, bytes));
+    assert_eq!(totals[0].handed_over, totals[1].taken_over + totals[2].taken_over);
+    assert!(totals[1].taken_over > 0 && totals[2].taken_over > 0);
+    assert!(totals.iter().all(|worker| worker.turns > worker.waits && worker.waits > 0));
+    assert_eq!(edge.crew.counters[0].drops().get(DropReason::Malformed), 1);
+    cross(&mut edge, &mut pop);
+    assert_eq!(pop.crew.counters[0].totals().packets_in, 60);
+}

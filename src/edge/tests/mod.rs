@@ -111,7 +111,7 @@ impl Pair {
 
     fn tunnel(&self, end: usize) -> TunnelStatus {
         let drops = DropCounters::default();
-        let facts = StatusFacts { unix_ms_at_zero: 0, started: Moment::ZERO, drops: &drops, flows: 0 };
+        let facts = StatusFacts { unix_ms_at_zero: 0, started: Moment::ZERO, drops: &drops, flows: 0, workers: &[] };
         self.ends[end].status(facts, self.now).connectors.remove(0).tunnels.remove(0)
     }
 

@@ -1,4 +1,5 @@
 use super::*;
+use crate::esp::largest_inner_with;
 use crate::ike::{Event, SaId};
 
 /// One end with its tunnel up.
@@ -52,4 +53,40 @@ fn another_mtu_of_the_wan_is_published() {
     pair.drain(0);
     let after = pair.published[0].last().unwrap().paths[0].mtu;
     assert!(after < before && after > 1200, "{before} became {after}");
+}
+
+#[test]
+fn the_inner_mtu_is_what_the_smallest_wan_of_both_roles_leaves_with_the_worst_suite_allowed() {
+    let mut plan = plan(0, Mode::Initiator);
+    // The second role goes over a second WAN, and may use other ciphers.
+    let phase2 = Phase2 { encryption: Encryption::ALL.to_vec(), ..(*plan.tunnels[0].phase2).clone() };
+    let second =
+        TunnelPlan { role: Role::Secondary, link: LinkId(1), phase2: Arc::new(phase2), ..plan.tunnels[0].clone() };
+    plan.tunnels.push(second);
+    plan.links.push(LinkPlan { underlay: UnderlayId(1), ..plan.links[0].clone() });
+    plan.underlays.push(plan.underlays[0].clone());
+    plan.connectors[0].roles[1] = Some(RolePlan { pop_location: None, tunnels: vec![PathId(1)] });
+    let suites: Vec<_> = plan.tunnels[1].phase2.suites().collect();
+    assert!(!suites.is_empty());
+    for outer in [1_500, 1_400, 1_280] {
+        let left = suites.iter().map(|suite| largest_inner_with(*suite, outer, true)).min();
+        assert_eq!(Some(usize::from(plan.inner_mtu(ConnectorId(0), outer as u16))), left);
+        assert_eq!(plan.device_mtu(outer as u16), plan.inner_mtu(ConnectorId(0), outer as u16));
+    }
+    // Jumbo frames stop at the next router that has none.
+    assert_eq!(plan.inner_mtu(ConnectorId(0), 9_000), plan.inner_mtu(ConnectorId(0), 1_500));
+
+    let wanted = plan.inner_mtu(ConnectorId(0), 1_400);
+    let (mut edge, _) = Edge::new(Arc::new(plan), Backends::only(Backend::AwsLc), false, [1; 32], Moment::ZERO);
+    let mut published = None;
+    for (underlay, mtu) in [(0, 1_500), (1, 1_400)] {
+        edge.handle_underlay(UnderlayId(underlay), Some(fact(0, mtu)), Moment::ZERO);
+    }
+    while let Some(effect) = edge.poll_effect() {
+        if let Effect::Publish(forwarding) = effect {
+            published = Some(forwarding);
+        }
+    }
+    let paths = &published.expect("a new MTU is published").paths;
+    assert_eq!(paths.iter().map(|path| path.mtu).collect::<Vec<_>>(), [wanted; 2]);
 }
