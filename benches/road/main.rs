@@ -12,12 +12,12 @@ use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_mai
 use etherparse::PacketBuilder;
 use ipnet::IpNet;
 use trefoil::dataplane::{BATCH, FlowEntry, FlowTable, PACKET_CAPACITY};
-use trefoil::model::{ConnectorId, Moment, PathId, RuleId};
+use trefoil::model::{ConnectorId, Dscp, Moment, PathId, RuleId};
 use trefoil::packet::{
     Batch, Checksum, ChecksumState, Coalescer, Offered, Offload, Parsed, SegmentKind, Segments, SitePacket, Splitter,
     parse,
 };
-use trefoil::steer::{Action, Matcher, NewFlow, Rule, RuleSet, choose};
+use trefoil::steer::{Action, Matcher, NewFlow, Rule, RuleSet, Why, choose};
 
 mod world;
 
@@ -84,13 +84,14 @@ fn deciding(c: &mut Criterion) {
             policy_epoch: 1,
             rule: Some(RuleId(0)),
             by_rule: false,
+            kept: false,
             child: 0,
+            peers: 0,
             arrived_on: None,
-            last_seen: now,
-            bytes: 0,
-            packets: 0,
+            dscp: Dscp::DEFAULT,
+            why: Why::OnlyCandidate,
         };
-        assert!(flows.pin(*key, entry));
+        assert!(flows.pin(*key, entry, None, 1_400, now));
     }
     let mut next = keys.iter().cycle();
     group.bench_function("known flow", |b| b.iter(|| flows.leave(next.next().expect("endless"), 1_400, now)));

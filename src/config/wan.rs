@@ -27,6 +27,7 @@ struct Link {
     downstream: Option<Mbps>,
     upstream: Option<Mbps>,
     metered: bool,
+    last_resort: bool,
     preference: Option<u8>,
 }
 
@@ -115,6 +116,7 @@ impl Wan {
                 downstream: link.downstream?,
                 upstream: link.upstream?,
                 metered: link.metered,
+                last_resort: link.last_resort,
                 preference: link.preference.unwrap_or(if link.metered { PREFERENCE_METERED } else { 1 }),
             });
         }
@@ -172,6 +174,7 @@ impl Link {
         let downstream = table.required("downstream_mbps", "downstream_mbps = 100").and_then(|value| value.mbps());
         let upstream = table.required("upstream_mbps", "upstream_mbps = 40").and_then(|value| value.mbps());
         let metered = table.value("metered").and_then(|value| value.boolean()).unwrap_or(false);
+        let last_resort = table.value("last_resort").and_then(|value| value.boolean()).unwrap_or(false);
         let preference = table.value("preference").and_then(|value| value.number(1..=255, ""));
         table.finish();
         Link {
@@ -181,6 +184,7 @@ impl Link {
             downstream,
             upstream,
             metered,
+            last_resort,
             preference,
         }
     }

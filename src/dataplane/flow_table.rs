@@ -1,14 +1,18 @@
+use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crossbeam_queue::SegQueue;
-use dashmap::DashMap;
-use dashmap::mapref::entry::Entry;
+use arrayvec::ArrayVec;
 use foldhash::fast::FixedState;
+use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
 
-use crate::model::{FlowKey, Moment, PathId, RuleId};
+use crate::forward::{FlowMove, FlowReport, HeavyFlow, MOVES_KEPT, MoveCause, MoveOrder};
+use crate::model::{Dscp, FlowKey, Moment, PathId, RuleId};
+use crate::steer::Why;
 
-/// 262,144 flows: about 50 MiB, and the size of a large office's NAT table. Further flows are
+/// 262,144 flows: about 60 MiB, and the size of a large office's NAT table. Further flows are
 /// forwarded all the same, each packet by a decision of its own.
 pub const MAX_FLOWS: usize = 262_144;
 
@@ -16,20 +20,16 @@ pub const MAX_FLOWS: usize = 262_144;
 /// mappings). A TCP connection that wakes up later is decided anew, most often alike.
 pub const FLOW_IDLE: Duration = Duration::from_secs(300);
 
-/// In this time the sweep looks at every flow once, so that a busy worker forgets an idle flow
-/// within two rounds.
-const SWEEP_ROUND: Duration = Duration::from_secs(60);
+/// In a full table a shard is searched for idle flows this often at most, so that a flood of new
+/// flows costs no more than that.
+const SEARCH_PAUSE: Duration = Duration::from_secs(1);
 
-/// Flows that one turn looks at, at most: some 10 µs.
-const SWEEP_AT_ONCE: u64 = 64;
+/// Parts of the table, each with a lock of its own. A worker that goes through all flows holds one
+/// for a thousand of them in a full table: some 10 µs. Fixed, so that a simulation is the same on
+/// every machine.
+pub(super) const SHARDS: usize = 256;
 
-/// Flows that a new flow looks at, in search of an idle one, when the table is full.
-const SWEEP_WHEN_FULL: usize = 4;
-
-/// Locks within the table. Fixed, so that a simulation is the same on every machine.
-const SHARDS: usize = 64;
-
-/// What is remembered of a flow, under its key as it leaves the site.
+/// What a packet of a known flow needs to know of it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct FlowEntry {
     /// `None`: the flow has only arrived so far, and nothing has left.
@@ -41,24 +41,120 @@ pub struct FlowEntry {
     pub rule: Option<RuleId>,
     /// The rule named the path: where the flow arrives has no say.
     pub by_rule: bool,
+    /// It stays on the other role's path although traffic went back.
+    pub kept: bool,
     /// Index of the Child SA in the path's `children`.
     pub child: u8,
+    /// See `HeavyFlow::peers`.
+    pub peers: u8,
     pub arrived_on: Option<PathId>,
-    pub last_seen: Moment,
+    pub dscp: Dscp,
+    pub why: Why,
+}
+
+/// A flow as it was when a packet of it leaves.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Leaving {
+    pub entry: FlowEntry,
+    /// It is to go over to this path, and now is the time.
+    pub ordered: Option<PathId>,
+}
+
+/// What is remembered of a flow, under its key as it leaves the site.
+struct Flow {
+    key: FlowKey,
+    /// There is an order in `story`.
+    ordered: bool,
+    entry: FlowEntry,
+    /// `Moment::ZERO` before the first.
+    last_left: Moment,
+    last_arrived: Moment,
     /// Inner bytes and packets that left.
-    pub bytes: u64,
-    pub packets: u64,
+    bytes: u64,
+    packets: u64,
+    /// `bytes` at the survey before, and when that was.
+    surveyed: (u64, Moment),
+    first: Moment,
+    /// Of flows that have moved, or shall.
+    story: Option<Box<Story>>,
+}
+
+#[derive(Default)]
+struct Story {
+    order: Option<MoveOrder>,
+    moves: u32,
+    history: ArrayVec<FlowMove, MOVES_KEPT>,
+}
+
+impl Flow {
+    fn last_seen(&self) -> Moment {
+        self.last_left.max(self.last_arrived)
+    }
+
+    /// The path of an order that is due: the flow has paused for long enough, or it never does.
+    fn due(&mut self, now: Moment) -> Option<PathId> {
+        let order = self.story.as_ref()?.order?;
+        let is_due = now.since(self.last_left) >= order.gap || now >= order.by;
+        is_due.then(|| {
+            self.drop_order();
+            order.to
+        })
+    }
+
+    fn drop_order(&mut self) {
+        self.ordered = false;
+        if let Some(story) = &mut self.story {
+            story.order = None;
+        }
+    }
+
+    fn remember(&mut self, moved: FlowMove) {
+        let story = self.story.get_or_insert_default();
+        story.moves = story.moves.saturating_add(1);
+        if story.history.is_full() {
+            story.history.remove(0);
+        }
+        story.history.push(moved);
+    }
+
+    fn report(&self) -> FlowReport {
+        let story = self.story.as_deref();
+        FlowReport {
+            key: self.key,
+            dscp: self.entry.dscp,
+            path: self.entry.path,
+            arrived_on: self.entry.arrived_on,
+            rule: self.entry.rule,
+            why: self.entry.why,
+            first: self.first,
+            last: self.last_seen(),
+            bytes: self.bytes,
+            packets: self.packets,
+            moves: story.map_or(0, |story| story.moves),
+            history: story.map(|story| story.history.clone()).unwrap_or_default(),
+        }
+    }
 }
 
 /// Where each flow goes. It belongs to the data plane and all workers share it; every method
 /// locks one shard and lets go of it before it returns.
 pub struct FlowTable {
-    flows: DashMap<FlowKey, FlowEntry, FixedState>,
+    shards: Box<[Shard]>,
+    hash: FixedState,
     limit: usize,
     count: AtomicUsize,
     unpinned: AtomicU64,
-    /// Every flow of the table once, in the order in which they are looked at for expiry.
-    round: SegQueue<FlowKey>,
+}
+
+/// On cache lines of its own: workers lock different shards at the same time.
+#[repr(align(128))]
+#[derive(Default)]
+struct Shard(Mutex<Part>);
+
+#[derive(Default)]
+struct Part {
+    flows: HashTable<Flow>,
+    searched: Moment,
 }
 
 impl FlowTable {
@@ -70,43 +166,50 @@ impl FlowTable {
 
     pub fn with_limit(seed: u64, limit: usize) -> FlowTable {
         FlowTable {
-            flows: DashMap::with_hasher_and_shard_amount(FixedState::with_seed(seed), SHARDS),
+            shards: std::iter::repeat_with(Shard::default).take(SHARDS).collect(),
+            hash: FixedState::with_seed(seed),
             limit,
             count: AtomicUsize::new(0),
             unpinned: AtomicU64::new(0),
-            round: SegQueue::new(),
         }
     }
 
-    /// The flow's entry, after counting a packet that leaves.
-    pub fn leave(&self, key: &FlowKey, bytes: u64, now: Moment) -> Option<FlowEntry> {
-        let mut entry = self.flows.get_mut(key)?;
-        entry.bytes = entry.bytes.saturating_add(bytes);
-        entry.packets = entry.packets.saturating_add(1);
-        entry.last_seen = now;
-        Some(*entry)
+    /// Counts a packet that leaves, of a known flow.
+    pub fn leave(&self, key: &FlowKey, bytes: u64, now: Moment) -> Option<Leaving> {
+        self.change(key, |flow| {
+            let ordered = if flow.ordered { flow.due(now) } else { None };
+            flow.bytes = flow.bytes.saturating_add(bytes);
+            flow.packets = flow.packets.saturating_add(1);
+            flow.last_left = now;
+            Leaving { entry: flow.entry, ordered }
+        })
     }
 
-    /// Writes down the choice of a path for a flow. `false`, and counted, when the table is full:
-    /// the flow's next packet will be decided anew.
-    pub fn pin(&self, key: FlowKey, chosen: FlowEntry) -> bool {
-        self.insert_or(key, chosen, |entry| {
-            *entry = FlowEntry {
-                arrived_on: entry.arrived_on,
-                bytes: entry.bytes.max(chosen.bytes),
-                packets: entry.packets.max(chosen.packets),
-                ..chosen
-            };
+    /// Writes down the choice of a path for a flow, and if it has moved, why; `bytes` is the packet
+    /// that the choice was made for. `false`, and counted, when the table is full: the flow's next
+    /// packet will be decided anew.
+    pub fn pin(&self, key: FlowKey, chosen: FlowEntry, moved: Option<MoveCause>, bytes: u64, now: Moment) -> bool {
+        let new = || Flow { last_left: now, bytes, packets: 1, ..Flow::new(key, chosen, now) };
+        self.insert_or(key, now, new, |flow| {
+            if let (Some(cause), Some(from), Some(to)) = (moved, flow.entry.path, chosen.path) {
+                flow.remember(FlowMove { at: now, from, to, cause });
+                flow.drop_order();
+            }
+            flow.entry = FlowEntry { arrived_on: flow.entry.arrived_on, ..chosen };
+            flow.bytes = flow.bytes.max(bytes);
+            flow.packets = flow.packets.max(1);
+            flow.last_left = now;
         })
     }
 
     /// A packet of the flow, given by its outgoing key, arrived on `path`. Returns the path that
     /// the flow leaves by, if it does.
     pub fn arrive(&self, key: &FlowKey, path: PathId, now: Moment) -> Option<PathId> {
-        let mut entry = self.flows.get_mut(key)?;
-        entry.arrived_on = Some(path);
-        entry.last_seen = now;
-        entry.path
+        self.change(key, |flow| {
+            flow.entry.arrived_on = Some(path);
+            flow.last_arrived = now;
+            flow.entry.path
+        })?
     }
 
     /// Like `arrive`, and remembers a flow that is new, so that what answers it can leave by the
@@ -119,26 +222,50 @@ impl FlowTable {
             policy_epoch: 0,
             rule: None,
             by_rule: false,
+            kept: false,
             child: 0,
+            peers: 0,
             arrived_on: Some(path),
-            last_seen: now,
-            bytes: 0,
-            packets: 0,
+            dscp: Dscp::DEFAULT,
+            why: Why::NoCandidate,
         };
         let mut leaves_by = None;
-        self.insert_or(*key, arrived, |entry| {
+        let new = || Flow { last_arrived: now, ..Flow::new(*key, arrived, now) };
+        self.insert_or(*key, now, new, |flow| {
+            let entry = &mut flow.entry;
             leaves_by = entry.path;
-            if entry.arrived_on != Some(path) && entry.path != Some(path) && !entry.by_rule {
+            if entry.arrived_on != Some(path)
+                && let Some(from) = entry.path.filter(|from| *from != path && !entry.by_rule)
+            {
                 entry.path = None;
+                flow.remember(FlowMove { at: now, from, to: path, cause: MoveCause::Arrival });
             }
-            entry.arrived_on = Some(path);
-            entry.last_seen = now;
+            flow.entry.arrived_on = Some(path);
+            flow.last_arrived = now;
         });
         leaves_by
     }
 
-    pub fn get(&self, key: &FlowKey) -> Option<FlowEntry> {
-        self.flows.get(key).map(|entry| *entry)
+    /// A flow that is still on `from` shall move, when the time comes. `false`: it is not.
+    pub fn order(&self, order: &MoveOrder) -> bool {
+        let taken = self.change(&order.key, |flow| {
+            let stays_so = flow.entry.path == Some(order.from) && flow.entry.peers != 0;
+            if stays_so {
+                flow.story.get_or_insert_default().order = Some(*order);
+                flow.ordered = true;
+            }
+            stays_so
+        });
+        taken.unwrap_or_default()
+    }
+
+    /// When the flow moved last.
+    pub fn moved_at(&self, key: &FlowKey) -> Option<Moment> {
+        self.change(key, |flow| flow.story.as_ref()?.history.last().map(|moved| moved.at))?
+    }
+
+    pub fn get(&self, key: &FlowKey) -> Option<FlowReport> {
+        self.change(key, |flow| flow.report())
     }
 
     pub fn len(&self) -> usize {
@@ -154,88 +281,113 @@ impl FlowTable {
         self.unpinned.load(Ordering::Relaxed)
     }
 
-    /// Up to `limit` flows after the first `skip`. The order holds only while no flow comes or
-    /// goes, so slices taken over time may repeat or miss some.
-    pub fn slice(&self, skip: usize, limit: usize) -> Vec<(FlowKey, FlowEntry)> {
-        self.flows.iter().skip(skip).take(limit).map(|flow| (*flow.key(), *flow.value())).collect()
+    /// Shows every flow of one shard. Whoever goes through all shards, one a turn, sees every flow
+    /// that stays.
+    pub(super) fn look_at(&self, shard: usize, mut see: impl FnMut(FlowReport)) {
+        if let Some(shard) = self.shards.get(shard) {
+            shard.lock().flows.iter().for_each(|flow| see(flow.report()));
+        }
+    }
+
+    /// Measures every flow of one shard since the survey before, and shows those that may move and
+    /// have sent at least `least` bytes a second.
+    pub(super) fn survey(&self, shard: usize, least: u64, now: Moment, mut see: impl FnMut(HeavyFlow)) {
+        let Some(shard) = self.shards.get(shard) else { return };
+        for flow in &mut shard.lock().flows {
+            let (bytes, at) = std::mem::replace(&mut flow.surveyed, (flow.bytes, now));
+            // A flow that is younger than this says nothing about a second.
+            let span = now.since(at).max(Duration::from_secs(1)).as_nanos();
+            let sent = u128::from(flow.bytes.saturating_sub(bytes)) * 1_000_000_000;
+            let rate = u64::try_from(sent / span).unwrap_or(u64::MAX);
+            // One bit is its own path.
+            let movable = flow.entry.peers.count_ones() > 1 && !flow.ordered && rate >= least;
+            if let Some(path) = flow.entry.path.filter(|_| movable) {
+                let moved_at = flow.story.as_ref().and_then(|story| story.history.last()).map(|moved| moved.at);
+                see(HeavyFlow { key: flow.key, path, peers: flow.entry.peers, rate, moved_at });
+            }
+        }
+    }
+
+    /// Forgets the idle flows of one shard.
+    pub(super) fn expire(&self, shard: usize, now: Moment) {
+        if let Some(shard) = self.shards.get(shard) {
+            self.expire_in(&mut shard.lock(), now);
+        }
+    }
+
+    fn expire_in(&self, part: &mut Part, now: Moment) {
+        let before = part.flows.len();
+        part.flows.retain(|flow| now.since(flow.last_seen()) < FLOW_IDLE);
+        self.count.fetch_sub(before - part.flows.len(), Ordering::Relaxed);
+    }
+
+    fn change<T>(&self, key: &FlowKey, change: impl FnOnce(&mut Flow) -> T) -> Option<T> {
+        let (hash, shard) = self.place(key);
+        shard.lock().flows.find_mut(hash, |flow| flow.key == *key).map(change)
     }
 
     /// Inserts a new flow or changes the present one.
-    fn insert_or(&self, key: FlowKey, new: FlowEntry, mut change: impl FnMut(&mut FlowEntry)) -> bool {
-        if let Some(mut present) = self.flows.get_mut(&key) {
-            change(&mut present);
+    fn insert_or(&self, key: FlowKey, now: Moment, new: impl FnOnce() -> Flow, change: impl FnOnce(&mut Flow)) -> bool {
+        let (hash, shard) = self.place(&key);
+        let part = &mut *shard.lock();
+        if let Some(present) = part.flows.find_mut(hash, |flow| flow.key == key) {
+            change(present);
             return true;
         }
-        if self.len() >= self.limit {
-            for _ in 0..SWEEP_WHEN_FULL {
-                self.expire_next(new.last_seen);
-            }
+        if self.len() >= self.limit && now.since(part.searched) >= SEARCH_PAUSE {
+            part.searched = now;
+            self.expire_in(part, now);
         }
-        match self.flows.entry(key) {
-            Entry::Occupied(mut present) => change(present.get_mut()),
-            Entry::Vacant(vacant) => {
-                if self.count.fetch_add(1, Ordering::Relaxed) >= self.limit {
-                    self.count.fetch_sub(1, Ordering::Relaxed);
-                    self.unpinned.fetch_add(1, Ordering::Relaxed);
-                    return false;
-                }
-                vacant.insert(new);
-                self.round.push(key);
-            }
+        if self.count.fetch_add(1, Ordering::Relaxed) >= self.limit {
+            self.count.fetch_sub(1, Ordering::Relaxed);
+            self.unpinned.fetch_add(1, Ordering::Relaxed);
+            return false;
+        }
+        if let Entry::Vacant(place) =
+            part.flows.entry(hash, |flow| flow.key == key, |flow| self.hash.hash_one(flow.key))
+        {
+            place.insert(new());
         }
         true
     }
 
-    /// Looks at the flow that waits longest and forgets it when it is idle; otherwise it waits
-    /// for another round.
-    fn expire_next(&self, now: Moment) {
-        let Some(key) = self.round.pop() else { return };
-        if self.flows.remove_if(&key, |_, entry| now.since(entry.last_seen) >= FLOW_IDLE).is_some() {
-            self.count.fetch_sub(1, Ordering::Relaxed);
-        } else {
-            self.round.push(key);
+    fn place(&self, key: &FlowKey) -> (u64, &Shard) {
+        let hash = self.hash.hash_one(key);
+        // The table within uses the lowest and the seven highest bits.
+        let index = (hash >> 40) as usize % SHARDS;
+        (hash, &self.shards[index])
+    }
+}
+
+impl Flow {
+    fn new(key: FlowKey, entry: FlowEntry, now: Moment) -> Flow {
+        Flow {
+            key,
+            ordered: false,
+            entry,
+            last_left: Moment::ZERO,
+            last_arrived: Moment::ZERO,
+            bytes: 0,
+            packets: 0,
+            surveyed: (0, now),
+            first: now,
+            story: None,
         }
     }
 }
 
-/// A worker's part in forgetting idle flows: a few at each turn, at a pace that looks at every
-/// flow once in `SWEEP_ROUND`.
-#[derive(Default)]
-pub struct Sweep {
-    last: Moment,
-    /// Flows in the table when this round began, and how many of them are still to look at.
-    round: u64,
-    left: u64,
-    /// Time passed, times `round`: one `SWEEP_ROUND` of it pays for one flow. Less than 2^18
-    /// flows times 2^36 ns.
-    credit: u64,
-}
-
-impl Sweep {
-    pub fn turn(&mut self, table: &FlowTable, now: Moment) {
-        if self.left == 0 {
-            self.round = table.len() as u64;
-            self.left = self.round;
-        }
-        let whole = SWEEP_ROUND.as_nanos() as u64;
-        let passed = (now.since(self.last).as_nanos() as u64).min(whole);
-        self.last = now;
-        self.credit = self.credit.saturating_add(passed.saturating_mul(self.round));
-        let due = (self.credit / whole).min(SWEEP_AT_ONCE).min(self.left);
-        // What could not be spent at once is not saved up.
-        self.credit %= whole;
-        self.left -= due;
-        for _ in 0..due {
-            table.expire_next(now);
-        }
+impl Shard {
+    fn lock(&self) -> MutexGuard<'_, Part> {
+        // No method leaves a shard half changed.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    fn key(number: u32) -> FlowKey {
+    pub fn key(number: u32) -> FlowKey {
         FlowKey {
             segment: 0,
             protocol: 17,
@@ -246,30 +398,33 @@ mod tests {
         }
     }
 
-    fn entry(path: u16, now: Moment) -> FlowEntry {
+    pub fn entry(path: u16) -> FlowEntry {
         FlowEntry {
             path: Some(PathId(path)),
             path_epoch: 1,
             policy_epoch: 1,
             rule: None,
             by_rule: false,
+            kept: false,
             child: 0,
+            peers: 0b111,
             arrived_on: None,
-            last_seen: now,
-            bytes: 100,
-            packets: 1,
+            dscp: Dscp::DEFAULT,
+            why: Why::OnlyCandidate,
         }
     }
 
-    const START: Moment = Moment::from_millis(1_000);
+    pub const START: Moment = Moment::from_millis(1_000);
 
     #[test]
     fn a_packet_that_leaves_is_counted_and_finds_its_path() {
         let table = FlowTable::new(1);
         assert_eq!(table.leave(&key(1), 100, START), None);
-        assert!(table.pin(key(1), entry(3, START)));
+        assert!(table.pin(key(1), entry(3), None, 100, START));
         let found = table.leave(&key(1), 50, START + Duration::from_secs(1)).unwrap();
-        assert_eq!((found.path, found.bytes, found.packets), (Some(PathId(3)), 150, 2));
+        assert_eq!(found, Leaving { entry: entry(3), ordered: None });
+        let told = table.get(&key(1)).unwrap();
+        assert_eq!((told.path, told.bytes, told.packets), (Some(PathId(3)), 150, 2));
         assert_eq!(table.len(), 1);
     }
 
@@ -277,53 +432,34 @@ mod tests {
     fn a_full_table_pins_no_more_and_says_so() {
         let table = FlowTable::with_limit(1, 8);
         for number in 0..10 {
-            assert_eq!(table.pin(key(number), entry(1, START)), number < 8);
+            assert_eq!(table.pin(key(number), entry(1), None, 100, START), number < 8);
         }
         assert_eq!((table.len(), table.unpinned()), (8, 2));
-        assert!(table.pin(key(7), entry(2, START)), "a flow that is there can still be moved");
+        assert!(table.pin(key(7), entry(2), None, 100, START), "a flow that is there can still be moved");
     }
 
     #[test]
     fn a_full_table_makes_room_where_flows_are_idle() {
-        let table = FlowTable::with_limit(1, 8);
-        for number in 0..8 {
-            table.pin(key(number), entry(1, START));
+        let table = FlowTable::with_limit(1, 4_096);
+        for number in 0..4_096 {
+            assert!(table.pin(key(number), entry(1), None, 100, START));
         }
-        assert!(table.pin(key(100), entry(1, START + FLOW_IDLE)));
-        assert!(table.len() < 8);
-    }
-
-    #[test]
-    fn idle_flows_are_forgotten_a_few_at_a_time_and_busy_ones_stay() {
-        let table = FlowTable::new(1);
-        for number in 0..1_000 {
-            table.pin(key(number), entry(1, START));
-        }
-        let mut sweep = Sweep::default();
-        let mut now = START;
-        sweep.turn(&table, now);
-        while now.since(START) < FLOW_IDLE + 2 * SWEEP_ROUND {
-            now = now + Duration::from_millis(500);
-            let before = table.len();
-            table.leave(&key(5), 1, now);
-            sweep.turn(&table, now);
-            assert!(before - table.len() <= SWEEP_AT_ONCE as usize);
-        }
-        assert_eq!(table.len(), 1);
-        assert!(table.get(&key(5)).is_some());
+        assert!(!table.pin(key(5_000), entry(1), None, 100, START));
+        assert!(table.pin(key(5_000), entry(1), None, 100, START + FLOW_IDLE));
+        assert!(table.len() < 4_096);
     }
 
     #[test]
     fn a_flow_that_arrives_elsewhere_is_decided_anew_unless_a_rule_decided() {
         let table = FlowTable::new(1);
         assert_eq!(table.arrive_to_answer(&key(1), PathId(4), START), None);
-        table.pin(key(1), entry(4, START));
+        table.pin(key(1), entry(4), None, 100, START);
         assert_eq!(table.arrive_to_answer(&key(1), PathId(4), START), Some(PathId(4)));
         assert_eq!(table.get(&key(1)).unwrap().path, Some(PathId(4)));
         assert_eq!(table.arrive_to_answer(&key(1), PathId(5), START), Some(PathId(4)));
         assert_eq!(table.get(&key(1)).unwrap().path, None);
 
-        table.pin(key(1), FlowEntry { by_rule: true, ..entry(4, START) });
+        table.pin(key(1), FlowEntry { by_rule: true, ..entry(4) }, None, 100, START);
         table.arrive_to_answer(&key(1), PathId(6), START);
         assert_eq!(table.get(&key(1)).unwrap().path, Some(PathId(4)));
     }
@@ -336,14 +472,93 @@ mod tests {
     }
 
     #[test]
-    fn slices_list_every_flow_once() {
+    fn the_shards_together_hold_every_flow_once() {
         let table = FlowTable::new(1);
-        for number in 0..100 {
-            table.pin(key(number), entry(1, START));
+        for number in 0..1_000 {
+            table.pin(key(number), entry(1), None, 100, START);
         }
-        let mut listed: Vec<_> =
-            (0..100).step_by(30).flat_map(|skip| table.slice(skip, 30)).map(|flow| flow.0).collect();
-        listed.sort();
-        assert_eq!(listed, (0..100).map(key).collect::<Vec<_>>());
+        let mut seen = Vec::new();
+        (0..SHARDS).for_each(|shard| table.look_at(shard, |flow| seen.push(flow.key)));
+        seen.sort();
+        assert_eq!(seen, (0..1_000).map(key).collect::<Vec<_>>());
+    }
+
+    fn order(to: u16, gap_ms: u64, by_ms: u64) -> MoveOrder {
+        MoveOrder {
+            key: key(1),
+            from: PathId(1),
+            to: PathId(to),
+            gap: Duration::from_millis(gap_ms),
+            by: START + Duration::from_millis(by_ms),
+        }
+    }
+
+    /// When a flow with a packet each `every_ms` is let go after an order at `START`.
+    fn let_go_after(every_ms: u64, order: MoveOrder) -> u64 {
+        let table = FlowTable::new(1);
+        table.pin(key(1), entry(1), None, 100, START);
+        assert!(table.order(&order));
+        let mut passed = 0;
+        loop {
+            passed += every_ms;
+            let left = table.leave(&key(1), 100, START + Duration::from_millis(passed)).unwrap();
+            if left.ordered.is_some() {
+                assert_eq!(left.ordered, Some(order.to));
+                let next = table.leave(&key(1), 100, START + Duration::from_millis(passed + 500)).unwrap();
+                assert_eq!(next.ordered, None, "told once");
+                return passed;
+            }
+        }
+    }
+
+    #[test]
+    fn an_ordered_flow_goes_at_its_first_pause_or_when_patience_ends() {
+        assert_eq!(let_go_after(50, order(2, 20, 900)), 50);
+        assert_eq!(let_go_after(10, order(2, 20, 900)), 900);
+        assert_eq!(let_go_after(10, order(2, 0, 900)), 10, "nothing can be overtaken");
+    }
+
+    #[test]
+    fn an_order_that_the_flow_has_left_behind_is_not_taken() {
+        let table = FlowTable::new(1);
+        assert!(!table.order(&order(2, 0, 0)), "no such flow");
+        table.pin(key(1), entry(3), None, 100, START);
+        assert!(!table.order(&order(2, 0, 0)), "it is elsewhere already");
+        table.pin(key(1), FlowEntry { peers: 0, ..entry(1) }, None, 100, START);
+        assert!(!table.order(&order(2, 0, 0)), "its rule holds it");
+    }
+
+    #[test]
+    fn moves_are_remembered_the_latest_ones_with_their_causes() {
+        let table = FlowTable::new(1);
+        table.pin(key(1), entry(0), None, 100, START);
+        for number in 1..=20 {
+            let at = START + Duration::from_secs(number);
+            table.pin(key(1), entry((number % 3) as u16), Some(MoveCause::Health), 100, at);
+        }
+        let told = table.get(&key(1)).unwrap();
+        assert_eq!((told.moves, told.history.len()), (20, MOVES_KEPT));
+        let last = told.history.last().unwrap();
+        assert_eq!((last.from, last.to, last.cause), (PathId(1), PathId(2), MoveCause::Health));
+        assert_eq!(table.moved_at(&key(1)), Some(START + Duration::from_secs(20)));
+    }
+
+    #[test]
+    fn a_survey_tells_what_flows_have_sent_since_the_one_before() {
+        let table = FlowTable::new(1);
+        table.pin(key(1), entry(1), None, 0, START);
+        table.pin(key(2), FlowEntry { peers: 0b010, ..entry(1) }, None, 0, START);
+        let survey = |at: Moment| {
+            let mut seen = Vec::new();
+            (0..SHARDS).for_each(|shard| table.survey(shard, 1, at, |flow| seen.push((flow.key, flow.rate))));
+            seen
+        };
+        let later = |seconds: u64| START + Duration::from_secs(seconds);
+        table.leave(&key(1), 10_000, later(1));
+        table.leave(&key(2), 10_000, later(1));
+        assert_eq!(survey(later(10)), [(key(1), 1_000)], "the other one has nowhere to go");
+        table.leave(&key(1), 50_000, later(11));
+        assert_eq!(survey(later(20)), [(key(1), 5_000)]);
+        assert_eq!(survey(later(30)), []);
     }
 }

@@ -1,5 +1,6 @@
 //! Floor 4: the packet road. `outbound` goes from site to WAN, `inbound` from WAN to site.
 
+mod census;
 mod flow_table;
 mod hand_over;
 mod inbound;
@@ -7,12 +8,13 @@ mod limit;
 mod outbound;
 mod road;
 mod road_io;
+mod sweep;
 #[cfg(test)]
 mod tests;
 mod trains;
 mod worker;
 
-pub use flow_table::{FLOW_IDLE, FlowEntry, FlowTable, MAX_FLOWS};
+pub use flow_table::{FLOW_IDLE, FlowEntry, FlowTable, Leaving, MAX_FLOWS};
 pub use hand_over::HandOver;
 pub use road::{BATCH, PACKET_CAPACITY};
 pub use road_io::{RoadIo, Unsent};

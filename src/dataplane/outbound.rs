@@ -1,14 +1,9 @@
-use arrayvec::ArrayVec;
-
-use super::FlowEntry;
-use super::road::{Road, Way};
-use crate::forward::{ConnectorFace, PathFace, ProbeOrder};
-use crate::model::{DropReason, FlowKey, PathId};
+use super::flow_table::{FlowEntry, Leaving};
+use super::road::Road;
+use crate::forward::{ConnectorFace, Held, PathFace, ProbeOrder, Way};
+use crate::model::{DropReason, PathId};
 use crate::packet::{Offload, Parsed, Probe, Refusal, SegmentKind, Segments, SitePacket, parse, refuse};
-use crate::steer::{Candidate, NewFlow, Why, choose};
-
-/// Tunnels of one role.
-const MAX_PATHS: usize = 3;
+use crate::steer::NewFlow;
 
 const UDP_HEADER: usize = 8;
 
@@ -40,14 +35,14 @@ impl<'a> Road<'a> {
 
     /// The way that the flow is pinned to, or a new choice.
     fn way_of(&mut self, parsed: &Parsed) -> Result<Way<'a>, Dropped> {
-        let entry = self.flows.leave(&parsed.key, parsed.total_len as u64, self.now);
-        match entry.as_ref().and_then(|entry| self.pinned(entry)) {
-            Some(way) => Ok(way),
-            None => {
-                let connector = self.connector_of(parsed)?;
-                self.choose(connector, parsed, entry.and_then(|entry| entry.arrived_on))
-            }
+        let known = self.flows.leave(&parsed.key, parsed.total_len as u64, self.now);
+        if let Some(Leaving { entry, ordered: None }) = &known
+            && let Some(way) = self.pinned(entry)
+        {
+            return Ok(way);
         }
+        let connector = self.connector_of(parsed)?;
+        self.choose(connector, parsed, known)
     }
 
     /// The way of an entry, while all that it was chosen by is still so.
@@ -56,10 +51,10 @@ impl<'a> Road<'a> {
         let holds = entry.path_epoch == path.epoch
             && entry.policy_epoch == self.forwarding.policy_epoch
             && path.usable
-            && self.forwarding.connector(path.connector)?.active == path.role;
+            && (entry.kept || self.forwarding.connector(path.connector)?.active == path.role);
         let child = path.children.get(usize::from(entry.child)).filter(|_| holds)?;
         let way = Way { path, child: (usize::from(entry.child), child) };
-        self.has_sa(way).then_some(way)
+        self.forwarding.has_sa(way).then_some(way)
     }
 
     /// LAN source check, then longest prefix.
@@ -78,73 +73,40 @@ impl<'a> Road<'a> {
             .ok_or_else(|| refused(DropReason::NoRoute, Refusal::NetworkUnreachable))
     }
 
-    /// Rules, then the pick among the active role's usable paths whose selectors cover the flow;
-    /// the flow is pinned to what comes out.
-    fn choose(
-        &self,
-        connector: &ConnectorFace,
-        parsed: &Parsed,
-        arrived_on: Option<PathId>,
-    ) -> Result<Way<'a>, Dropped> {
-        let mut ways: ArrayVec<Way<'a>, MAX_PATHS> = ArrayVec::new();
-        let mut uncovered = false;
-        for path in connector.roles[connector.active.index()].iter().filter_map(|id| self.forwarding.path(*id)) {
-            if !path.usable {
-                continue;
-            }
-            match self.covering(path, &parsed.key) {
-                Some(way) => ways.push(way),
-                None => uncovered = true,
-            }
-        }
-        let candidates: ArrayVec<Candidate, MAX_PATHS> = ways.iter().map(|way| way.path.candidate()).collect();
+    /// Decides, and pins the flow to what comes out.
+    fn choose(&self, connector: &ConnectorFace, parsed: &Parsed, known: Option<Leaving>) -> Result<Way<'a>, Dropped> {
         let flow = NewFlow { key: parsed.key, dscp: parsed.dscp, connector: connector.id };
-        let choice = choose(&self.forwarding.rules, &flow, &candidates);
-        let by_rule = by_rule(choice.why);
-        let chosen = choice.path.and_then(|id| candidates.iter().find(|candidate| candidate.path == id));
-        let Some(chosen) = chosen else {
+        let held = known.map_or_else(Held::default, |known| Held {
+            path: known.entry.path,
+            rule: known.entry.rule,
+            arrived_on: known.entry.arrived_on,
+            moved_at: self.flows.moved_at(&parsed.key),
+            ordered: known.ordered,
+        });
+        let decision = self.forwarding.decide(connector, &flow, &held, self.now);
+        let choice = decision.choice;
+        let Some(way) = decision.way else {
             return Err(match choice.why.drop_reason() {
                 Some(DropReason::Rule) => refused(DropReason::Rule, Refusal::Prohibited),
-                _ if uncovered => refused(DropReason::NoSelector, Refusal::NetworkUnreachable),
+                _ if decision.uncovered => refused(DropReason::NoSelector, Refusal::NetworkUnreachable),
                 _ => refused(DropReason::NoPath, Refusal::NetworkUnreachable),
             });
         };
-        // A gateway answers where it was asked, unless a rule says otherwise or a path in better
-        // health is there.
-        let asked_on = arrived_on.filter(|_| self.forwarding.site.answer_on_arrival && !by_rule);
-        let asked_on =
-            candidates.iter().find(|candidate| Some(candidate.path) == asked_on && candidate.verdict <= chosen.verdict);
-        let path = asked_on.unwrap_or(chosen).path;
-        let Some(way) = ways.into_iter().find(|way| way.path.id == path) else {
-            return Err(refused(DropReason::NoPath, Refusal::NetworkUnreachable));
+        let entry = FlowEntry {
+            path: Some(way.path.id),
+            path_epoch: way.path.epoch,
+            policy_epoch: self.forwarding.policy_epoch,
+            rule: choice.rule,
+            by_rule: decision.by_rule,
+            kept: decision.kept,
+            child: way.child.0 as u8,
+            peers: decision.peers,
+            arrived_on: held.arrived_on,
+            dscp: parsed.dscp,
+            why: choice.why,
         };
-        self.flows.pin(
-            parsed.key,
-            FlowEntry {
-                path: Some(path),
-                path_epoch: way.path.epoch,
-                policy_epoch: self.forwarding.policy_epoch,
-                rule: choice.rule,
-                by_rule,
-                child: way.child.0 as u8,
-                arrived_on,
-                last_seen: self.now,
-                bytes: parsed.total_len as u64,
-                packets: 1,
-            },
-        );
+        self.flows.pin(parsed.key, entry, decision.moved, parsed.total_len as u64, self.now);
         Ok(way)
-    }
-
-    /// The first Child SA of the path that covers the flow and is there.
-    pub(super) fn covering(&self, path: &'a PathFace, key: &FlowKey) -> Option<Way<'a>> {
-        // A flow entry has one byte for the index.
-        let ways = path.children.iter().enumerate().take(256).map(|child| Way { path, child });
-        ways.into_iter().find(|way| way.child.1.selectors.cover_outbound(key) && self.has_sa(*way))
-    }
-
-    fn has_sa(&self, way: Way) -> bool {
-        self.forwarding.sas.outbound(way.child.1.slot).is_some_and(|place| place.load().is_some())
     }
 
     /// The smallest MTU of all paths that a flow of this one may ever move to without a new
@@ -188,7 +150,7 @@ impl<'a> Road<'a> {
     /// Sends a packet made here on exactly this path.
     pub(super) fn send_own(&mut self, path: &'a PathFace, packet: &mut SitePacket) -> Result<(), DropReason> {
         let parsed = parse(packet.packet.bytes()).ok_or(DropReason::Malformed)?;
-        let way = self.covering(path, &parsed.key).ok_or(DropReason::NoSelector)?;
+        let way = self.forwarding.covering(path, &parsed.key).ok_or(DropReason::NoSelector)?;
         self.leave_by(way, packet, &parsed, false)
     }
 }
@@ -208,15 +170,6 @@ fn fits(path: &PathFace, offload: Offload, parsed: &Parsed) -> Result<(), Droppe
     }
     let refusal = Some(Refusal::TooBig { mtu });
     Err(Dropped { refusal, ..on_path(path, DropReason::TooBig) })
-}
-
-/// Has a rule named the path, rather than the spread over all?
-fn by_rule(why: Why) -> bool {
-    match why {
-        Why::RuleLink { .. } | Why::FellBackNoLink { .. } | Why::FellBackHealth { .. } => true,
-        Why::RuleDrop | Why::StrictNoLink => true,
-        Why::OnlyCandidate | Why::Best { .. } | Why::Share { .. } | Why::NoCandidate => false,
-    }
 }
 
 fn refused(reason: DropReason, refusal: Refusal) -> Dropped {

@@ -6,7 +6,7 @@ use super::limit::Limit;
 use super::trains::{Note, Trains};
 use super::{FlowTable, HandOver, RoadIo};
 use crate::esp::OutboundSa;
-use crate::forward::{ChildFace, Forwarding, PathFace, ToControl, WorkerCounters};
+use crate::forward::{Forwarding, PathFace, ToControl, Way, WorkerCounters};
 use crate::model::{DropCounters, DropReason, Leg, Moment, PathId, WorkerId};
 use crate::packet::{
     Batch, Coalescer, Offered, Offload, Parsed, ProbeKey, SiteOffloads, SitePacket, Splitter, Unsplittable, clamp_mss,
@@ -52,14 +52,6 @@ pub(super) struct Road<'a> {
     pub exits: &'a mut Exits,
     pub io: &'a mut dyn RoadIo,
     pub now: Moment,
-}
-
-/// A path with the Child SA on it that covers a packet.
-#[derive(Clone, Copy)]
-pub(super) struct Way<'a> {
-    pub path: &'a PathFace,
-    /// The Child SA and its index.
-    pub child: (usize, &'a ChildFace),
 }
 
 /// Where packets and news leave a worker. Allocated once.

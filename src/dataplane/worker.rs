@@ -3,8 +3,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::{ArcSwap, Cache};
 
-use super::flow_table::Sweep;
+use super::census::Census;
 use super::road::{BATCH, Exits, PACKET_CAPACITY, Road, WAN_BATCH};
+use super::sweep::Sweep;
 use super::{FlowTable, HandOver, RoadIo};
 use crate::forward::{Forwarding, ToWorker, WorkerCounters};
 use crate::model::{DropCounters, Moment, WorkerId};
@@ -61,6 +62,7 @@ pub struct Worker {
     crew: Crew,
     published: Cache<Arc<ArcSwap<Forwarding>>, Arc<Forwarding>>,
     sweep: Sweep,
+    census: Census,
     from_site: Batch<SitePacket>,
     from_wan: Batch<Train>,
     exits: Exits,
@@ -81,6 +83,7 @@ impl Worker {
             published: Cache::new(Arc::clone(&crew.published)),
             crew,
             sweep: Sweep::default(),
+            census: Census::default(),
             from_site: Batch::new(BATCH, || SitePacket::with_capacity(PACKET_CAPACITY)),
             from_wan: Batch::new(WAN_BATCH, || Train::with_capacity(TRAIN_CAPACITY)),
             exits: Exits::new(),
@@ -94,7 +97,7 @@ impl Worker {
     /// The whole loop body: orders, what other workers left, then one batch from the WAN, then
     /// one from the site, so that neither waits for more than a batch of the other.
     pub fn turn(&mut self, io: &mut impl RoadIo, now: Moment) -> Turn {
-        let Worker { id, crew, published, sweep, from_site, from_wan, exits } = self;
+        let Worker { id, crew, published, sweep, census, from_site, from_wan, exits } = self;
         let forwarding = published.load();
         let Some(counters) = crew.counters.get(usize::from(id.0)) else { return Turn { worked: false } };
         if let Some(seen) = crew.seen.get(usize::from(id.0)) {
@@ -119,6 +122,11 @@ impl Worker {
         for _ in 0..ORDERS_AT_ONCE {
             match road.io.next_order() {
                 Some(ToWorker::Probe(order)) => road.probe(&order),
+                Some(ToWorker::Move(order)) => {
+                    crew.flows.order(&order);
+                }
+                Some(ToWorker::Survey { number }) => census.begin_survey(number),
+                Some(ToWorker::List(question)) => census.begin_list(question),
                 None => break,
             }
             worked = true;
@@ -144,6 +152,7 @@ impl Worker {
         road.flush_site();
 
         sweep.turn(&crew.flows, now);
+        worked |= census.turn(&mut road);
         counters.turned(worked);
         Turn { worked }
     }

@@ -2,10 +2,11 @@ use std::collections::{BTreeSet, VecDeque};
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
+use super::steering::Steering;
 use super::tunnel::{CHILDREN_LIMIT, Context, Tunnel};
 use super::{Destination, Effect, Plan, ResolveFailure, SiteEvent, UnderlayFact, snapshot};
 use crate::crypto::Backends;
-use crate::forward::{Forwarding, SaTable, ToControl};
+use crate::forward::{Forwarding, HeavyFlow, MIN_DWELL, SaTable, ToControl};
 use crate::ha::RoleSelector;
 use crate::ike::{Endpoint, EndpointOptions};
 use crate::model::{Chance, ConnectorId, Leg, Moment, PathId, Role, UnderlayId};
@@ -38,9 +39,11 @@ pub struct Edge {
     export_keys: bool,
     pub(super) generation: u64,
     policy_epoch: u32,
+    pub(super) steering: Steering,
     next_steer: Moment,
-    /// Something changed since the last re-steer that would make flows choose otherwise.
-    steer_pending: bool,
+    /// Until then flows are to choose again at each re-steer: something changed, and those that
+    /// moved lately may follow only later.
+    steer_until: Moment,
     /// What was last published of each tunnel, to see when to publish again.
     published: Vec<snapshot::Published>,
     /// The MTU of paths comes from the underlays.
@@ -104,7 +107,8 @@ impl Edge {
             generation: 0,
             policy_epoch: 0,
             next_steer: now + plan.steering.interval,
-            steer_pending: false,
+            steer_until: now,
+            steering: Steering::new(&plan, now),
             underlays_changed: false,
             stopping: false,
             plan,
@@ -168,6 +172,9 @@ impl Edge {
             }
             // The liveness exchange over the same link tells soon enough whether it matters.
             ToControl::SendError { .. } => {}
+            ToControl::Survey { number, flows } => self.handle_survey(number, &flows, now),
+            // Whoever asked takes it before it comes here.
+            ToControl::Flows { .. } => {}
         }
         self.settle(now);
     }
@@ -198,7 +205,7 @@ impl Edge {
             }
             if now >= self.next_steer {
                 self.next_steer = now + self.plan.steering.interval;
-                self.resteer();
+                self.resteer(now);
             }
         }
         self.settle(now);
@@ -238,7 +245,7 @@ impl Edge {
         }
         let tunnels = self.tunnels.iter().filter_map(Tunnel::poll_timeout).min();
         let roles = self.connectors.iter().filter_map(|connector| connector.roles.poll_timeout()).min();
-        [endpoint, tunnels, roles, Some(self.next_steer)].into_iter().flatten().min()
+        [endpoint, tunnels, roles, Some(self.next_steer), self.steering.poll_timeout()].into_iter().flatten().min()
     }
 
     pub fn plan(&self) -> &Arc<Plan> {
@@ -294,10 +301,13 @@ impl Edge {
             // Every flow chooses among the tunnels of the role that carries now.
             self.policy_epoch = self.policy_epoch.wrapping_add(1);
         }
-        let present: Vec<_> = self.tunnels.iter().map(snapshot::Published::of).collect();
+        self.steering.follow(&self.plan, &self.tunnels, now);
+        let paths = (0..).map(PathId).zip(&self.tunnels);
+        let present: Vec<_> =
+            paths.map(|(path, tunnel)| snapshot::Published::of(path, tunnel, &self.steering)).collect();
         let underlays_changed = std::mem::take(&mut self.underlays_changed);
         if switched || underlays_changed || present != self.published {
-            self.steer_pending = true;
+            self.steer_until = now + MIN_DWELL + self.plan.steering.interval;
             self.published = present;
             self.publish();
         }
@@ -309,12 +319,24 @@ impl Edge {
     }
 
     /// Lets every flow choose again; those whose best path has not changed stay.
-    fn resteer(&mut self) {
-        if std::mem::take(&mut self.steer_pending) {
+    fn resteer(&mut self, now: Moment) {
+        if now <= self.steer_until {
             self.policy_epoch = self.policy_epoch.wrapping_add(1);
             self.publish();
-            self.steer_pending = false;
         }
+        let survey = self.steering.count(&self.plan, &self.tunnels, now);
+        self.effects.push_back(survey);
+    }
+
+    /// What the flows have sent since the re-steer before.
+    fn handle_survey(&mut self, number: u64, flows: &[HeavyFlow], now: Moment) {
+        let active = self.active_roles();
+        let moves = self.steering.moves(number, flows, &active, &self.plan, &self.tunnels, now);
+        self.effects.extend(moves);
+    }
+
+    fn active_roles(&self) -> Vec<Role> {
+        self.connectors.iter().map(|connector| connector.roles.active()).collect()
     }
 
     fn publish(&mut self) {
@@ -324,10 +346,11 @@ impl Edge {
 
     fn snapshot(&mut self) -> Arc<Forwarding> {
         self.generation += 1;
-        let active: Vec<Role> = self.connectors.iter().map(|connector| connector.roles.active()).collect();
+        let active = self.active_roles();
         Arc::new(snapshot::build(snapshot::Sources {
             plan: &self.plan,
             tunnels: &self.tunnels,
+            steering: &self.steering,
             active: &active,
             underlays: &self.underlays,
             table: &self.table,

@@ -8,6 +8,7 @@ mod plan;
 mod report;
 mod snapshot;
 mod status;
+mod steering;
 #[cfg(test)]
 mod tests;
 mod tunnel;

@@ -108,6 +108,8 @@ pub struct LinkPlan {
     pub downstream: Mbps,
     pub upstream: Mbps,
     pub metered: bool,
+    /// For use only while no other path of its role is up, unless a rule names the link.
+    pub last_resort: bool,
     /// 1 is first. Defaults to 1, for metered links to 2.
     pub preference: u8,
 }

@@ -77,16 +77,7 @@ impl Edge {
             .iter()
             .flat_map(|role| &role.tunnels)
             .filter(|path| self.tunnels[usize::from(path.0)].usable())
-            .map(|path| {
-                let tunnel = &self.plan.tunnels[usize::from(path.0)];
-                steer::Candidate {
-                    path: *path,
-                    link: tunnel.link,
-                    verdict: self.tunnels[usize::from(path.0)].verdict(),
-                    preference: self.plan.links[usize::from(tunnel.link.0)].preference,
-                    weight: snapshot::weight(&self.plan, tunnel),
-                }
-            })
+            .map(|path| snapshot::candidate(&self.plan, *path, &self.tunnels[usize::from(path.0)], &self.steering))
             .collect();
         steer::shares(&candidates).into_iter().collect()
     }

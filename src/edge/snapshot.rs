@@ -5,10 +5,12 @@ use arrayvec::ArrayVec;
 use ipnet::IpNet;
 
 use super::plan::OUTER_MTU;
+use super::steering::Steering;
 use super::tunnel::Tunnel;
 use super::{Plan, SiteKind, TunnelPlan, UnderlayFact};
 use crate::forward::{ConnectorFace, Forwarding, PathFace, RouteTable, SaTable, SiteFace};
 use crate::model::{ConnectorId, Leg, LinkId, OutboundSlot, PathId, Role, Selectors, Verdict};
+use crate::steer::{Candidate, SlaStanding};
 
 /// The part of a tunnel whose change makes a new `Forwarding` necessary.
 #[derive(PartialEq, Eq)]
@@ -16,16 +18,23 @@ pub struct Published {
     usable: bool,
     verdict: Verdict,
     epoch: u32,
+    settled: bool,
+    sla: SlaStanding,
+    score: Option<u32>,
     leg: Option<Leg>,
     children: ArrayVec<(OutboundSlot, Arc<Selectors>), 4>,
 }
 
 impl Published {
-    pub fn of(tunnel: &Tunnel) -> Published {
+    pub fn of(path: PathId, tunnel: &Tunnel, steering: &Steering) -> Published {
+        let memory = steering.path(path);
         Published {
             usable: tunnel.usable(),
             verdict: tunnel.verdict(),
-            epoch: tunnel.epoch(),
+            epoch: epoch(path, tunnel, steering),
+            settled: memory.is_some_and(|memory| memory.settled),
+            sla: memory.map(|memory| memory.sla).unwrap_or_default(),
+            score: memory.and_then(|memory| memory.score),
             leg: tunnel.leg(),
             children: tunnel.children().map(|lineage| (lineage.slot(), lineage.face().selectors)).take(4).collect(),
         }
@@ -36,6 +45,7 @@ impl Published {
 pub struct Sources<'a> {
     pub plan: &'a Plan,
     pub tunnels: &'a [Tunnel],
+    pub steering: &'a Steering,
     /// By `ConnectorId`.
     pub active: &'a [Role],
     pub underlays: &'a [Option<UnderlayFact>],
@@ -105,16 +115,22 @@ pub fn build(sources: Sources) -> Forwarding {
 
 fn path_face(sources: &Sources, id: PathId, configured: &TunnelPlan, tunnel: &Tunnel) -> PathFace {
     let link = &sources.plan.links[usize::from(configured.link.0)];
+    let candidate = candidate(sources.plan, id, tunnel, sources.steering);
     PathFace {
         id,
         connector: configured.connector,
         role: configured.role,
-        epoch: tunnel.epoch(),
+        epoch: epoch(id, tunnel, sources.steering),
         usable: tunnel.usable(),
         verdict: tunnel.verdict(),
         link: configured.link,
-        preference: link.preference,
-        weight: weight(sources.plan, configured),
+        preference: candidate.preference,
+        weight: candidate.weight,
+        metered: candidate.metered,
+        last_resort: candidate.last_resort,
+        settled: candidate.settled,
+        sla: candidate.sla,
+        score: candidate.score,
         home: sources.plan.home(id),
         leg: tunnel.leg().unwrap_or(Leg {
             underlay: link.underlay,
@@ -127,6 +143,27 @@ fn path_face(sources: &Sources, id: PathId, configured: &TunnelPlan, tunnel: &Tu
         children: tunnel.children().map(|lineage| lineage.face()).collect(),
         live: tunnel.counters().clone(),
     }
+}
+
+/// The tunnel as steering sees it.
+pub fn candidate(plan: &Plan, path: PathId, tunnel: &Tunnel, steering: &Steering) -> Candidate {
+    let configured = &plan.tunnels[usize::from(path.0)];
+    let link = &plan.links[usize::from(configured.link.0)];
+    let plain = Candidate::new(path, configured.link, tunnel.verdict(), link.preference, weight(plan, configured));
+    let memory = steering.path(path);
+    Candidate {
+        metered: link.metered,
+        last_resort: link.last_resort,
+        settled: memory.is_some_and(|memory| memory.settled),
+        sla: memory.map(|memory| memory.sla).unwrap_or_default(),
+        score: memory.and_then(|memory| memory.score),
+        ..plain
+    }
+}
+
+/// Flows choose again when the tunnel asks them to, or when it comes to miss an SLA class.
+fn epoch(path: PathId, tunnel: &Tunnel, steering: &Steering) -> u32 {
+    tunnel.epoch().wrapping_add(steering.path(path).map_or(0, |memory| memory.epoch))
 }
 
 /// A branch sends up its links, a gateway down them.

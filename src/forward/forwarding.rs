@@ -7,7 +7,7 @@ use ipnet::IpNet;
 
 use super::{RouteTable, SaTable};
 use crate::model::{ConnectorId, DropCounters, Leg, LinkId, OutboundSlot, PathId, Role, Selectors, Verdict, WorkerId};
-use crate::steer::{Candidate, RuleSet};
+use crate::steer::{Candidate, RuleSet, SlaStanding};
 
 /// All that a worker needs to forward packets, published as a whole: a worker sees either the
 /// old one or the new one, never a mixture.
@@ -81,8 +81,13 @@ pub struct PathFace {
     pub verdict: Verdict,
     pub link: LinkId,
     pub preference: u8,
-    /// See `Candidate::weight`.
+    /// See `Candidate` of these.
     pub weight: u32,
+    pub metered: bool,
+    pub last_resort: bool,
+    pub settled: bool,
+    pub sla: SlaStanding,
+    pub score: Option<u32>,
     /// The worker that numbers and sends this path's packets.
     pub home: WorkerId,
     pub leg: Leg,
@@ -110,6 +115,11 @@ impl PathFace {
             verdict: self.verdict,
             preference: self.preference,
             weight: self.weight,
+            metered: self.metered,
+            last_resort: self.last_resort,
+            settled: self.settled,
+            sla: self.sla,
+            score: self.score,
         }
     }
 }

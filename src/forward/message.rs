@@ -1,6 +1,7 @@
 use std::net::IpAddr;
 
-use crate::model::{Leg, Moment, PathId, Spi};
+use super::{FlowReport, HeavyFlow, MoveOrder};
+use crate::model::{FlowKey, Leg, Moment, PathId, Spi};
 
 /// From a worker to control, over a bounded queue. When the queue is full the message is lost
 /// and counted: IKE is retransmitted, probes count as lost, counters are polled anyway. What is
@@ -41,12 +42,42 @@ pub enum ToControl {
         leg: Leg,
         errno: i32,
     },
+    /// The answer to `ToWorker::Survey`: the flows that send most, of each path.
+    Survey {
+        number: u64,
+        flows: Box<[HeavyFlow]>,
+    },
+    /// The answer to `ToWorker::List`.
+    Flows {
+        id: u64,
+        flows: Box<[FlowReport]>,
+        /// How many there are, of which `flows` has those that sent most.
+        matching: u64,
+    },
 }
 
 /// From control to a worker, over a bounded queue.
 #[derive(Debug)]
 pub enum ToWorker {
     Probe(ProbeOrder),
+    /// Measure every flow since the survey before. Asked of one worker at a time.
+    Survey {
+        number: u64,
+    },
+    Move(MoveOrder),
+    List(FlowQuestion),
+}
+
+/// Which flows to list.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct FlowQuestion {
+    pub id: u64,
+    /// This one alone.
+    pub key: Option<FlowKey>,
+    /// Only those that are not where they would be if every path were well.
+    pub off_preferred: bool,
+    /// Flows in the answer, at most.
+    pub limit: u32,
 }
 
 /// Send one ICMP echo request inside a tunnel, from its private address.

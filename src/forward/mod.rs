@@ -1,14 +1,18 @@
 //! Floor 3: what the two planes share. Control publishes a `Forwarding` and swaps SAs in the
 //! `SaTable`; data reads both and answers with `ToControl` messages over bounded queues.
 
+mod decide;
+mod flow;
 mod forwarding;
 mod message;
 mod route;
 mod sa_table;
 mod worker_counters;
 
+pub use decide::{Decision, Held, MIN_DWELL, ROLE_PATHS, Way};
+pub use flow::{FlowMove, FlowReport, HeavyFlow, MOVES_KEPT, MoveCause, MoveOrder};
 pub use forwarding::{ChildFace, ConnectorFace, Forwarding, PathCounters, PathFace, SiteFace};
-pub use message::{ProbeOrder, ToControl, ToWorker};
+pub use message::{FlowQuestion, ProbeOrder, ToControl, ToWorker};
 pub use route::RouteTable;
 pub use sa_table::SaTable;
 pub use worker_counters::{WorkerCounters, WorkerTotals};

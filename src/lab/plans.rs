@@ -65,6 +65,7 @@ pub fn branch(block: AddressBlock, psk: &Secret, directory: &Path) -> Plan {
         downstream: mbps(line.downstream),
         upstream: mbps(line.upstream),
         metered: false,
+        last_resort: false,
         preference: 1,
     });
     let connector = ConnectorPlan {
@@ -109,6 +110,7 @@ pub fn pop(number: u8, pop: &Pop, block: AddressBlock, psk: &Secret, directory: 
         downstream: mbps(line.upstream),
         upstream: mbps(line.downstream),
         metered: false,
+        last_resort: false,
         preference: 1,
     });
     let connector = ConnectorPlan {

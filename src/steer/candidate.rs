@@ -1,4 +1,7 @@
-use crate::model::{LinkId, PathId, Verdict};
+use std::time::Duration;
+
+use super::{SlaClass, SlaId};
+use crate::model::{LinkId, PathId, Permille, Verdict};
 
 /// A path that could carry the flow: up, of the active role, and its selectors cover the flow.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -11,4 +14,125 @@ pub struct Candidate {
     pub preference: u8,
     /// Proportional to the path's configured bandwidth in our sending direction; never 0.
     pub weight: u32,
+    /// Traffic over the link is paid for.
+    pub metered: bool,
+    /// For use only while no other path is up, unless a rule names the link.
+    pub last_resort: bool,
+    /// It has been in its present health for the hold-down time: flows that are well off elsewhere
+    /// may come over.
+    pub settled: bool,
+    pub sla: SlaStanding,
+    /// What it measures, as one number: see `Quality::score`.
+    pub score: Option<u32>,
+}
+
+impl Candidate {
+    /// A path of a link that is neither metered nor a last resort, settled, and not measured.
+    pub const fn new(path: PathId, link: LinkId, verdict: Verdict, preference: u8, weight: u32) -> Candidate {
+        Candidate {
+            path,
+            link,
+            verdict,
+            preference,
+            weight,
+            metered: false,
+            last_resort: false,
+            settled: true,
+            sla: SlaStanding::UNMEASURED,
+            score: None,
+        }
+    }
+}
+
+/// Which SLA classes a path meets and which it misses. A class that is in neither was not
+/// measured: that is never taken for meeting it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct SlaStanding {
+    meets: u64,
+    misses: u64,
+}
+
+impl SlaStanding {
+    pub const UNMEASURED: SlaStanding = SlaStanding { meets: 0, misses: 0 };
+
+    /// Meets whatever is asked for.
+    pub const ALL_MET: SlaStanding = SlaStanding { meets: u64::MAX, misses: 0 };
+
+    /// `None`: not measured.
+    pub fn of(self, class: SlaId) -> Option<bool> {
+        let bit = 1u64.checked_shl(u32::from(class.0)).unwrap_or(0);
+        match (self.meets & bit != 0, self.misses & bit != 0) {
+            (true, _) => Some(true),
+            (false, true) => Some(false),
+            (false, false) => None,
+        }
+    }
+
+    /// Misses a class that it did not miss before.
+    pub const fn misses_more_than(self, before: SlaStanding) -> bool {
+        self.misses & !before.misses != 0
+    }
+
+    /// How a path that measures this stands, class by class, given how it stood before: a class
+    /// that it missed it meets again below nine tenths of each limit, so that a value at its limit
+    /// does not move flows to and fro.
+    pub fn judge(self, classes: &[SlaClass], quality: &Quality) -> SlaStanding {
+        let mut standing = SlaStanding::UNMEASURED;
+        for (index, class) in (0u8..).zip(classes) {
+            let missed = self.of(SlaId(index)) == Some(false);
+            let bit = 1u64.checked_shl(u32::from(index)).unwrap_or(0);
+            match quality.meets(class, missed) {
+                Some(true) => standing.meets |= bit,
+                Some(false) => standing.misses |= bit,
+                None => {}
+            }
+        }
+        standing
+    }
+}
+
+/// What was measured of a path. `None` is never zero.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Quality {
+    pub loss: Option<Permille>,
+    /// Median round-trip time.
+    pub rtt: Option<Duration>,
+    pub jitter: Option<Duration>,
+}
+
+impl Quality {
+    /// How bad the path is for whoever listens, in microseconds of delay; less is better. `None`
+    /// while something was not measured.
+    ///
+    /// One way of the round trip, twice the jitter (a playout buffer of that size), and 10 ms for
+    /// each thousandth of loss: in the E-model (ITU-T G.107) 1 % of loss costs G.711 some 2.5
+    /// points, as does a delay of 100 ms.
+    pub fn score(&self) -> Option<u32> {
+        let micros = |span: Duration| u32::try_from(span.as_micros()).unwrap_or(u32::MAX);
+        let delay = micros(self.rtt?) / 2;
+        let jitter = micros(self.jitter?).saturating_mul(2);
+        let loss = u32::from(self.loss?.value()) * 10_000;
+        Some(delay.saturating_add(jitter).saturating_add(loss))
+    }
+
+    /// One limit that is broken is enough to miss the class; to meet it all must be known.
+    fn meets(&self, class: &SlaClass, missed_before: bool) -> Option<bool> {
+        let within = |value: Option<u64>, limit: Option<u64>| match (value, limit) {
+            (_, None) => Some(true),
+            (None, Some(_)) => None,
+            (Some(value), Some(limit)) if missed_before => Some(value.saturating_mul(10) <= limit.saturating_mul(9)),
+            (Some(value), Some(limit)) => Some(value <= limit),
+        };
+        let micros = |span: Duration| u64::try_from(span.as_micros()).unwrap_or(u64::MAX);
+        let permille = |part: Permille| u64::from(part.value());
+        let each = [
+            within(self.loss.map(permille), class.loss_max.map(permille)),
+            within(self.rtt.map(micros), class.rtt_max.map(micros)),
+            within(self.jitter.map(micros), class.jitter_max.map(micros)),
+        ];
+        if each.contains(&Some(false)) {
+            return Some(false);
+        }
+        if each.contains(&None) { None } else { Some(true) }
+    }
 }

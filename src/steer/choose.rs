@@ -1,32 +1,82 @@
 use arrayvec::ArrayVec;
 
 use super::rendezvous::{flow_hash, winner};
-use super::{Action, Candidate, Choice, Links, NewFlow, RuleSet, Why};
-use crate::model::{FlowKey, LinkId, PathId, Permille, Verdict};
+use super::{
+    Action, Candidate, Choice, Links, NewFlow, OnFailback, PathStrategy, Rule, RuleSet, SlaId, Standing, Stay,
+    Steering, Why,
+};
+use crate::model::{FlowKey, LinkId, PathId, Permille, RuleId, Verdict};
 
 /// Three tunnels in each of two roles.
 pub const MAX_CANDIDATES: usize = 6;
 
-/// Decides the path of one flow. The candidates are up, of the active role, and cover the flow;
-/// one that is `Down` is passed over. Depends on nothing but its arguments, allocates nothing.
-///
-/// Health comes before everything: `Healthy`, then `Unknown`, then `Degraded`. Within it a rule's
-/// links decide, else the links' preference; what is then equal shares the flows by weight.
+/// A flow stays on a path that measures no more than this part worse than the best one.
+pub const SWITCH_MARGIN: Permille = match Permille::new(100) {
+    Some(margin) => margin,
+    None => Permille::ZERO,
+};
+
+/// How flows are steered that no rule matches.
+static WITHOUT_RULE: Steering = Steering {
+    links: Links::Any,
+    strategy: PathStrategy::Balance,
+    sla: None,
+    on_failback: OnFailback::Move,
+    set_dscp: None,
+};
+
+/// Where a flow that chooses again is at present.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Present {
+    pub path: PathId,
+    /// The rule that it was chosen by.
+    pub rule: Option<RuleId>,
+    /// It has been there for as long as a flow stays at least.
+    pub dwelt: bool,
+}
+
+/// Decides the path of a flow's first packet; see `choose_again`.
 pub fn choose(rules: &RuleSet, flow: &NewFlow, candidates: &[Candidate]) -> Choice {
-    let key = &flow.key;
-    let Some((rule, matched)) = rules.first_match(flow) else {
-        let (path, why) = balance(key, candidates);
-        return Choice { rule: None, path, why };
+    choose_by(rules.first_match(flow), &flow.key, candidates, None)
+}
+
+/// Decides the path of a flow that may have one already. The candidates are of the active role and
+/// cover the flow; one that is `Down` is passed over. Depends on nothing but its arguments,
+/// allocates nothing.
+///
+/// Health comes before everything, and with it the rule's SLA class; within it a rule's links
+/// decide, else the links' preference; what is then equal shares the flows by weight. A flow that
+/// is on one of the best paths stays there.
+pub fn choose_by(
+    matched: Option<(RuleId, &Rule)>,
+    key: &FlowKey,
+    candidates: &[Candidate],
+    present: Option<Present>,
+) -> Choice {
+    let candidates = candidates.get(..MAX_CANDIDATES).unwrap_or(candidates);
+    let rule = matched.map(|(id, _)| id);
+    let steering = match matched.map(|(_, rule)| &rule.action) {
+        None => &WITHOUT_RULE,
+        Some(Action::Steer(steering)) => steering,
+        Some(Action::Drop) => {
+            let field = Field::new(candidates);
+            return Choice { rule, path: None, why: Why::RuleDrop, stay: None, standings: field.standings, best: 0 };
+        }
     };
-    let (path, why) = match &matched.action {
-        Action::Steer(steering) => match &steering.links {
-            Links::Any => balance(key, candidates),
-            Links::Prefer(links) => prefer(key, candidates, links),
-            Links::Strict(links) => strict(key, candidates, links),
-        },
-        Action::Drop => (None, Why::RuleDrop),
+    let mut field = Field::new(candidates);
+    let why = field.narrow(steering);
+    let stay = present.and_then(|present| field.stay(steering, rule, present));
+    let best = field.best;
+    let path = match (stay, present) {
+        (Some(_), Some(present)) => Some(present.path),
+        _ => {
+            if present.is_some_and(|present| field.may_wait(present)) {
+                field.best = field.bits(|candidate| candidate.settled);
+            }
+            field.pick(key)
+        }
     };
-    Choice { rule: Some(rule), path, why }
+    Choice { rule, path, why, stay, standings: field.standings, best }
 }
 
 /// What part of the flows without a rule each candidate can expect, in the order given; together
@@ -35,14 +85,14 @@ pub fn choose(rules: &RuleSet, flow: &NewFlow, candidates: &[Candidate]) -> Choi
 /// Candidates beyond `MAX_CANDIDATES` are left out.
 pub fn shares(candidates: &[Candidate]) -> ArrayVec<(PathId, Permille), MAX_CANDIDATES> {
     let shown = candidates.get(..MAX_CANDIDATES).unwrap_or(candidates);
-    let tier = Tier::best(shown, |_| true);
-    let carries = |candidate: &Candidate| tier.is_some_and(|tier| tier.holds(candidate));
+    let mut field = Field::new(shown);
+    field.narrow(&WITHOUT_RULE);
     let weight = |candidate: &Candidate| u64::from(candidate.weight.max(1));
-    let whole: u64 = shown.iter().filter(|candidate| carries(candidate)).map(weight).sum();
+    let whole: u64 = field.best().map(|(_, candidate)| weight(candidate)).sum();
     let mut upto = 0;
     let mut told = 0;
-    let part = |candidate: &Candidate| {
-        if carries(candidate) {
+    let part = |(index, candidate): (usize, &Candidate)| {
+        if field.has(index) {
             upto += weight(candidate);
         }
         // Differences of rounded sums: single rounded shares might add up to 999.
@@ -51,96 +101,244 @@ pub fn shares(candidates: &[Candidate]) -> ArrayVec<(PathId, Permille), MAX_CAND
         told = sum;
         (candidate.path, share)
     };
-    shown.iter().map(part).collect()
+    shown.iter().enumerate().map(part).collect()
 }
 
-/// The health and, in it, the link preference that carries flows without a rule.
-#[derive(Clone, Copy)]
-struct Tier {
-    verdict: Verdict,
-    preference: u8,
-    among: u8,
+/// The candidates, and which of them are still the best after each step.
+struct Field<'a> {
+    candidates: &'a [Candidate],
+    /// Bit n: the nth candidate.
+    best: u8,
+    standings: [Standing; MAX_CANDIDATES],
 }
 
-impl Tier {
-    fn best(candidates: &[Candidate], eligible: impl Fn(&Candidate) -> bool) -> Option<Tier> {
-        let verdict = best_verdict(candidates, &eligible)?;
-        let alike = |candidate: &&Candidate| candidate.verdict == verdict && eligible(candidate);
-        let preference = candidates.iter().filter(alike).map(|candidate| candidate.preference).min()?;
-        let among = candidates.iter().filter(alike).filter(|candidate| candidate.preference == preference).count();
-        Some(Tier { verdict, preference, among: u8::try_from(among).unwrap_or(u8::MAX) })
+impl<'a> Field<'a> {
+    fn new(candidates: &'a [Candidate]) -> Field<'a> {
+        let best = (0..candidates.len().min(MAX_CANDIDATES)).fold(0, |bits, index| bits | 1 << index);
+        Field { candidates, best, standings: [Standing::Best; MAX_CANDIDATES] }
     }
 
-    fn holds(&self, candidate: &Candidate) -> bool {
-        candidate.verdict == self.verdict && candidate.preference == self.preference
-    }
-}
+    /// Leaves the paths that a flow is to be shared among, and says why these.
+    fn narrow(&mut self, steering: &Steering) -> Why {
+        self.remove(|candidate| (candidate.verdict == Verdict::Down).then_some(Standing::Down));
+        if self.best == 0 {
+            return Why::NoCandidate;
+        }
+        let named = steering.links.named();
+        let is_named = |candidate: &Candidate| named.contains(&candidate.link);
+        if let Links::Strict(_) = steering.links {
+            self.remove(|candidate| (!is_named(candidate)).then_some(Standing::NotAllowed));
+            if self.best == 0 {
+                return Why::StrictNoLink;
+            }
+        }
+        let up = self.best.count_ones();
+        let is_spare = |candidate: &Candidate| candidate.last_resort && !is_named(candidate);
+        if self.best().any(|(_, candidate)| !is_spare(candidate)) {
+            self.remove(|candidate| is_spare(candidate).then_some(Standing::LastResort));
+        }
+        let sla = steering.sla;
+        let fell_back = if named.is_empty() { None } else { self.leave_named(is_named, sla) };
+        self.keep_healthiest(sla);
+        let Some((_, leader)) = self.best().next() else { return Why::NoCandidate };
+        let (verdict, level) = (leader.verdict, Level::of(leader, sla));
 
-fn balance(key: &FlowKey, candidates: &[Candidate]) -> (Option<PathId>, Why) {
-    let Some(tier) = Tier::best(candidates, |_| true) else { return (None, Why::NoCandidate) };
-    let path = spread(key, candidates, |candidate| tier.holds(candidate));
-    let why = match tier.among {
-        1 if candidates.iter().filter(|candidate| is_up(candidate)).count() == 1 => Why::OnlyCandidate,
-        1 => Why::Best { verdict: tier.verdict },
-        among => Why::Share { verdict: tier.verdict, among },
-    };
-    (path, why)
-}
-
-fn prefer(key: &FlowKey, candidates: &[Candidate], links: &[LinkId]) -> (Option<PathId>, Why) {
-    let named = |candidate: &Candidate| links.contains(&candidate.link);
-    let others = Tier::best(candidates, |candidate| !named(candidate));
-    let Some(verdict) = best_verdict(candidates, named) else {
-        let Some(tier) = others else { return (None, Why::NoCandidate) };
-        let path = spread(key, candidates, |candidate| !named(candidate) && tier.holds(candidate));
-        return (path, Why::FellBackNoLink { among: tier.among });
-    };
-    // Only a link known to be healthy is a reason to leave the ones that the rule names: an
-    // unknown one might be no better.
-    if let Some(tier) = others
-        && tier.verdict == Verdict::Healthy
-        && verdict != Verdict::Healthy
-    {
-        let path = spread(key, candidates, |candidate| !named(candidate) && tier.holds(candidate));
-        return (path, Why::FellBackHealth { verdict, among: tier.among });
-    }
-    first_link(key, candidates, links, verdict)
-}
-
-fn strict(key: &FlowKey, candidates: &[Candidate], links: &[LinkId]) -> (Option<PathId>, Why) {
-    match best_verdict(candidates, |candidate| links.contains(&candidate.link)) {
-        Some(verdict) => first_link(key, candidates, links, verdict),
-        None if candidates.iter().any(is_up) => (None, Why::StrictNoLink),
-        None => (None, Why::NoCandidate),
-    }
-}
-
-/// The first of the links that has a path of this verdict, which at least one has.
-fn first_link(key: &FlowKey, candidates: &[Candidate], links: &[LinkId], verdict: Verdict) -> (Option<PathId>, Why) {
-    for (index, &link) in links.iter().enumerate() {
-        let path = spread(key, candidates, |candidate| candidate.link == link && candidate.verdict == verdict);
-        if path.is_some() {
-            let place = u8::try_from(index + 1).unwrap_or(u8::MAX);
-            return (path, Why::RuleLink { link, place, verdict });
+        if let Some(class) = sla.filter(|_| level.misses_sla()) {
+            self.keep_best_measured();
+            return Why::LeastBad { class, among: self.among() };
+        }
+        let by_place = !named.is_empty() && fell_back.is_none();
+        match steering.strategy {
+            PathStrategy::Prefer | PathStrategy::Sticky if by_place => {
+                let (link, place) = self.keep_first_link(named);
+                return Why::RuleLink { link, place, verdict };
+            }
+            PathStrategy::Best => self.keep_best_measured(),
+            PathStrategy::Cheapest => {
+                self.keep_least(Standing::Metered, |candidate| candidate.metered);
+                self.keep_least(Standing::Preference, |candidate| candidate.preference);
+            }
+            PathStrategy::Balance if by_place => {}
+            PathStrategy::Balance | PathStrategy::Prefer | PathStrategy::Sticky => {
+                self.keep_least(Standing::Preference, |candidate| candidate.preference);
+            }
+        }
+        let among = self.among();
+        match (fell_back, steering.strategy) {
+            (Some(FellBack::NoLink), _) => Why::FellBackNoLink { among },
+            (Some(FellBack::Health(verdict)), _) => Why::FellBackHealth { verdict, among },
+            (Some(FellBack::Sla(class)), _) => Why::FellBackSla { class, among },
+            (None, _) if up == 1 => Why::OnlyCandidate,
+            (None, PathStrategy::Best) => Why::BestMeasured { among },
+            (None, PathStrategy::Cheapest) => Why::Cheapest { among },
+            (None, PathStrategy::Balance | PathStrategy::Prefer | PathStrategy::Sticky) if among == 1 => {
+                Why::Best { verdict }
+            }
+            (None, PathStrategy::Balance | PathStrategy::Prefer | PathStrategy::Sticky) => {
+                Why::Share { verdict, among }
+            }
         }
     }
-    (None, Why::StrictNoLink)
-}
 
-fn spread(key: &FlowKey, candidates: &[Candidate], eligible: impl Fn(&Candidate) -> bool) -> Option<PathId> {
-    let eligible = candidates.iter().copied().filter(|candidate| is_up(candidate) && eligible(candidate));
-    winner(flow_hash(key), eligible).map(|candidate| candidate.path)
-}
-
-fn best_verdict(candidates: &[Candidate], eligible: impl Fn(&Candidate) -> bool) -> Option<Verdict> {
-    // `Verdict` is ordered from best to worst.
-    let up = candidates.iter().filter(|candidate| is_up(candidate) && eligible(candidate));
-    up.map(|candidate| candidate.verdict).min()
-}
-
-fn is_up(candidate: &Candidate) -> bool {
-    match candidate.verdict {
-        Verdict::Healthy | Verdict::Unknown | Verdict::Degraded => true,
-        Verdict::Down => false,
+    /// Of the links that the rule names and the others, leaves those that are to be used.
+    fn leave_named(&mut self, is_named: impl Fn(&Candidate) -> bool, sla: Option<SlaId>) -> Option<FellBack> {
+        let least = |wanted: bool| {
+            let some = self.best().filter(|(_, candidate)| is_named(candidate) == wanted);
+            some.map(|(_, candidate)| (Level::of(candidate, sla), candidate.verdict)).min()
+        };
+        let (ours, others) = (least(true), least(false));
+        let Some((level, verdict)) = ours else { return Some(FellBack::NoLink) };
+        // Only a link known to be good is a reason to leave the ones that the rule names: an
+        // unknown one might be no better.
+        if level > Level::GOOD && others.is_some_and(|(level, _)| level == Level::GOOD) {
+            self.remove(|candidate| is_named(candidate).then(|| Level::of(candidate, sla).standing()));
+            return Some(match sla {
+                Some(class) if verdict == Verdict::Healthy => FellBack::Sla(class),
+                _ => FellBack::Health(verdict),
+            });
+        }
+        self.remove(|candidate| (!is_named(candidate)).then_some(Standing::NotNamed));
+        None
     }
+
+    fn keep_healthiest(&mut self, sla: Option<SlaId>) {
+        let Some(least) = self.best().map(|(_, candidate)| Level::of(candidate, sla)).min() else { return };
+        self.remove(|candidate| {
+            let level = Level::of(candidate, sla);
+            (level > least).then(|| level.standing())
+        });
+    }
+
+    /// Those that measure best; as they are while nothing was measured.
+    fn keep_best_measured(&mut self) {
+        let Some(least) = self.best().filter_map(|(_, candidate)| candidate.score).min() else { return };
+        self.remove(|candidate| candidate.score.is_none_or(|score| score > least).then_some(Standing::Score));
+    }
+
+    fn keep_first_link(&mut self, named: &[LinkId]) -> (LinkId, u8) {
+        let place = |candidate: &Candidate| named.iter().position(|link| *link == candidate.link);
+        self.keep_least(Standing::LaterLink, place);
+        let first = self.best().next().map_or(LinkId(0), |(_, candidate)| candidate.link);
+        let place = named.iter().position(|link| *link == first).unwrap_or_default();
+        (first, u8::try_from(place.saturating_add(1)).unwrap_or(u8::MAX))
+    }
+
+    fn keep_least<K: Ord + Copy>(&mut self, others: Standing, of: impl Fn(&Candidate) -> K) {
+        let Some(least) = self.best().map(|(_, candidate)| of(candidate)).min() else { return };
+        self.remove(|candidate| (of(candidate) > least).then_some(others));
+    }
+
+    /// Does a flow stay where it is? `None`: it goes where a new one would.
+    fn stay(&self, steering: &Steering, rule: Option<RuleId>, present: Present) -> Option<Stay> {
+        let (index, candidate) = self.find(present.path)?;
+        let standing = self.standings[index];
+        if standing == Standing::Best {
+            return Some(Stay::AmongBest);
+        }
+        if !standing.may_stay() || present.rule != rule || self.best == 0 {
+            return None;
+        }
+        let keeps = steering.strategy == PathStrategy::Sticky || steering.on_failback == OnFailback::Keep;
+        let least = self.best().filter_map(|(_, candidate)| candidate.score).min();
+        if keeps {
+            Some(Stay::Kept)
+        } else if standing == Standing::Score && is_close(candidate.score, least) {
+            Some(Stay::Margin)
+        } else if !self.best().any(|(_, candidate)| candidate.settled) {
+            Some(Stay::HoldDown)
+        } else if !present.dwelt {
+            Some(Stay::Dwell)
+        } else {
+            None
+        }
+    }
+
+    /// The flow is well enough where it is to come over only to a path that has settled.
+    fn may_wait(&self, present: Present) -> bool {
+        self.find(present.path).is_some_and(|(index, _)| self.standings[index].may_stay())
+            && self.best().any(|(_, candidate)| candidate.settled)
+    }
+
+    fn pick(&self, key: &FlowKey) -> Option<PathId> {
+        winner(flow_hash(key), self.best().map(|(_, candidate)| *candidate)).map(|candidate| candidate.path)
+    }
+
+    fn remove(&mut self, goes: impl Fn(&Candidate) -> Option<Standing>) {
+        for (index, candidate) in self.candidates.iter().enumerate() {
+            if self.has(index)
+                && let Some(standing) = goes(candidate)
+            {
+                self.best &= !(1 << index);
+                self.standings[index] = standing;
+            }
+        }
+    }
+
+    fn best(&self) -> impl Iterator<Item = (usize, &'a Candidate)> {
+        let best = self.best;
+        self.candidates.iter().enumerate().filter(move |(index, _)| best & 1 << index != 0)
+    }
+
+    fn bits(&self, wanted: impl Fn(&Candidate) -> bool) -> u8 {
+        self.best().filter(|(_, candidate)| wanted(candidate)).fold(0, |bits, (index, _)| bits | 1 << index)
+    }
+
+    fn find(&self, path: PathId) -> Option<(usize, &'a Candidate)> {
+        self.candidates.iter().enumerate().find(|(_, candidate)| candidate.path == path)
+    }
+
+    fn has(&self, index: usize) -> bool {
+        self.best & 1 << index != 0
+    }
+
+    fn among(&self) -> u8 {
+        self.best.count_ones() as u8
+    }
+}
+
+/// Why the links that a rule prefers are not used.
+#[derive(Clone, Copy)]
+enum FellBack {
+    NoLink,
+    Health(Verdict),
+    Sla(SlaId),
+}
+
+/// How good a path is for a flow, from best to worst: what it is known to do comes before what is
+/// unknown, and that before what it is known not to do.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Level(u8);
+
+impl Level {
+    const GOOD: Level = Level(0);
+    const UNKNOWN: Level = Level(1);
+    const DEGRADED: Level = Level(2);
+    const MISSES_SLA: Level = Level(3);
+    const DEGRADED_AND_MISSES: Level = Level(4);
+
+    fn of(candidate: &Candidate, sla: Option<SlaId>) -> Level {
+        let meets = sla.map_or(Some(true), |class| candidate.sla.of(class));
+        match (candidate.verdict, meets) {
+            (Verdict::Healthy, Some(true)) => Level::GOOD,
+            (Verdict::Unknown, _) | (Verdict::Healthy, None) => Level::UNKNOWN,
+            (Verdict::Degraded, Some(true) | None) => Level::DEGRADED,
+            (Verdict::Healthy, Some(false)) => Level::MISSES_SLA,
+            (Verdict::Degraded | Verdict::Down, _) => Level::DEGRADED_AND_MISSES,
+        }
+    }
+
+    fn misses_sla(self) -> bool {
+        self >= Level::MISSES_SLA
+    }
+
+    fn standing(self) -> Standing {
+        if self == Level::MISSES_SLA { Standing::Sla } else { Standing::Health }
+    }
+}
+
+/// Is the score within the switch margin of the best?
+fn is_close(score: Option<u32>, best: Option<u32>) -> bool {
+    let (Some(score), Some(best)) = (score, best) else { return false };
+    let allowed = u64::from(best) * u64::from(1_000 + SWITCH_MARGIN.value());
+    u64::from(score) * 1_000 <= allowed
 }

@@ -4,6 +4,7 @@ mod candidate;
 mod choice;
 mod choose;
 mod matcher;
+mod rebalance;
 mod rendezvous;
 mod rule;
 mod rule_set;
@@ -11,10 +12,11 @@ mod sla;
 #[cfg(test)]
 mod tests;
 
-pub use candidate::Candidate;
-pub use choice::{Choice, Why};
-pub use choose::{MAX_CANDIDATES, choose, shares};
+pub use candidate::{Candidate, Quality, SlaStanding};
+pub use choice::{Choice, Standing, Stay, Why};
+pub use choose::{MAX_CANDIDATES, Present, SWITCH_MARGIN, choose, choose_by, shares};
 pub use matcher::{Matcher, NewFlow, Service};
+pub use rebalance::{Elephant, Load, Shift, rebalance};
 pub use rule::{Action, Links, OnFailback, PathStrategy, Rule, SlaId, Steering};
 pub use rule_set::RuleSet;
 pub use sla::{SLA_CLASSES_MAX, SlaClass};

@@ -124,6 +124,13 @@ impl Action {
     }
 }
 
+impl Steering {
+    /// It asks what paths measure, beyond their verdict.
+    pub fn asks_for_quality(&self) -> bool {
+        self.sla.is_some() || self.strategy == PathStrategy::Best
+    }
+}
+
 impl Links {
     /// Those that the rule names, in its order.
     pub fn named(&self) -> &[LinkId] {

@@ -7,6 +7,7 @@ mod network;
 mod node;
 mod packet;
 mod plans;
+mod shares;
 mod world;
 
 use std::time::Duration;

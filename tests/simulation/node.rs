@@ -6,8 +6,8 @@ use arc_swap::ArcSwap;
 use trefoil::crypto::{Backend, Backends};
 use trefoil::dataplane::{Crew, FlowTable, RoadIo, Unsent, Worker};
 use trefoil::edge::{Edge, Effect, Plan, SiteEvent, StatusFacts, UnderlayFact};
-use trefoil::forward::{ToControl, ToWorker};
-use trefoil::model::{Chance, Leg, Moment, Spi, UnderlayId, WorkerId};
+use trefoil::forward::{FlowReport, ToControl, ToWorker};
+use trefoil::model::{Chance, FlowKey, Leg, Moment, Spi, UnderlayId, WorkerId};
 use trefoil::packet::{Batch, Offload, ProbeKey, SiteOffloads, SitePacket, Train};
 
 use super::network::{InFlight, Network};
@@ -127,6 +127,11 @@ impl Node {
             let source = SocketAddr::new(leg.local.ip(), if leg.natt { 4500 } else { 500 });
             network.send(InFlight { source, destination: leg.remote, tos: 0, bytes }, now);
         }
+    }
+
+    /// What its data plane remembers of a flow.
+    pub fn flow(&self, key: &FlowKey) -> Option<FlowReport> {
+        self.crew.flows.get(key)
     }
 
     pub fn status(&self, now: Moment) -> trefoil::edge::SiteStatus {

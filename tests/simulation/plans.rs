@@ -119,6 +119,7 @@ fn link(name: &str, underlay: u16, mbps: u32) -> LinkPlan {
         downstream: Mbps::new(mbps).unwrap(),
         upstream: Mbps::new(mbps).unwrap(),
         metered: false,
+        last_resort: false,
         preference: 1,
     }
 }

@@ -2,13 +2,18 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use trefoil::model::{Moment, Role};
+use trefoil::forward::FlowReport;
+use trefoil::model::{FlowKey, Moment, Role, protocol};
 use trefoil::steer::RuleSet;
 
 use super::network::Network;
 use super::node::Node;
 use super::packet;
 use super::plans::{self, Lifetimes};
+
+/// Ends of all flows.
+const SOURCE: Ipv4Addr = Ipv4Addr::new(10, 20, 0, 5);
+const DESTINATION: Ipv4Addr = Ipv4Addr::new(10, 90, 0, 9);
 
 /// A branch with six tunnels to two PoPs, the weather between them, and flows across.
 pub struct World {
@@ -27,6 +32,7 @@ struct Flow {
     dscp: u8,
     interval: Duration,
     next: Moment,
+    until: Option<Moment>,
     sequence: u32,
 }
 
@@ -60,13 +66,18 @@ impl World {
 
     /// Starts a flow of UDP packets from the branch, which the far end sends back.
     pub fn start_flow(&mut self, port: u16, dscp: u8, interval: Duration) {
+        self.start_flow_until(port, dscp, interval, None);
+    }
+
+    pub fn start_flow_until(&mut self, port: u16, dscp: u8, interval: Duration, until: Option<Moment>) {
         self.flows.push(Flow {
-            source: Ipv4Addr::new(10, 20, 0, 5),
-            destination: Ipv4Addr::new(10, 90, 0, 9),
+            source: SOURCE,
+            destination: DESTINATION,
             port,
             dscp,
             interval,
             next: self.now,
+            until,
             sequence: 0,
         });
     }
@@ -78,6 +89,11 @@ impl World {
     pub fn run_for(&mut self, span: Duration) {
         let end = self.now + span;
         self.run_until(end, |_| false);
+    }
+
+    /// Runs until so many seconds after `start`.
+    pub fn run_until_second(&mut self, start: Moment, second: u64) {
+        self.run_until(start + Duration::from_secs(second), |_| false);
     }
 
     /// Runs until the condition holds, looked at every 100 ms; `false` when `limit` comes first.
@@ -112,6 +128,7 @@ impl World {
 
     fn step(&mut self) {
         let now = self.now;
+        self.flows.retain(|flow| flow.until.is_none_or(|until| now < until));
         for flow in &mut self.flows {
             while flow.next <= now {
                 let packet = packet::udp(flow.source, flow.destination, flow.port, 7, flow.dscp, flow.sequence);
@@ -176,6 +193,40 @@ impl World {
             *packets.entry(tunnel.link.clone()).or_default() += tunnel.packets_out;
         }
         packets
+    }
+
+    /// Inner bytes that left the branch by each link, in the order of `plans::LINKS`.
+    pub fn bytes_by_link(&self) -> [u64; 3] {
+        let status = self.branch.status(self.now);
+        plans::LINKS.map(|(link, ..)| {
+            let tunnels = status.connectors[0].tunnels.iter().filter(|tunnel| tunnel.link == link);
+            tunnels.map(|tunnel| tunnel.bytes_out).sum()
+        })
+    }
+
+    /// What the branch remembers of a flow.
+    pub fn flow(&self, port: u16) -> Option<FlowReport> {
+        self.branch.flow(&FlowKey {
+            segment: 0,
+            protocol: protocol::UDP,
+            source: SOURCE.into(),
+            destination: DESTINATION.into(),
+            source_port: port,
+            destination_port: 7,
+        })
+    }
+
+    /// Packets that came back after a later one of their flow.
+    pub fn overtaken(&self) -> usize {
+        let mut latest: Option<((u16, u32), Moment)> = None;
+        let mut overtaken = 0;
+        for (&(port, sequence), &at) in &self.tally.arrivals {
+            match latest {
+                Some(((same, _), newest)) if same == port && at < newest => overtaken += 1,
+                _ => latest = Some(((port, sequence), at)),
+            }
+        }
+        overtaken
     }
 
     /// The longest time between two returned packets of a flow since `since`.

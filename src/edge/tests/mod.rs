@@ -190,6 +190,7 @@ fn plan(end: usize, mode: Mode) -> Plan {
             downstream: mbps,
             upstream: mbps,
             metered: false,
+            last_resort: false,
             preference: 1,
         }],
         connectors: vec![ConnectorPlan {

@@ -1,0 +1,248 @@
+use std::time::Duration;
+
+use arrayvec::ArrayVec;
+
+use super::{ChildFace, ConnectorFace, FlowReport, Forwarding, MoveCause, PathFace};
+use crate::model::{FlowKey, Moment, PathId, Role, RuleId, Verdict};
+use crate::steer::{
+    Action, Candidate, Choice, Links, NewFlow, OnFailback, PathStrategy, Present, Rule, SlaStanding, Standing, Stay,
+    Why, choose_by,
+};
+
+/// Tunnels of one role.
+pub const ROLE_PATHS: usize = 3;
+
+/// A flow stays at least so long on a path that is well enough, three re-steers by default: so
+/// that it is not moved for what the next re-steer may undo.
+pub const MIN_DWELL: Duration = Duration::from_secs(30);
+
+/// A path with the Child SA on it that covers a packet.
+#[derive(Clone, Copy, Debug)]
+pub struct Way<'a> {
+    pub path: &'a PathFace,
+    /// The Child SA and its index.
+    pub child: (usize, &'a ChildFace),
+}
+
+/// What is known of a flow that chooses again; all `None` for a new one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Held {
+    pub path: Option<PathId>,
+    pub rule: Option<RuleId>,
+    pub arrived_on: Option<PathId>,
+    pub moved_at: Option<Moment>,
+    /// It has been told to go here, where its rule allows it.
+    pub ordered: Option<PathId>,
+}
+
+/// Where a flow goes, and all that was looked at to find out.
+#[derive(Clone, Debug)]
+pub struct Decision<'a> {
+    pub choice: Choice,
+    /// What the choice was made from.
+    pub candidates: ArrayVec<Candidate, ROLE_PATHS>,
+    /// The chosen path; `None`: refused.
+    pub way: Option<Way<'a>>,
+    /// See `HeavyFlow::peers`.
+    pub peers: u8,
+    /// A rule has a say in the path, and where the flow arrives has none.
+    pub by_rule: bool,
+    /// It stays on the secondary role's path although traffic went back.
+    pub kept: bool,
+    /// A usable path was left out because its traffic selectors do not cover the flow.
+    pub uncovered: bool,
+    /// Why it leaves the path that it had.
+    pub moved: Option<MoveCause>,
+}
+
+impl Forwarding {
+    /// Rules, then the pick among the active role's usable paths whose selectors cover the flow. The
+    /// packet road and the explanation both come here.
+    pub fn decide(&self, connector: &ConnectorFace, flow: &NewFlow, held: &Held, now: Moment) -> Decision<'_> {
+        let matched = self.rules.first_match(flow);
+        if let Some(way) = self.kept_on_secondary(connector, flow, held, matched) {
+            return self.keep(way, flow, held, matched);
+        }
+        let mut ways: ArrayVec<Way, ROLE_PATHS> = ArrayVec::new();
+        let mut uncovered = false;
+        for path in connector.roles[connector.active.index()].iter().filter_map(|id| self.path(*id)) {
+            if !path.usable {
+                continue;
+            }
+            match self.covering(path, &flow.key) {
+                Some(way) => ways.push(way),
+                None => uncovered = true,
+            }
+        }
+        let candidates: ArrayVec<Candidate, ROLE_PATHS> = ways.iter().map(|way| way.path.candidate()).collect();
+        let dwelt = held.moved_at.is_none_or(|at| now.since(at) >= MIN_DWELL);
+        let choose = |path: Option<PathId>| {
+            let present = path.map(|path| Present { path, rule: held.rule, dwelt });
+            choose_by(matched, &flow.key, &candidates, present)
+        };
+        let mut choice = choose(held.ordered.or(held.path));
+        if held.ordered.is_some() && choice.path != held.ordered {
+            // An order is never a reason to leave what the rule asks for.
+            choice = choose(held.path);
+        }
+        let by_rule = has_say(matched);
+        if let Some(path) = self.answers_on(held, by_rule, &choice, &candidates) {
+            (choice.path, choice.why, choice.stay) = (Some(path), Why::Arrival, None);
+        }
+        let way = ways.iter().find(|way| Some(way.path.id) == choice.path).copied();
+        let best = candidates.iter().enumerate().filter(|(index, _)| choice.best & 1 << index != 0);
+        let best: ArrayVec<PathId, ROLE_PATHS> = best.map(|(_, candidate)| candidate.path).collect();
+        let movable = choice.path.is_some_and(|path| best.contains(&path)) && !is_sticky(matched);
+        let role = connector.roles[connector.active.index()].iter().enumerate();
+        let peers =
+            role.filter(|(_, path)| movable && best.contains(path)).fold(0, |bits, (index, _)| bits | 1 << index);
+        let moved = self.cause(connector, held, &choice, &candidates);
+        Decision { choice, candidates, way, peers, by_rule, kept: false, uncovered, moved }
+    }
+
+    /// Is a flow elsewhere than it would be if every path of the connector were well?
+    pub fn is_off_preferred(&self, report: &FlowReport) -> bool {
+        let Some(path) = report.path.and_then(|id| self.path(id)) else { return false };
+        let Some(connector) = self.connector(path.connector) else { return false };
+        let first = Role::ALL.into_iter().find(|role| !connector.roles[role.index()].is_empty());
+        if first != Some(path.role) {
+            return true;
+        }
+        let ideal = |path: &PathFace| Candidate {
+            verdict: Verdict::Healthy,
+            settled: true,
+            sla: SlaStanding::ALL_MET,
+            score: None,
+            ..path.candidate()
+        };
+        let paths = connector.roles[path.role.index()].iter().filter_map(|id| self.path(*id));
+        let candidates: ArrayVec<Candidate, ROLE_PATHS> = paths.map(ideal).collect();
+        let flow = NewFlow { key: report.key, dscp: report.dscp, connector: connector.id };
+        let choice = choose_by(self.rules.first_match(&flow), &flow.key, &candidates, None);
+        let index = candidates.iter().position(|candidate| candidate.path == path.id);
+        // Where a peer wants to be answered is where the flow belongs.
+        report.why != Why::Arrival && index.is_some_and(|index| choice.best & 1 << index == 0)
+    }
+
+    /// The first Child SA of the path that covers the flow and is there.
+    pub fn covering<'a>(&self, path: &'a PathFace, key: &FlowKey) -> Option<Way<'a>> {
+        // A flow entry has one byte for the index.
+        let ways = path.children.iter().enumerate().take(256).map(|child| Way { path, child });
+        ways.into_iter().find(|way| way.child.1.selectors.cover_outbound(key) && self.has_sa(*way))
+    }
+
+    pub fn has_sa(&self, way: Way) -> bool {
+        self.sas.outbound(way.child.1.slot).is_some_and(|place| place.load().is_some())
+    }
+
+    /// Traffic has gone back to the primary role, and the flow's rule lets it stay where it is.
+    fn kept_on_secondary(
+        &self,
+        connector: &ConnectorFace,
+        flow: &NewFlow,
+        held: &Held,
+        matched: Option<(RuleId, &Rule)>,
+    ) -> Option<Way<'_>> {
+        let path = self.path(held.path?)?;
+        let keeps = path.connector == connector.id
+            && connector.active == Role::Primary
+            && path.role == Role::Secondary
+            && path.usable
+            && path.verdict < Verdict::Degraded
+            && matched.map(|(id, _)| id) == held.rule
+            && matched.is_some_and(|(_, rule)| keeps_place(rule));
+        keeps.then(|| self.covering(path, &flow.key))?
+    }
+
+    fn keep<'a>(&'a self, way: Way<'a>, flow: &NewFlow, held: &Held, matched: Option<(RuleId, &Rule)>) -> Decision<'a> {
+        let candidates: ArrayVec<Candidate, ROLE_PATHS> = [way.path.candidate()].into_iter().collect();
+        let present = Present { path: way.path.id, rule: held.rule, dwelt: true };
+        let choice = choose_by(matched, &flow.key, &candidates, Some(present));
+        let choice = Choice { path: Some(way.path.id), stay: Some(Stay::Kept), ..choice };
+        Decision {
+            choice,
+            candidates,
+            way: Some(way),
+            peers: 0,
+            by_rule: true,
+            kept: true,
+            uncovered: false,
+            moved: None,
+        }
+    }
+
+    /// A gateway answers where it was asked, unless a rule says otherwise, a path in better health
+    /// is there, or the flow was moved on purpose.
+    fn answers_on(&self, held: &Held, by_rule: bool, choice: &Choice, candidates: &[Candidate]) -> Option<PathId> {
+        let asked_on = held.arrived_on.filter(|_| self.site.answer_on_arrival && !by_rule && choice.stay.is_none())?;
+        let chosen = candidates.iter().find(|candidate| Some(candidate.path) == choice.path)?;
+        let asked = candidates.iter().find(|candidate| candidate.path == asked_on)?;
+        (asked.verdict <= chosen.verdict && held.ordered != choice.path).then_some(asked_on)
+    }
+
+    fn cause(
+        &self,
+        connector: &ConnectorFace,
+        held: &Held,
+        choice: &Choice,
+        candidates: &[Candidate],
+    ) -> Option<MoveCause> {
+        let (from, to) = (held.path?, choice.path?);
+        if from == to {
+            return None;
+        }
+        if held.ordered == Some(to) {
+            return Some(MoveCause::Shares);
+        }
+        if choice.why == Why::Arrival {
+            return Some(MoveCause::Arrival);
+        }
+        if self.path(from).is_some_and(|path| path.role != connector.active) {
+            return Some(MoveCause::Role);
+        }
+        let Some(index) = candidates.iter().position(|candidate| candidate.path == from) else {
+            return Some(MoveCause::PathLost);
+        };
+        Some(match choice.standings.get(index) {
+            Some(Standing::Down) | None => MoveCause::PathLost,
+            Some(Standing::Health | Standing::Sla) => MoveCause::Health,
+            _ if held.rule != choice.rule => MoveCause::Rule,
+            Some(Standing::NotAllowed) => MoveCause::Rule,
+            Some(
+                Standing::Best
+                | Standing::LastResort
+                | Standing::NotNamed
+                | Standing::LaterLink
+                | Standing::Metered
+                | Standing::Preference
+                | Standing::Score,
+            ) => MoveCause::Preferred,
+        })
+    }
+}
+
+/// Does the rule ask for more than a share by bandwidth?
+fn has_say(matched: Option<(RuleId, &Rule)>) -> bool {
+    matched.is_some_and(|(_, rule)| match &rule.action {
+        Action::Drop => true,
+        Action::Steer(steering) => {
+            steering.links != Links::Any || steering.sla.is_some() || steering.strategy != PathStrategy::Balance
+        }
+    })
+}
+
+fn is_sticky(matched: Option<(RuleId, &Rule)>) -> bool {
+    matched.is_some_and(|(_, rule)| match &rule.action {
+        Action::Drop => false,
+        Action::Steer(steering) => steering.strategy == PathStrategy::Sticky,
+    })
+}
+
+fn keeps_place(rule: &Rule) -> bool {
+    match &rule.action {
+        Action::Drop => false,
+        Action::Steer(steering) => {
+            steering.on_failback == OnFailback::Keep || steering.strategy == PathStrategy::Sticky
+        }
+    }
+}

@@ -1,0 +1,113 @@
+use std::fmt;
+use std::time::Duration;
+
+use arrayvec::ArrayVec;
+
+use crate::model::{Dscp, FlowKey, Moment, PathId, RuleId};
+use crate::steer::Why;
+
+/// Moves remembered of one flow: more than a path that comes and goes causes in an hour.
+pub const MOVES_KEPT: usize = 8;
+
+/// A flow went over to another path.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct FlowMove {
+    pub at: Moment,
+    pub from: PathId,
+    pub to: PathId,
+    pub cause: MoveCause,
+}
+
+/// Why a flow went over to another path. `Display` says it in plain words.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum MoveCause {
+    /// Its path could carry nothing any more.
+    PathLost,
+    /// Its path became worse than another in health, or misses the rule's SLA class.
+    Health,
+    /// The other role carries the traffic now.
+    Role,
+    /// Another rule decides, or none.
+    Rule,
+    /// A path that its rule or the links' preference puts first is there again.
+    Preferred,
+    /// To bring the shares of the sent bytes in line with the bandwidths.
+    Shares,
+    /// The peer sends the flow over another path, and is answered there.
+    Arrival,
+}
+
+impl MoveCause {
+    pub const fn name(self) -> &'static str {
+        match self {
+            MoveCause::PathLost => "path_lost",
+            MoveCause::Health => "health",
+            MoveCause::Role => "role",
+            MoveCause::Rule => "rule",
+            MoveCause::Preferred => "preferred",
+            MoveCause::Shares => "shares",
+            MoveCause::Arrival => "arrival",
+        }
+    }
+}
+
+impl fmt::Display for MoveCause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            MoveCause::PathLost => "its path could not carry it any more",
+            MoveCause::Health => "another path was in better health",
+            MoveCause::Role => "the other role carries the traffic",
+            MoveCause::Rule => "another rule decides",
+            MoveCause::Preferred => "a preferred path was there",
+            MoveCause::Shares => "to keep the sent bytes in proportion to the bandwidths",
+            MoveCause::Arrival => "the peer sends the flow over that path",
+        })
+    }
+}
+
+/// Moves one flow. The worker that sends its next packet obeys when the flow has paused for
+/// `gap`, or after `by`, and only if the flow's rule would have it stay on the new path.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct MoveOrder {
+    pub key: FlowKey,
+    pub from: PathId,
+    pub to: PathId,
+    /// So long must nothing have left for packets on the new path not to overtake.
+    pub gap: Duration,
+    pub by: Moment,
+}
+
+/// A flow that was seen to send much since the survey before.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct HeavyFlow {
+    pub key: FlowKey,
+    pub path: PathId,
+    /// The paths that may carry it as well as its own, which is one of them: bit n is the
+    /// connector's nth path of the role.
+    pub peers: u8,
+    /// Inner bytes a second.
+    pub rate: u64,
+    /// It has moved so lately that it had better stay.
+    pub moved_at: Option<Moment>,
+}
+
+/// One line of a list of flows.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct FlowReport {
+    pub key: FlowKey,
+    /// Of the packet that the choice was made for.
+    pub dscp: Dscp,
+    /// `None`: it has only arrived so far.
+    pub path: Option<PathId>,
+    pub arrived_on: Option<PathId>,
+    pub rule: Option<RuleId>,
+    pub why: Why,
+    pub first: Moment,
+    pub last: Moment,
+    /// Inner bytes and packets that left.
+    pub bytes: u64,
+    pub packets: u64,
+    /// Moves in all; `history` has the latest.
+    pub moves: u32,
+    pub history: ArrayVec<FlowMove, MOVES_KEPT>,
+}
