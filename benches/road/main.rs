@@ -12,7 +12,7 @@ use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_mai
 use etherparse::PacketBuilder;
 use ipnet::IpNet;
 use trefoil::dataplane::{BATCH, FlowEntry, FlowTable, PACKET_CAPACITY};
-use trefoil::model::{ConnectorId, Dscp, Moment, PathId, RuleId};
+use trefoil::model::{ConnectorId, Dscp, Moment, PathId, RuleId, WeekMinute};
 use trefoil::packet::{
     Batch, Checksum, ChecksumState, Coalescer, Offered, Offload, Parsed, SegmentKind, Segments, SitePacket, Splitter,
     parse,
@@ -85,6 +85,7 @@ fn deciding(c: &mut Criterion) {
             rule: Some(RuleId(0)),
             by_rule: false,
             kept: false,
+            mark: None,
             child: 0,
             peers: 0,
             arrived_on: None,
@@ -112,7 +113,11 @@ fn deciding(c: &mut Criterion) {
     group.bench_function("new flow, 1,000 rules", |b| {
         b.iter(|| {
             let key = *black_box(next.next().expect("endless"));
-            choose(&rules, &NewFlow { key, dscp, connector: ConnectorId(0) }, &candidates)
+            choose(
+                &rules,
+                &NewFlow { key, dscp, connector: ConnectorId(0), minute: WeekMinute::default() },
+                &candidates,
+            )
         });
     });
     group.finish();

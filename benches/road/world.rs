@@ -12,7 +12,7 @@ use trefoil::forward::{
 };
 use trefoil::model::{
     ConnectorId, Leg, LinkId, OutboundSlot, PathId, Role, Secret, Selectors, Spi, TrafficSelector, UnderlayId, Verdict,
-    WorkerId, protocol,
+    WeekMinute, WorkerId, protocol,
 };
 use trefoil::packet::{Batch, Offload, ProbeKey, SiteOffloads, SitePacket, Train, write_header};
 use trefoil::steer::RuleSet;
@@ -174,6 +174,7 @@ pub fn forwarding() -> Forwarding {
         .into(),
         paths,
         rules: Arc::new(RuleSet::default()),
+        minute: WeekMinute::default(),
         sas: Arc::new(sas),
     }
 }

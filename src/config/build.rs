@@ -34,7 +34,7 @@ pub fn build(site: SiteDraft, profiles: &Profiles, rules: RuleSet) -> Option<Pla
         links,
         connectors,
         tunnels,
-        rules: Arc::new(rules),
+        rules: Arc::new(rules.with_utc_offset(site.utc_offset)),
         health: site.health,
         steering: site.steering,
         local_ports: site.local_ports,

@@ -4,6 +4,7 @@ use ipnet::IpNet;
 
 use super::connector::{CONNECTORS_MAX, ConnectorDraft};
 use super::diagnostic::Report;
+use super::policy;
 use super::psk::PskFiles;
 use super::settings;
 use super::source::At;
@@ -25,6 +26,8 @@ pub struct SiteDraft {
     pub country: Option<String>,
     pub state: Option<String>,
     pub license: Option<Mbps>,
+    /// Minutes ahead of UTC, for the hours of rules.
+    pub utc_offset: i16,
     pub native: Vec<At<IpNet>>,
     pub wan: Wan,
     pub connectors: Vec<ConnectorDraft>,
@@ -45,6 +48,7 @@ impl SiteDraft {
         let mut name = None;
         let mut kind = SiteKind::Branch;
         let (mut country, mut state, mut license, mut native) = (None, None, None, Vec::new());
+        let mut utc_offset = 0;
         match table.table("site") {
             None => report.missing(&spot, "missing [site]", "such as [site] with name = \"branch-1\""),
             Some(mut site) => {
@@ -53,6 +57,8 @@ impl SiteDraft {
                 country = site.value("country").and_then(|value| value.parse(words::free_text));
                 state = site.value("state").and_then(|value| value.parse(words::free_text));
                 license = site.value("license_mbps").and_then(|value| value.mbps());
+                let offset = site.value("utc_offset").and_then(|value| value.parse(policy::utc_offset));
+                utc_offset = offset.unwrap_or(utc_offset);
                 let ranges = site.value("native_ranges");
                 native = ranges.map_or_else(Vec::new, |value| value.parse_items(NATIVE_MAX, words::network));
                 site.finish();
@@ -86,6 +92,7 @@ impl SiteDraft {
             country,
             state,
             license,
+            utc_offset,
             native,
             wan,
             connectors,

@@ -62,6 +62,7 @@ impl ControlLoop {
     /// Runs until told to stop and the peers have been told.
     pub async fn run(mut self, mut inboxes: Inboxes) {
         let (resolved, mut answers) = mpsc::channel::<Resolved>(1_024);
+        self.look_at_clock();
         self.look_at_underlays();
         self.carry_out(&resolved);
         let mut next_look = self.clock.now() + UNDERLAY_LOOK;
@@ -89,6 +90,7 @@ impl ControlLoop {
             }
             if now >= next_look {
                 next_look = now + UNDERLAY_LOOK;
+                self.look_at_clock();
                 self.look_at_underlays();
             }
             self.carry_out(&resolved);
@@ -191,6 +193,11 @@ impl ControlLoop {
 
     fn wake_workers(&self) {
         self.roads.iter().for_each(RoadHandle::wake);
+    }
+
+    fn look_at_clock(&mut self) {
+        let since_start = u64::try_from(self.clock.now().since(Moment::ZERO).as_millis()).unwrap_or(u64::MAX);
+        self.edge.handle_time_of_day(self.clock.unix_ms_of_zero().saturating_add(since_start));
     }
 
     fn look_at_underlays(&mut self) {

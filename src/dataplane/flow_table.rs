@@ -43,6 +43,8 @@ pub struct FlowEntry {
     pub by_rule: bool,
     /// It stays on the other role's path although traffic went back.
     pub kept: bool,
+    /// What the rule marks the flow's packets with.
+    pub mark: Option<Dscp>,
     /// Index of the Child SA in the path's `children`.
     pub child: u8,
     /// See `HeavyFlow::peers`.
@@ -223,6 +225,7 @@ impl FlowTable {
             rule: None,
             by_rule: false,
             kept: false,
+            mark: None,
             child: 0,
             peers: 0,
             arrived_on: Some(path),
@@ -406,6 +409,7 @@ pub(super) mod tests {
             rule: None,
             by_rule: false,
             kept: false,
+            mark: None,
             child: 0,
             peers: 0b111,
             arrived_on: None,

@@ -1,8 +1,8 @@
 use super::flow_table::{FlowEntry, Leaving};
 use super::road::Road;
 use crate::forward::{ConnectorFace, Held, PathFace, ProbeOrder, Way};
-use crate::model::{DropReason, PathId};
-use crate::packet::{Offload, Parsed, Probe, Refusal, SegmentKind, Segments, SitePacket, parse, refuse};
+use crate::model::{DropReason, Dscp, PathId};
+use crate::packet::{Offload, Parsed, Probe, Refusal, SegmentKind, Segments, SitePacket, parse, refuse, set_dscp};
 use crate::steer::NewFlow;
 
 const UDP_HEADER: usize = 8;
@@ -28,18 +28,26 @@ impl<'a> Road<'a> {
     }
 
     fn leave(&mut self, packet: &mut SitePacket, parsed: &Parsed) -> Result<(), Dropped> {
-        let way = self.way_of(parsed)?;
+        let (way, mark) = self.way_of(parsed)?;
         fits(way.path, packet.offload, parsed)?;
+        let parsed = match mark {
+            // Before it is cut and sealed, so that every piece and the outer header have it.
+            Some(dscp) if dscp != parsed.dscp => {
+                set_dscp(packet.packet.bytes_mut(), dscp);
+                &Parsed { dscp, ..*parsed }
+            }
+            _ => parsed,
+        };
         self.leave_by(way, packet, parsed, true).map_err(|reason| on_path(way.path, reason))
     }
 
-    /// The way that the flow is pinned to, or a new choice.
-    fn way_of(&mut self, parsed: &Parsed) -> Result<Way<'a>, Dropped> {
+    /// The way that the flow is pinned to, or a new choice; and what to mark its packets with.
+    fn way_of(&mut self, parsed: &Parsed) -> Result<(Way<'a>, Option<Dscp>), Dropped> {
         let known = self.flows.leave(&parsed.key, parsed.total_len as u64, self.now);
         if let Some(Leaving { entry, ordered: None }) = &known
             && let Some(way) = self.pinned(entry)
         {
-            return Ok(way);
+            return Ok((way, entry.mark));
         }
         let connector = self.connector_of(parsed)?;
         self.choose(connector, parsed, known)
@@ -74,8 +82,14 @@ impl<'a> Road<'a> {
     }
 
     /// Decides, and pins the flow to what comes out.
-    fn choose(&self, connector: &ConnectorFace, parsed: &Parsed, known: Option<Leaving>) -> Result<Way<'a>, Dropped> {
-        let flow = NewFlow { key: parsed.key, dscp: parsed.dscp, connector: connector.id };
+    fn choose(
+        &self,
+        connector: &ConnectorFace,
+        parsed: &Parsed,
+        known: Option<Leaving>,
+    ) -> Result<(Way<'a>, Option<Dscp>), Dropped> {
+        let flow =
+            NewFlow { key: parsed.key, dscp: parsed.dscp, connector: connector.id, minute: self.forwarding.minute };
         let held = known.map_or_else(Held::default, |known| Held {
             path: known.entry.path,
             rule: known.entry.rule,
@@ -85,6 +99,9 @@ impl<'a> Road<'a> {
         });
         let decision = self.forwarding.decide(connector, &flow, &held, self.now);
         let choice = decision.choice;
+        if let Some(rule) = choice.rule.filter(|_| held.rule != choice.rule) {
+            self.forwarding.rules.count_hit(rule, self.now);
+        }
         let Some(way) = decision.way else {
             return Err(match choice.why.drop_reason() {
                 Some(DropReason::Rule) => refused(DropReason::Rule, Refusal::Prohibited),
@@ -92,6 +109,7 @@ impl<'a> Road<'a> {
                 _ => refused(DropReason::NoPath, Refusal::NetworkUnreachable),
             });
         };
+        let mark = choice.rule.and_then(|rule| self.forwarding.rules.rule(rule)?.action.set_dscp());
         let entry = FlowEntry {
             path: Some(way.path.id),
             path_epoch: way.path.epoch,
@@ -99,6 +117,7 @@ impl<'a> Road<'a> {
             rule: choice.rule,
             by_rule: decision.by_rule,
             kept: decision.kept,
+            mark,
             child: way.child.0 as u8,
             peers: decision.peers,
             arrived_on: held.arrived_on,
@@ -106,7 +125,7 @@ impl<'a> Road<'a> {
             why: choice.why,
         };
         self.flows.pin(parsed.key, entry, decision.moved, parsed.total_len as u64, self.now);
-        Ok(way)
+        Ok((way, entry.mark))
     }
 
     /// The smallest MTU of all paths that a flow of this one may ever move to without a new

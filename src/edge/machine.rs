@@ -9,7 +9,7 @@ use crate::crypto::Backends;
 use crate::forward::{Forwarding, HeavyFlow, MIN_DWELL, SaTable, ToControl};
 use crate::ha::RoleSelector;
 use crate::ike::{Endpoint, EndpointOptions};
-use crate::model::{Chance, ConnectorId, Leg, Moment, PathId, Role, UnderlayId};
+use crate::model::{Chance, ConnectorId, Leg, Moment, PathId, Role, UnderlayId, WeekMinute};
 
 /// Half-open IKE SAs beyond which every initiator must return a cookie (RFC 7296 2.6).
 const COOKIE_THRESHOLD: usize = 64;
@@ -40,6 +40,8 @@ pub struct Edge {
     pub(super) generation: u64,
     policy_epoch: u32,
     pub(super) steering: Steering,
+    /// Where the hours of the rules last changed.
+    minute: WeekMinute,
     next_steer: Moment,
     /// Until then flows are to choose again at each re-steer: something changed, and those that
     /// moved lately may follow only later.
@@ -106,6 +108,7 @@ impl Edge {
             export_keys,
             generation: 0,
             policy_epoch: 0,
+            minute: WeekMinute::default(),
             next_steer: now + plan.steering.interval,
             steer_until: now,
             steering: Steering::new(&plan, now),
@@ -147,6 +150,17 @@ impl Edge {
             }
         }
         self.settle(now);
+    }
+
+    /// The time of day, in milliseconds since the Unix epoch: to be told once a second, so that a clock
+    /// that is set does no harm. Where the hours of rules begin or end, every flow chooses again.
+    pub fn handle_time_of_day(&mut self, unix_ms: u64) {
+        let minute = self.plan.rules.hours_at(unix_ms);
+        if minute != self.minute {
+            self.minute = minute;
+            self.policy_epoch = self.policy_epoch.wrapping_add(1);
+            self.publish();
+        }
     }
 
     /// A message of a worker.
@@ -356,6 +370,7 @@ impl Edge {
             table: &self.table,
             generation: self.generation,
             policy_epoch: self.policy_epoch,
+            minute: self.minute,
         }))
     }
 

@@ -9,7 +9,7 @@ use super::steering::Steering;
 use super::tunnel::Tunnel;
 use super::{Plan, SiteKind, TunnelPlan, UnderlayFact};
 use crate::forward::{ConnectorFace, Forwarding, PathFace, RouteTable, SaTable, SiteFace};
-use crate::model::{ConnectorId, Leg, LinkId, OutboundSlot, PathId, Role, Selectors, Verdict};
+use crate::model::{ConnectorId, Leg, LinkId, OutboundSlot, PathId, Role, Selectors, Verdict, WeekMinute};
 use crate::steer::{Candidate, SlaStanding};
 
 /// The part of a tunnel whose change makes a new `Forwarding` necessary.
@@ -52,6 +52,7 @@ pub struct Sources<'a> {
     pub table: &'a Arc<SaTable>,
     pub generation: u64,
     pub policy_epoch: u32,
+    pub minute: WeekMinute,
 }
 
 pub fn build(sources: Sources) -> Forwarding {
@@ -109,6 +110,7 @@ pub fn build(sources: Sources) -> Forwarding {
         connectors,
         paths,
         rules: plan.rules.clone(),
+        minute: sources.minute,
         sas: sources.table.clone(),
     }
 }

@@ -6,7 +6,9 @@ use arrayvec::ArrayVec;
 use ipnet::IpNet;
 
 use super::{RouteTable, SaTable};
-use crate::model::{ConnectorId, DropCounters, Leg, LinkId, OutboundSlot, PathId, Role, Selectors, Verdict, WorkerId};
+use crate::model::{
+    ConnectorId, DropCounters, Leg, LinkId, OutboundSlot, PathId, Role, Selectors, Verdict, WeekMinute, WorkerId,
+};
 use crate::steer::{Candidate, RuleSet, SlaStanding};
 
 /// All that a worker needs to forward packets, published as a whole: a worker sees either the
@@ -25,6 +27,8 @@ pub struct Forwarding {
     /// By `PathId`: every configured tunnel, up or not.
     pub paths: Box<[PathFace]>,
     pub rules: Arc<RuleSet>,
+    /// When the hours of the rules were last looked at.
+    pub minute: WeekMinute,
     pub sas: Arc<SaTable>,
 }
 

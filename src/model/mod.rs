@@ -10,6 +10,7 @@ mod secret;
 mod selector;
 mod unit;
 mod verdict;
+mod week;
 
 pub use chance::Chance;
 pub use dropped::{DropCounters, DropReason};
@@ -21,3 +22,4 @@ pub use secret::Secret;
 pub use selector::{Selectors, TrafficSelector};
 pub use unit::{Mbps, Permille};
 pub use verdict::Verdict;
+pub use week::WeekMinute;

@@ -205,13 +205,26 @@ fn address_v6(bytes: &[u8]) -> Option<IpAddr> {
 
 /// Writes `ecn` into the header of a packet that `parse` accepted.
 pub fn set_ecn(packet: &mut [u8], ecn: Ecn) {
+    set_traffic_class(packet, 0x03, ecn.bits());
+}
+
+/// Writes `dscp` into the header of a packet that `parse` accepted. Checksums of TCP and UDP do not
+/// cover it, so a super-packet stays as it is but for its header.
+pub fn set_dscp(packet: &mut [u8], dscp: Dscp) {
+    set_traffic_class(packet, 0xfc, dscp.value() << 2);
+}
+
+/// Replaces these bits of the TOS or traffic-class byte.
+fn set_traffic_class(packet: &mut [u8], mask: u8, bits: u8) {
     let Some([first, second, ..]) = packet.first_chunk_mut::<2>() else { return };
+    let old = u16::from_be_bytes([*first, *second]);
     if *first >> 4 == 6 {
-        *second = *second & !0x30 | ecn.bits() << 4;
+        // RFC 8200 3: version, traffic class, and the first bits of the flow label.
+        let new = old & !(u16::from(mask) << 4) | u16::from(bits) << 4;
+        [*first, *second] = new.to_be_bytes();
         return;
     }
-    let old = u16::from_be_bytes([*first, *second]);
-    *second = *second & !0x03 | ecn.bits();
+    *second = *second & !mask | bits;
     let new = u16::from_be_bytes([*first, *second]);
     if let Some(field) = packet.get_mut(10..12).and_then(|field| field.first_chunk_mut::<2>()) {
         *field = replace_word(u16::from_be_bytes(*field), old, new).to_be_bytes();
@@ -449,6 +462,16 @@ mod tests {
                 let parsed = parse(&packet).unwrap();
                 prop_assert_eq!((parsed.key.source, parsed.key.destination), (source, destination));
                 prop_assert_eq!(parsed.traffic_class(), tos & 0xfc | ecn.bits());
+                let before = packet.clone();
+                let marked = Dscp::new(a[0] & 63).unwrap();
+                set_dscp(&mut packet, marked);
+                let parsed = parse(&packet).unwrap();
+                prop_assert_eq!(parsed.traffic_class(), marked.value() << 2 | ecn.bits());
+                if let Some(NetSlice::Ipv4(ip)) = &SlicedPacket::from_ip(&packet).unwrap().net {
+                    prop_assert_eq!(ip.header().header_checksum(), ip.header().to_header().calc_header_checksum());
+                }
+                set_dscp(&mut packet, Dscp::of_traffic_class(tos));
+                prop_assert_eq!(&packet, &before, "and back");
                 let sliced = SlicedPacket::from_ip(&packet).unwrap();
                 if let Some(NetSlice::Ipv4(ip)) = &sliced.net {
                     prop_assert_eq!(ip.header().header_checksum(), ip.header().to_header().calc_header_checksum());

@@ -18,7 +18,7 @@ pub use coalesce::{Coalescer, Offered};
 pub use ecn::Ecn;
 pub use fragment::fragment;
 pub use icmp::{Echo, Refusal, refuse};
-pub use ip::{Fragment, IPV4_HEADER, IPV6_HEADER, Parsed, parse, set_ecn, write_header};
+pub use ip::{Fragment, IPV4_HEADER, IPV6_HEADER, Parsed, parse, set_dscp, set_ecn, write_header};
 pub use mss::clamp_mss;
 pub use offload::{ChecksumState, Offload, SegmentKind, Segments, SiteOffloads, SitePacket};
 pub use probe::{Probe, ProbeKey};

@@ -1,6 +1,6 @@
 use ipnet::IpNet;
 
-use crate::model::{ConnectorId, Dscp, FlowKey, protocol};
+use crate::model::{ConnectorId, Dscp, FlowKey, WeekMinute, protocol};
 
 /// What a rule can ask of a flow, all of it told by the flow's first packet.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -9,6 +9,8 @@ pub struct NewFlow {
     pub dscp: Dscp,
     /// The connector that the flow's destination is routed to.
     pub connector: ConnectorId,
+    /// In which the rules' hours are looked at: control says it, no worker reads a clock.
+    pub minute: WeekMinute,
 }
 
 /// Every list that is not empty must contain the flow's value. Port ranges include both ends;
@@ -22,6 +24,8 @@ pub struct Matcher {
     pub destination_ports: Vec<(u16, u16)>,
     pub dscp: Vec<Dscp>,
     pub connectors: Vec<ConnectorId>,
+    /// Times of the week, both ends included.
+    pub minutes: Vec<(WeekMinute, WeekMinute)>,
     /// Of an application, one of these services must match as a whole.
     pub services: Vec<Service>,
 }
@@ -41,6 +45,8 @@ impl Matcher {
         (self.protocols.is_empty() || self.protocols.contains(&key.protocol))
             && (self.dscp.is_empty() || self.dscp.contains(&flow.dscp))
             && (self.connectors.is_empty() || self.connectors.contains(&flow.connector))
+            && (self.minutes.is_empty()
+                || self.minutes.iter().any(|(first, last)| (*first..=*last).contains(&flow.minute)))
             && in_ports(&self.destination_ports, key.protocol, key.destination_port)
             && in_ports(&self.source_ports, key.protocol, key.source_port)
             && (self.destinations.is_empty() || self.destinations.iter().any(|net| net.contains(&key.destination)))
@@ -62,7 +68,7 @@ impl Service {
 }
 
 /// An ICMP key carries the echo identifier where others have a port: it must not match one.
-pub(super) fn has_ports(number: u8) -> bool {
+fn has_ports(number: u8) -> bool {
     matches!(number, protocol::TCP | protocol::UDP)
 }
 

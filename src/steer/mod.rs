@@ -3,6 +3,7 @@
 mod candidate;
 mod choice;
 mod choose;
+mod classify;
 mod matcher;
 mod rebalance;
 mod rendezvous;
@@ -15,8 +16,9 @@ mod tests;
 pub use candidate::{Candidate, Quality, SlaStanding};
 pub use choice::{Choice, Standing, Stay, Why};
 pub use choose::{MAX_CANDIDATES, Present, SWITCH_MARGIN, choose, choose_by, shares};
+pub use classify::{Coverage, Finding, Overlap};
 pub use matcher::{Matcher, NewFlow, Service};
 pub use rebalance::{Elephant, Load, Shift, rebalance};
 pub use rule::{Action, Links, OnFailback, PathStrategy, Rule, SlaId, Steering};
-pub use rule_set::RuleSet;
+pub use rule_set::{RuleHits, RuleSet};
 pub use sla::{SLA_CLASSES_MAX, SlaClass};

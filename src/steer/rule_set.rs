@@ -1,22 +1,75 @@
-use super::{NewFlow, Rule, SlaClass, SlaId};
-use crate::model::RuleId;
+use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-/// The rules of a site, in order: the first that matches decides.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+use super::classify::Classifier;
+use super::{NewFlow, Rule, SlaClass, SlaId};
+use crate::model::{Moment, RuleId, WeekMinute};
+
+/// The rules of a site, in order: the first that matches decides. Compiled once, shared by all
+/// workers, and never changed; only its counters count.
+#[derive(Clone, Default)]
 pub struct RuleSet {
-    rules: Vec<Rule>,
+    rules: Arc<[Rule]>,
     sla_classes: Vec<SlaClass>,
+    /// `None`: too entangled to compile, so that the rules are tried one after another.
+    classifier: Option<Arc<Classifier>>,
+    /// By `RuleId`.
+    hits: Arc<[Hits]>,
+    /// Where the hours of some rule begin or have ended, in order.
+    boundaries: Arc<[WeekMinute]>,
+    utc_offset_minutes: i16,
+}
+
+#[derive(Default)]
+struct Hits {
+    count: AtomicU64,
+    /// Nanoseconds of the `Moment`, and 1; 0 is never.
+    last: AtomicU64,
+}
+
+/// How often a rule has decided.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct RuleHits {
+    pub count: u64,
+    pub last: Option<Moment>,
 }
 
 impl RuleSet {
     pub fn new(rules: Vec<Rule>, sla_classes: Vec<SlaClass>) -> RuleSet {
-        RuleSet { rules, sla_classes }
+        RuleSet {
+            classifier: Classifier::new(&rules).map(Arc::new),
+            boundaries: boundaries(&rules),
+            utc_offset_minutes: 0,
+            hits: rules.iter().map(|_| Hits::default()).collect(),
+            rules: rules.into(),
+            sla_classes,
+        }
+    }
+
+    /// The hours of the rules are in a time so many minutes ahead of UTC.
+    #[must_use]
+    pub fn with_utc_offset(self, minutes: i16) -> RuleSet {
+        RuleSet { utc_offset_minutes: minutes, ..self }
     }
 
     /// The first rule that matches.
     pub fn first_match(&self, flow: &NewFlow) -> Option<(RuleId, &Rule)> {
-        let (index, rule) = self.rules.iter().enumerate().find(|(_, rule)| rule.matcher.matches(flow))?;
-        Some((RuleId(u32::try_from(index).ok()?), rule))
+        let index = match &self.classifier {
+            Some(classifier) => classifier.first_match(flow)?,
+            None => u32::try_from(self.rules.iter().position(|rule| rule.matcher.matches(flow))?).ok()?,
+        };
+        let id = RuleId(index);
+        self.rule(id).map(|rule| (id, rule))
+    }
+
+    /// The latest minute at which the hours of some rule began or ended, at this time of the Unix
+    /// epoch: while it is the same, so is what matches.
+    pub fn hours_at(&self, unix_ms: u64) -> WeekMinute {
+        let minute = WeekMinute::at(unix_ms, self.utc_offset_minutes);
+        let passed = self.boundaries.partition_point(|boundary| *boundary <= minute);
+        passed.checked_sub(1).and_then(|index| self.boundaries.get(index)).copied().unwrap_or_default()
     }
 
     pub fn rules(&self) -> &[Rule] {
@@ -34,5 +87,49 @@ impl RuleSet {
 
     pub fn sla_class(&self, id: SlaId) -> Option<&SlaClass> {
         self.sla_classes.get(usize::from(id.0))
+    }
+
+    /// The rule has decided about a flow that it had not decided about before.
+    pub fn count_hit(&self, rule: RuleId, now: Moment) {
+        let Some(hits) = usize::try_from(rule.0).ok().and_then(|index| self.hits.get(index)) else { return };
+        hits.count.fetch_add(1, Ordering::Relaxed);
+        hits.last.store(now.as_nanos().saturating_add(1), Ordering::Relaxed);
+    }
+
+    pub fn hits(&self, rule: RuleId) -> RuleHits {
+        let hits = usize::try_from(rule.0).ok().and_then(|index| self.hits.get(index));
+        hits.map_or_else(RuleHits::default, |hits| RuleHits {
+            count: hits.count.load(Ordering::Relaxed),
+            last: hits.last.load(Ordering::Relaxed).checked_sub(1).map(Moment::from_nanos),
+        })
+    }
+
+    /// Whether the rules are found by the classifier, and how many bytes it takes.
+    pub fn compiled_size(&self) -> Option<usize> {
+        self.classifier.as_ref().map(|classifier| classifier.size())
+    }
+}
+
+fn boundaries(rules: &[Rule]) -> Arc<[WeekMinute]> {
+    let minutes = rules.iter().flat_map(|rule| &rule.matcher.minutes);
+    let ends = minutes.flat_map(|(first, last)| [Some(*first), last.value().checked_add(1).and_then(WeekMinute::new)]);
+    let sorted: BTreeSet<WeekMinute> = ends.flatten().collect();
+    sorted.into_iter().collect()
+}
+
+/// What was compiled and counted follows from the rules, or says nothing about them.
+impl PartialEq for RuleSet {
+    fn eq(&self, other: &RuleSet) -> bool {
+        self.rules == other.rules
+            && self.sla_classes == other.sla_classes
+            && self.utc_offset_minutes == other.utc_offset_minutes
+    }
+}
+
+impl Eq for RuleSet {}
+
+impl fmt::Debug for RuleSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RuleSet").field("rules", &self.rules).field("sla_classes", &self.sla_classes).finish()
     }
 }

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use proptest::prelude::*;
 
 use super::*;
-use crate::model::{Chance, ConnectorId, Dscp, FlowKey, LinkId, PathId, RuleId, Verdict, protocol};
+use crate::model::{Chance, ConnectorId, Dscp, FlowKey, LinkId, PathId, RuleId, Verdict, WeekMinute, protocol};
 
 const FIBRE: LinkId = LinkId(0);
 const DSL: LinkId = LinkId(1);
@@ -37,7 +37,7 @@ fn rule(name: &str, matcher: Matcher, action: Action) -> Rule {
 
 /// The flow's first packet, unmarked.
 fn new(key: FlowKey) -> NewFlow {
-    NewFlow { key, dscp: Dscp::DEFAULT, connector: ConnectorId(0) }
+    NewFlow { key, dscp: Dscp::DEFAULT, connector: ConnectorId(0), minute: WeekMinute::default() }
 }
 
 fn path_of(rules: &RuleSet, number: u64, candidates: &[Candidate]) -> Option<u16> {

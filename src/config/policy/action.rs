@@ -10,11 +10,6 @@ use crate::config::wording::{self, Complaint};
 use crate::model::LinkId;
 use crate::steer::{Action, Links, OnFailback, PathStrategy, Steering};
 
-/// Strategies that the decision does not act upon yet. A field that would do nothing is refused.
-const STRATEGIES_TO_COME: [PathStrategy; 3] = [PathStrategy::Best, PathStrategy::Cheapest, PathStrategy::Sticky];
-/// The same of other fields.
-const FIELDS_TO_COME: [&str; 3] = ["sla", "on_failback", "set_dscp"];
-
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum RuleMode {
     Prefer,
@@ -35,11 +30,6 @@ pub fn read(
     let links_value = table.value("links");
     let links = links_value.as_ref().map(|value| (value.spot.clone(), links(value, vocabulary)));
     let strategy = table.written("strategy", |text| one_of("strategy", text, PathStrategy::ALL, PathStrategy::name));
-    if let Written::Yes(at) = &strategy
-        && STRATEGIES_TO_COME.contains(&at.value)
-    {
-        to_come(&at.spot, at.value.name(), report);
-    }
     let sla = table.value("sla").map(|value| {
         let class = value.text().and_then(|text| {
             let class = definitions.sla(text);
@@ -63,9 +53,6 @@ pub fn read(
     .into_iter()
     .filter_map(|(key, spot)| Some((key, spot?)))
     .collect();
-    for (key, spot) in further.iter().filter(|(key, _)| FIELDS_TO_COME.contains(key)) {
-        to_come(spot, key, report);
-    }
     let mode = match mode {
         Written::Wrong => return None,
         Written::No => None,
@@ -137,14 +124,8 @@ fn checked_strategy(
         report.error(&at.spot, "strategy beside mode = \"balance\", which is one", "only one of them");
     } else if at.value == PathStrategy::Prefer && links == Some(&Links::Any) {
         report.error(&at.spot, "strategy prefer without links", "links = [...], or another strategy");
-    } else if at.value == PathStrategy::Balance && links != Some(&Links::Any) {
-        to_come(&at.spot, "balance among the links of a rule", report);
     }
     at.value
-}
-
-fn to_come(spot: &Spot, what: &str, report: &Report) {
-    report.error(spot, format!("{what} is not yet supported by this build"), "");
 }
 
 fn links(value: &Value<'_>, vocabulary: &Vocabulary) -> Vec<LinkId> {

@@ -4,11 +4,13 @@
 mod action;
 mod definitions;
 mod fields;
+mod hours;
 mod vocabulary;
 
 use std::collections::BTreeMap;
 
 use definitions::Definitions;
+pub use hours::utc_offset;
 pub use vocabulary::Vocabulary;
 
 use super::diagnostic::Report;
@@ -17,13 +19,16 @@ use super::table::Table;
 use super::wording;
 use super::words;
 use crate::model::ConnectorId;
-use crate::steer::{Matcher, Rule, RuleSet, Service};
+use crate::steer::{Coverage, Finding, Matcher, Rule, RuleSet, Service};
 
 /// Ten thousand, and some room: a new flow finds its rule among them in about a microsecond.
 pub const RULES_MAX: usize = 16_384;
 /// Values of all rules together, a group's or application's counted for each rule that names it:
 /// some 30 MiB when compiled.
 const VALUES_OF_ALL_MAX: usize = 500_000;
+
+/// Earlier rules that are named where they leave nothing to a later one.
+const TAKERS_SHOWN: usize = 4;
 
 /// The rules of all policy files, in order.
 pub fn read(mut files: Vec<Table<'_>>, vocabulary: &Vocabulary, report: &Report) -> RuleSet {
@@ -39,6 +44,7 @@ pub fn read(mut files: Vec<Table<'_>>, vocabulary: &Vocabulary, report: &Report)
         definitions: &definitions,
         report,
         rules: Vec::new(),
+        spots: Vec::new(),
         values: 0,
         names: BTreeMap::new(),
         matches_all: None,
@@ -50,7 +56,7 @@ pub fn read(mut files: Vec<Table<'_>>, vocabulary: &Vocabulary, report: &Report)
             break;
         }
     }
-    let rules = reader.rules;
+    let rules = reader.finish();
     RuleSet::new(rules, definitions.into_sla_classes())
 }
 
@@ -59,6 +65,8 @@ struct Reader<'a> {
     definitions: &'a Definitions,
     report: &'a Report,
     rules: Vec<Rule>,
+    /// Where each is.
+    spots: Vec<Spot>,
     /// Of the rules so far.
     values: usize,
     names: BTreeMap<String, Spot>,
@@ -119,7 +127,51 @@ impl Reader<'_> {
         }
         if let (Some(name), Some(action)) = (name, action) {
             self.rules.push(Rule { name: name.value, place: spot.to_string(), matcher, action });
+            self.spots.push(spot);
         }
+    }
+
+    /// The rules, after a look at how they go together.
+    fn finish(self) -> Vec<Rule> {
+        // A rule with an error may be the one that takes the flows, or leaves them.
+        if self.report.error_count() > 0 {
+            return self.rules;
+        }
+        for finding in Coverage::new(&self.rules).findings() {
+            match finding {
+                Finding::Impossible { rule } => {
+                    if let Some(spot) = self.spots.get(rule) {
+                        let instead = "fields that some flow can have together";
+                        self.report.warn(spot, "no flow can match this rule: its fields exclude each other", instead);
+                    }
+                }
+                Finding::Unreachable { rule, taken_by } => self.tell_unreachable(rule, &taken_by),
+            }
+        }
+        self.rules
+    }
+
+    fn tell_unreachable(&self, rule: usize, taken_by: &[usize]) {
+        let earlier: Vec<&Rule> = taken_by.iter().filter_map(|index| self.rules.get(*index)).collect();
+        // That one was told about when it was read.
+        if earlier.iter().any(|rule| rule.matcher.matches_everything()) {
+            return;
+        }
+        let Some((spot, rule)) = self.spots.get(rule).zip(self.rules.get(rule)) else { return };
+        let shown = earlier.iter().take(TAKERS_SHOWN);
+        let shown: Vec<String> =
+            shown.map(|rule| format!("{} at {}", wording::quoted(&rule.name), rule.place)).collect();
+        let more = match earlier.len().saturating_sub(TAKERS_SHOWN) {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        let contradicts = earlier.iter().any(|earlier| earlier.action != rule.action);
+        let verb = if earlier.len() == 1 { "takes" } else { "together take" };
+        self.report.warn(
+            spot,
+            format!("this rule is never reached: {}{more} {verb} all its flows", shown.join(", ")),
+            if contradicts { "and does something else with them; put the narrower rule first" } else { "it can go" },
+        );
     }
 
     fn read_matcher(&self, table: &mut Table<'_>) -> Matcher {
@@ -134,7 +186,21 @@ impl Reader<'_> {
         let connectors: Vec<ConnectorId> = fields::some_values(table, "connector").map_or_else(Vec::new, |value| {
             value.items(fields::VALUES_MAX).iter().filter_map(|item| self.vocabulary.connector(item)).collect()
         });
-        Matcher { sources, destinations, protocols, source_ports, destination_ports, dscp, connectors, services }
+        let minutes = fields::some_values(table, "time").map_or_else(Vec::new, |value| {
+            let hours = value.parse_items(fields::VALUES_MAX, hours::hours);
+            hours.into_iter().flat_map(|at| at.value).collect()
+        });
+        Matcher {
+            sources,
+            destinations,
+            protocols,
+            source_ports,
+            destination_ports,
+            dscp,
+            connectors,
+            minutes,
+            services,
+        }
     }
 
     fn read_services(&self, table: &mut Table<'_>) -> Vec<Service> {
@@ -164,5 +230,6 @@ fn count(matcher: &Matcher) -> usize {
         + matcher.destination_ports.len()
         + matcher.dscp.len()
         + matcher.connectors.len()
+        + matcher.minutes.len()
         + matcher.services.iter().map(service).sum::<usize>()
 }

@@ -246,3 +246,36 @@ fn a_syn_is_clamped_in_both_directions_to_the_smallest_path() {
     cross(&mut pop, &mut edge);
     assert_eq!(mss(&edge.delivered()[0]), 1_260);
 }
+
+#[test]
+fn a_rule_marks_every_packet_of_its_flows_inside_and_outside() {
+    let (mut edge, mut pop) = pair();
+    let ef = Dscp::new(46).unwrap();
+    with_rule(&edge, Action::Steer(Steering { set_dscp: Some(ef), ..Steering::default() }));
+    let sent: Vec<_> = (0..5).map(udp).collect();
+    // The first packet of a flow chooses, the second one finds the flow in the table.
+    edge.send(sent.iter().cloned().chain(sent.iter().cloned()));
+    assert!(edge.io.to_wan.iter().all(|(_, tos, _)| *tos >> 2 == 46), "the outer header has the mark too");
+    cross(&mut edge, &mut pop);
+    let arrived = pop.delivered();
+    assert_eq!(arrived.len(), 10);
+    for packet in &arrived {
+        assert_eq!(parse(packet).unwrap().dscp, ef);
+        let Some(NetSlice::Ipv4(ip)) = SlicedPacket::from_ip(packet).unwrap().net else { panic!("no IPv4") };
+        assert_eq!(ip.header().header_checksum(), ip.header().to_header().calc_header_checksum());
+    }
+    let mut unmarked = arrived;
+    unmarked.iter_mut().for_each(|packet| crate::packet::set_dscp(packet, Dscp::DEFAULT));
+    assert_eq!(sorted(unmarked), sorted([sent.clone(), sent].concat()), "nothing else has changed");
+}
+
+#[test]
+fn a_rule_counts_each_of_its_flows_once() {
+    let (mut edge, _) = pair();
+    with_rule(&edge, Action::balance());
+    edge.send((0..7).map(udp));
+    edge.publish(|next| next.policy_epoch += 1);
+    edge.send((0..9).map(udp));
+    let hits = edge.crew.published.load().rules.hits(RuleId(0));
+    assert_eq!((hits.count, hits.last), (9, Some(edge.now)));
+}

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use etherparse::{Icmpv4Type, PacketBuilder, SlicedPacket, TcpOptionElement, TransportSlice, icmpv4};
+use etherparse::{Icmpv4Type, NetSlice, PacketBuilder, SlicedPacket, TcpOptionElement, TransportSlice, icmpv4};
 use proptest::prelude::*;
 
 use super::road::{BATCH, WAN_BATCH};
@@ -25,11 +25,11 @@ use crate::forward::{
     ChildFace, ConnectorFace, Forwarding, PathFace, ProbeOrder, RouteTable, SaTable, SiteFace, ToControl, ToWorker,
 };
 use crate::model::{
-    ConnectorId, DropCounters, DropReason, Leg, LinkId, Moment, OutboundSlot, PathId, Role, Secret, Selectors, Spi,
-    TrafficSelector, UnderlayId, Verdict, WorkerId,
+    ConnectorId, DropCounters, DropReason, Dscp, Leg, LinkId, Moment, OutboundSlot, PathId, Role, RuleId, Secret,
+    Selectors, Spi, TrafficSelector, UnderlayId, Verdict, WeekMinute, WorkerId, protocol,
 };
 use crate::packet::{Batch, Ecn, Offload, PacketBuf, ProbeKey, SiteOffloads, SitePacket, Train, parse};
-use crate::steer::{Action, Matcher, Rule, RuleSet};
+use crate::steer::{Action, Matcher, Rule, RuleSet, Steering};
 
 const PATHS: u16 = 4;
 const SECONDARY: u16 = 3;
@@ -294,6 +294,7 @@ fn view(pop: bool) -> Forwarding {
         .into(),
         paths,
         rules: Arc::new(RuleSet::default()),
+        minute: WeekMinute::default(),
         sas,
     }
 }

@@ -377,3 +377,27 @@ fn workers_count_what_they_do_and_their_sums_are_those_of_the_paths() {
     cross(&mut edge, &mut pop);
     assert_eq!(pop.crew.counters[0].totals().packets_in, 60);
 }
+
+#[test]
+fn every_piece_of_a_super_packet_has_the_mark_of_its_rule() {
+    let (mut edge, mut pop) = pair();
+    let matcher = Matcher { protocols: vec![protocol::TCP], ..Matcher::default() };
+    let action = Action::Steer(Steering { set_dscp: Dscp::new(10), ..Steering::default() });
+    let rule = Rule { name: "bulk".into(), place: String::new(), matcher, action };
+    edge.publish(|next| next.rules = Arc::new(RuleSet::new(vec![rule], Vec::new())));
+    let data = bytes(5_000);
+    edge.io.super_packets.push_back(super_packet(5, &data, 1_200));
+    edge.turn();
+    cross(&mut edge, &mut pop);
+    let packets = pop.delivered();
+    assert_eq!(packets.len(), 5);
+    for (packet, chunk) in packets.iter().zip(data.chunks(1_200)) {
+        assert_eq!(parse(packet).unwrap().dscp.value(), 10);
+        let sliced = SlicedPacket::from_ip(packet).unwrap();
+        let Some(NetSlice::Ipv4(ip)) = &sliced.net else { panic!("no IPv4") };
+        assert_eq!(ip.header().header_checksum(), ip.header().to_header().calc_header_checksum());
+        let Some(TransportSlice::Tcp(header)) = sliced.transport else { panic!("no TCP") };
+        let checksum = header.to_header().calc_checksum_ipv4_raw([10, 1, 0, 5], [10, 9, 0, 7], chunk);
+        assert_eq!((header.checksum(), header.payload()), (checksum.unwrap(), chunk));
+    }
+}

@@ -1,0 +1,139 @@
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use super::Ranges;
+use crate::model::{WeekMinute, protocol};
+use crate::steer::{Matcher, Service};
+
+/// The last values of the axes: source, destination, protocol, source port, destination port, DSCP,
+/// connector, minute of the week.
+pub const AXES: usize = 8;
+
+/// One way to match a rule, for one address family: on every axis, one of some ranges of values.
+/// The order is that of the axes.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Row {
+    pub family: Family,
+    pub axes: [Ranges; AXES],
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Family {
+    V4,
+    V6,
+}
+
+impl Family {
+    pub const ALL: [Family; 2] = [Family::V4, Family::V6];
+
+    pub const fn of(address: IpAddr) -> Family {
+        match address {
+            IpAddr::V4(_) => Family::V4,
+            IpAddr::V6(_) => Family::V6,
+        }
+    }
+
+    pub const fn last_address(self) -> u128 {
+        match self {
+            Family::V4 => u32::MAX as u128,
+            Family::V6 => u128::MAX,
+        }
+    }
+}
+
+/// The last value of each axis.
+pub fn last_values(family: Family) -> [u128; AXES] {
+    let address = family.last_address();
+    let port = u128::from(u16::MAX);
+    [address, address, 255, port, port, 63, port, u128::from(WeekMinute::LAST.value())]
+}
+
+pub const fn number(address: IpAddr) -> u128 {
+    match address {
+        IpAddr::V4(address) => address.to_bits() as u128,
+        IpAddr::V6(address) => address.to_bits(),
+    }
+}
+
+impl Row {
+    /// All ways to match: together they match exactly what the matcher does.
+    pub fn all_of(matcher: &Matcher) -> Vec<Row> {
+        let whole = [Service::default()];
+        let services = if matcher.services.is_empty() { &whole[..] } else { &matcher.services };
+        let rows = services.iter().flat_map(|service| Family::ALL.map(|family| Row::new(matcher, service, family)));
+        rows.flatten().collect()
+    }
+
+    /// `None` when nothing can match.
+    fn new(matcher: &Matcher, service: &Service, family: Family) -> Option<Row> {
+        let last = last_values(family);
+        let networks = |list: &[IpNet]| match list {
+            [] => Ranges::whole(family.last_address()),
+            some => {
+                let of_family = some.iter().filter(|net| Family::of(net.addr()) == family);
+                Ranges::of(of_family.map(|net| (number(net.network()), number(net.broadcast()))))
+            }
+        };
+        let numbers = |list: &[u8]| match list {
+            [] => Ranges::whole(255),
+            some => Ranges::of(some.iter().map(|one| ((*one).into(), (*one).into()))),
+        };
+        let ports = |list: &[(u16, u16)]| match list {
+            [] => Ranges::whole(u16::MAX.into()),
+            some => Ranges::of(some.iter().map(|(first, last)| ((*first).into(), (*last).into()))),
+        };
+        let mut protocols = numbers(&matcher.protocols).intersection(&numbers(&service.protocols));
+        let asks_for_ports = [&matcher.source_ports, &matcher.destination_ports, &service.destination_ports];
+        if asks_for_ports.iter().any(|list| !list.is_empty()) {
+            protocols = protocols.intersection(&numbers(&[protocol::TCP, protocol::UDP]));
+        }
+        let dscp: Vec<u8> = matcher.dscp.iter().map(|dscp| dscp.value()).collect();
+        let connectors = matcher.connectors.iter().map(|id| (id.0.into(), id.0.into()));
+        let minutes = matcher.minutes.iter().map(|(first, last)| (first.value().into(), last.value().into()));
+        let some_or_whole = |is_any: bool, ranges: Ranges, axis: usize| match is_any {
+            true => Ranges::whole(last.get(axis).copied().unwrap_or(0)),
+            false => ranges,
+        };
+        let axes = [
+            networks(&matcher.sources),
+            networks(&matcher.destinations).intersection(&networks(&service.destinations)),
+            protocols,
+            ports(&matcher.source_ports),
+            ports(&matcher.destination_ports).intersection(&ports(&service.destination_ports)),
+            some_or_whole(dscp.is_empty(), numbers(&dscp), 5),
+            some_or_whole(matcher.connectors.is_empty(), Ranges::of(connectors), 6),
+            some_or_whole(matcher.minutes.is_empty(), Ranges::of(minutes), 7),
+        ];
+        let possible = axes.iter().all(|ranges| !ranges.is_empty());
+        possible.then_some(Row { family, axes })
+    }
+
+    pub fn is_within(&self, other: &Row) -> bool {
+        self.family == other.family && self.axes.iter().zip(&other.axes).all(|(ours, theirs)| ours.is_within(theirs))
+    }
+
+    pub fn meets(&self, other: &Row) -> bool {
+        self.family == other.family && self.axes.iter().zip(&other.axes).all(|(ours, theirs)| ours.meets(theirs))
+    }
+
+    /// What `self` has and `other` has not, in parts that do not meet each other.
+    pub fn without(&self, other: &Row) -> Vec<Row> {
+        if !self.meets(other) {
+            return vec![self.clone()];
+        }
+        let mut parts = Vec::new();
+        let mut common = self.clone();
+        for (axis, theirs) in other.axes.iter().enumerate() {
+            let Some(ours) = common.axes.get(axis) else { continue };
+            let (outside, inside) = (ours.without(theirs), ours.intersection(theirs));
+            if !outside.is_empty() {
+                let mut part = common.clone();
+                part.axes[axis] = outside;
+                parts.push(part);
+            }
+            common.axes[axis] = inside;
+        }
+        parts
+    }
+}
