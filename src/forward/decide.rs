@@ -81,7 +81,7 @@ impl Forwarding {
             choose_by(matched, &flow.key, &candidates, present)
         };
         let mut choice = choose(held.ordered.or(held.path));
-        if held.ordered.is_some() && choice.path != held.ordered {
+        if held.ordered.is_some() && (choice.path, choice.stay) != (held.ordered, Some(Stay::AmongBest)) {
             // An order is never a reason to leave what the rule asks for.
             choice = choose(held.path);
         }
@@ -203,6 +203,10 @@ impl Forwarding {
         let Some(index) = candidates.iter().position(|candidate| candidate.path == from) else {
             return Some(MoveCause::PathLost);
         };
+        let verdict = |path| candidates.iter().find(|candidate| candidate.path == path).map(|found| found.verdict);
+        if verdict(from) > verdict(to) {
+            return Some(MoveCause::Health);
+        }
         Some(match choice.standings.get(index) {
             Some(Standing::Down) | None => MoveCause::PathLost,
             Some(Standing::Health | Standing::Sla) => MoveCause::Health,

@@ -70,8 +70,10 @@ pub fn choose_by(
     let path = match (stay, present) {
         (Some(_), Some(present)) => Some(present.path),
         _ => {
-            if present.is_some_and(|present| field.may_wait(present)) {
-                field.best = field.bits(|candidate| candidate.settled);
+            // It can wait for a path that has settled, and there is one, or it would stay.
+            let settled = field.bits(|candidate| candidate.settled);
+            if settled != 0 && present.is_some_and(|present| field.is_well_enough(steering, present.path)) {
+                field.best = settled;
             }
             field.pick(key)
         }
@@ -235,7 +237,7 @@ impl<'a> Field<'a> {
         if standing == Standing::Best {
             return Some(Stay::AmongBest);
         }
-        if !standing.may_stay() || present.rule != rule || self.best == 0 {
+        if !self.is_well_enough(steering, present.path) || present.rule != rule {
             return None;
         }
         let keeps = steering.strategy == PathStrategy::Sticky || steering.on_failback == OnFailback::Keep;
@@ -253,10 +255,12 @@ impl<'a> Field<'a> {
         }
     }
 
-    /// The flow is well enough where it is to come over only to a path that has settled.
-    fn may_wait(&self, present: Present) -> bool {
-        self.find(present.path).is_some_and(|(index, _)| self.standings[index].may_stay())
-            && self.best().any(|(_, candidate)| candidate.settled)
+    /// Would a flow on this path leave it for what the rule or the links prefer alone?
+    fn is_well_enough(&self, steering: &Steering, path: PathId) -> bool {
+        let Some((index, candidate)) = self.find(path) else { return false };
+        let level = |candidate: &Candidate| Level::of(candidate, steering.sla);
+        let is_as_good = self.best().next().is_some_and(|(_, best)| level(candidate) <= level(best));
+        is_as_good && self.standings.get(index).is_some_and(|standing| standing.may_stay())
     }
 
     fn pick(&self, key: &FlowKey) -> Option<PathId> {

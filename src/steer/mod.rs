@@ -11,6 +11,8 @@ mod rule;
 mod rule_set;
 mod sla;
 #[cfg(test)]
+mod strategy_tests;
+#[cfg(test)]
 mod tests;
 
 pub use candidate::{Candidate, Quality, SlaStanding};

@@ -4,6 +4,7 @@
 mod arriving;
 mod hostile;
 mod leaving;
+mod moving;
 mod news;
 mod trains;
 
@@ -22,14 +23,15 @@ use super::{Crew, FlowTable, RoadIo, Unsent, Worker};
 use crate::crypto::Encryption;
 use crate::esp::{InboundSa, OutboundSa};
 use crate::forward::{
-    ChildFace, ConnectorFace, Forwarding, PathFace, ProbeOrder, RouteTable, SaTable, SiteFace, ToControl, ToWorker,
+    ChildFace, ConnectorFace, FlowQuestion, FlowReport, Forwarding, MoveCause, MoveOrder, PathFace, ProbeOrder,
+    RouteTable, SaTable, SiteFace, ToControl, ToWorker,
 };
 use crate::model::{
     ConnectorId, DropCounters, DropReason, Dscp, Leg, LinkId, Moment, OutboundSlot, PathId, Role, RuleId, Secret,
     Selectors, Spi, TrafficSelector, UnderlayId, Verdict, WeekMinute, WorkerId, protocol,
 };
 use crate::packet::{Batch, Ecn, Offload, PacketBuf, ProbeKey, SiteOffloads, SitePacket, Train, parse};
-use crate::steer::{Action, Matcher, Rule, RuleSet, Steering};
+use crate::steer::{Action, Links, Matcher, OnFailback, Rule, RuleSet, Steering};
 
 const PATHS: u16 = 4;
 const SECONDARY: u16 = 3;

@@ -1,0 +1,294 @@
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::model::{ConnectorId, Dscp, FlowKey, LinkId, PathId, Permille, RuleId, Verdict, WeekMinute, protocol};
+
+const FIBRE: LinkId = LinkId(0);
+const DSL: LinkId = LinkId(1);
+const LTE: LinkId = LinkId(2);
+
+const VOICE: SlaId = SlaId(0);
+
+fn flow(port: u16) -> NewFlow {
+    let key = FlowKey {
+        segment: 0,
+        protocol: protocol::UDP,
+        source: [10, 20, 0, 5].into(),
+        destination: [203, 0, 113, 9].into(),
+        source_port: port,
+        destination_port: 5_060,
+    };
+    NewFlow { key, dscp: Dscp::DEFAULT, connector: ConnectorId(0), minute: WeekMinute::default() }
+}
+
+fn rules(steering: Steering) -> RuleSet {
+    let rule = Rule {
+        name: "voice".to_owned(),
+        place: String::new(),
+        matcher: Matcher::default(),
+        action: Action::Steer(steering),
+    };
+    RuleSet::new(vec![rule], SlaClass::shipped())
+}
+
+fn quality(loss_permille: u16, rtt_ms: u64, jitter_ms: u64) -> Quality {
+    Quality {
+        loss: Permille::new(loss_permille),
+        rtt: Some(Duration::from_millis(rtt_ms)),
+        jitter: Some(Duration::from_millis(jitter_ms)),
+    }
+}
+
+/// A healthy path that measures this; fibre, dsl and lte have the paths 0, 1 and 2.
+fn measuring(link: LinkId, quality: Quality) -> Candidate {
+    Candidate {
+        sla: SlaStanding::default().judge(&SlaClass::shipped(), &quality),
+        score: quality.score(),
+        ..Candidate::new(PathId(link.0), link, Verdict::Healthy, if link == LTE { 2 } else { 1 }, 100)
+    }
+}
+
+fn unmeasured(link: LinkId, verdict: Verdict) -> Candidate {
+    Candidate { verdict, ..measuring(link, Quality::default()) }
+}
+
+/// The paths that flows get, and the reason.
+fn spread(rules: &RuleSet, candidates: &[Candidate]) -> (Vec<u16>, Why) {
+    let mut paths: Vec<u16> =
+        (0..100).filter_map(|port| choose(rules, &flow(port), candidates).path).map(|path| path.0).collect();
+    paths.sort_unstable();
+    paths.dedup();
+    (paths, choose(rules, &flow(1), candidates).why)
+}
+
+const GOOD: (u16, u64, u64) = (0, 20, 2);
+
+fn good(link: LinkId) -> Candidate {
+    measuring(link, quality(GOOD.0, GOOD.1, GOOD.2))
+}
+
+#[test]
+fn an_sla_class_leaves_paths_out_that_are_known_to_miss_it() {
+    let rules = rules(Steering { sla: Some(VOICE), ..Steering::default() });
+    let late = measuring(FIBRE, quality(0, 350, 5));
+    let lossy = measuring(DSL, quality(15, 20, 5));
+    let share = |among| Why::Share { verdict: Verdict::Healthy, among };
+    let best = Why::Best { verdict: Verdict::Healthy };
+    assert_eq!(spread(&rules, &[good(FIBRE), good(DSL), good(LTE)]), (vec![0, 1], share(2)));
+    assert_eq!(spread(&rules, &[late, good(DSL), good(LTE)]), (vec![1], best));
+    assert_eq!(spread(&rules, &[late, lossy, good(LTE)]), (vec![2], best), "the class comes before preference");
+    // What was not measured is neither good nor bad.
+    let unknown = unmeasured(DSL, Verdict::Healthy);
+    assert_eq!(spread(&rules, &[good(FIBRE), unknown, late]).0, [0]);
+    assert_eq!(spread(&rules, &[late, unknown, lossy]).0, [1]);
+    let degraded = Candidate { verdict: Verdict::Degraded, ..good(DSL) };
+    assert_eq!(spread(&rules, &[late, degraded, late]).0, [1], "degraded, but it meets the class");
+    let standing = choose(&rules, &flow(1), &[late, good(DSL), good(LTE)]).standings;
+    assert_eq!(standing[..3], [Standing::Sla, Standing::Best, Standing::Preference]);
+}
+
+#[test]
+fn when_no_path_meets_the_class_the_best_of_the_worst_carries_the_flow() {
+    let rules = rules(Steering { sla: Some(VOICE), links: Links::Prefer(vec![FIBRE, DSL]), ..Steering::default() });
+    let paths =
+        [measuring(FIBRE, quality(40, 30, 5)), measuring(DSL, quality(20, 30, 5)), measuring(LTE, quality(30, 90, 50))];
+    assert_eq!(spread(&rules, &paths), (vec![1], Why::LeastBad { class: VOICE, among: 1 }));
+    let link_that_does = [paths[0], paths[1], good(LTE)];
+    assert_eq!(spread(&rules, &link_that_does), (vec![2], Why::FellBackSla { class: VOICE, among: 1 }));
+}
+
+#[test]
+fn a_class_once_missed_is_met_again_well_below_its_limits() {
+    let classes = SlaClass::shipped();
+    let judge = |before: SlaStanding, rtt_ms| before.judge(&classes, &quality(0, rtt_ms, 5));
+    let met = judge(SlaStanding::UNMEASURED, 300);
+    assert_eq!(met.of(VOICE), Some(true));
+    let missed = judge(met, 301);
+    assert_eq!(missed.of(VOICE), Some(false));
+    assert!(missed.misses_more_than(met) && !met.misses_more_than(missed));
+    assert_eq!(judge(missed, 290).of(VOICE), Some(false));
+    assert_eq!(judge(missed, 270).of(VOICE), Some(true));
+    // One broken limit is enough to miss it; all must be known to meet it.
+    let partly = |loss: Option<u16>, rtt_ms: Option<u64>| {
+        let rtt = rtt_ms.map(Duration::from_millis);
+        SlaStanding::UNMEASURED.judge(&classes, &Quality { loss: loss.and_then(Permille::new), rtt, jitter: None })
+    };
+    assert_eq!(partly(Some(0), Some(20)).of(VOICE), None);
+    assert_eq!(partly(Some(20), None).of(VOICE), Some(false));
+    assert_eq!(partly(None, None).of(VOICE), None);
+}
+
+#[test]
+fn a_score_needs_all_measures_and_loss_weighs_most() {
+    assert_eq!(quality(0, 20, 0).score(), Some(10_000));
+    assert_eq!(quality(10, 20, 5).score(), Some(120_000));
+    assert_eq!(Quality { jitter: None, ..quality(0, 20, 0) }.score(), None);
+}
+
+#[test]
+fn a_last_resort_is_used_when_nothing_else_is_up_or_a_rule_names_it() {
+    let last = Candidate { last_resort: true, preference: 1, ..good(LTE) };
+    let degraded = Candidate { verdict: Verdict::Degraded, ..good(FIBRE) };
+    let down = Candidate { verdict: Verdict::Down, ..good(FIBRE) };
+    let none = RuleSet::default();
+    assert_eq!(spread(&none, &[good(FIBRE), last]).0, [0]);
+    assert_eq!(spread(&none, &[degraded, last]).0, [0], "what is up comes first");
+    assert_eq!(spread(&none, &[down, last]), (vec![2], Why::OnlyCandidate));
+    let named = rules(Steering { links: Links::Prefer(vec![LTE]), ..Steering::default() });
+    assert_eq!(spread(&named, &[good(FIBRE), last]).0, [2]);
+    let standings = choose(&none, &flow(1), &[degraded, last]).standings;
+    assert_eq!(standings[1], Standing::LastResort);
+}
+
+#[test]
+fn each_strategy_asks_for_what_it_says() {
+    let with = |strategy, links| rules(Steering { strategy, links, ..Steering::default() });
+    let slow = measuring(FIBRE, quality(0, 80, 2));
+    let metered = Candidate { metered: true, preference: 1, ..good(DSL) };
+    let best = with(PathStrategy::Best, Links::Any);
+    assert_eq!(spread(&best, &[slow, good(LTE)]), (vec![2], Why::BestMeasured { among: 1 }));
+    let unknown = unmeasured(DSL, Verdict::Healthy);
+    assert_eq!(spread(&best, &[slow, unknown]).0, [0], "what was not measured is not the best");
+    let cheapest = with(PathStrategy::Cheapest, Links::Any);
+    assert_eq!(spread(&cheapest, &[slow, metered, good(LTE)]), (vec![0], Why::Cheapest { among: 1 }));
+    assert_eq!(spread(&cheapest, &[metered, good(LTE)]).0, [2], "not metered comes before preference");
+    let named = Links::Prefer(vec![LTE, FIBRE]);
+    let all = [good(FIBRE), good(DSL), good(LTE)];
+    assert_eq!(spread(&with(PathStrategy::Balance, named.clone()), &all).0, [0, 2], "all that are named");
+    assert_eq!(spread(&with(PathStrategy::Prefer, named.clone()), &all).0, [2]);
+    assert_eq!(spread(&with(PathStrategy::Sticky, named.clone()), &all).0, [2]);
+    assert_eq!(
+        spread(&with(PathStrategy::Best, Links::Strict(vec![FIBRE, DSL])), &[slow, good(DSL), good(LTE)]).0,
+        [1]
+    );
+}
+
+/// Where a flow goes that is on a path, and why it stays there if it does.
+fn again(rules: &RuleSet, candidates: &[Candidate], path: u16, dwelt: bool) -> (u16, Option<Stay>) {
+    let present = Present { path: PathId(path), rule: Some(RuleId(0)), dwelt };
+    let flow = flow(7);
+    let choice = choose_by(rules.first_match(&flow), &flow.key, candidates, Some(present));
+    (choice.path.map_or(99, |path| path.0), choice.stay)
+}
+
+#[test]
+fn a_flow_stays_unless_there_is_a_better_path_that_has_proved_itself() {
+    let by = |steering: Steering| rules(steering);
+    let prefer =
+        by(Steering { strategy: PathStrategy::Prefer, links: Links::Prefer(vec![FIBRE, DSL]), ..Default::default() });
+    let all = [good(FIBRE), good(DSL), good(LTE)];
+    let fresh = [Candidate { settled: false, ..good(FIBRE) }, good(DSL), good(LTE)];
+    let sick = [good(FIBRE), Candidate { verdict: Verdict::Degraded, ..good(DSL) }, good(LTE)];
+    assert_eq!(again(&prefer, &all, 0, true), (0, Some(Stay::AmongBest)));
+    assert_eq!(again(&prefer, &all, 1, true), (0, None), "the first link is there again");
+    assert_eq!(again(&prefer, &all, 1, false), (1, Some(Stay::Dwell)));
+    assert_eq!(again(&prefer, &fresh, 1, true), (1, Some(Stay::HoldDown)));
+    assert_eq!(again(&prefer, &sick, 1, false), (0, None), "a path in bad health is left at once");
+    let down = [fresh[0], Candidate { verdict: Verdict::Down, ..good(DSL) }];
+    assert_eq!(again(&prefer, &down, 1, false), (0, None), "and one that is down for whatever is there");
+
+    let balance = by(Steering::default());
+    for path in 0..2 {
+        assert_eq!(again(&balance, &all, path, false), (path, Some(Stay::AmongBest)), "the hash moves nothing");
+    }
+    let strict =
+        by(Steering { strategy: PathStrategy::Prefer, links: Links::Strict(vec![FIBRE]), ..Default::default() });
+    assert_eq!(again(&strict, &fresh, 1, false), (0, None), "it may not be there");
+
+    for keeping in [
+        Steering { strategy: PathStrategy::Sticky, links: Links::Prefer(vec![FIBRE]), ..Default::default() },
+        Steering {
+            strategy: PathStrategy::Prefer,
+            on_failback: OnFailback::Keep,
+            links: Links::Prefer(vec![FIBRE]),
+            ..Default::default()
+        },
+    ] {
+        let keeping = by(keeping);
+        assert_eq!(again(&keeping, &all, 2, true), (2, Some(Stay::Kept)));
+        assert_eq!(again(&keeping, &sick, 1, true), (0, None), "a degraded path will not do");
+    }
+}
+
+#[test]
+fn a_path_that_measures_little_better_draws_no_flows() {
+    let best = rules(Steering { strategy: PathStrategy::Best, ..Steering::default() });
+    let on = |score| Candidate { score: Some(score), ..good(DSL) };
+    let paths = |score| [Candidate { score: Some(10_000), ..good(FIBRE) }, on(score)];
+    assert_eq!(again(&best, &paths(11_000), 1, true), (1, Some(Stay::Margin)));
+    assert_eq!(again(&best, &paths(11_001), 1, true), (0, None));
+    assert_eq!(again(&best, &paths(9_000), 1, true), (1, Some(Stay::AmongBest)));
+}
+
+fn any_candidates() -> impl Strategy<Value = Vec<Candidate>> {
+    let verdict =
+        prop_oneof![Just(Verdict::Healthy), Just(Verdict::Unknown), Just(Verdict::Degraded), Just(Verdict::Down)];
+    let measured = (0u16..60, 10u64..500, 0u64..60, any::<bool>())
+        .prop_map(|(loss, rtt, jitter, known)| if known { quality(loss, rtt, jitter) } else { Quality::default() });
+    let one = (0u16..3, verdict, 1u8..4, measured, any::<[bool; 3]>());
+    let one = one.prop_map(|(link, verdict, preference, quality, [metered, last_resort, settled])| Candidate {
+        verdict,
+        preference,
+        metered,
+        last_resort,
+        settled,
+        ..measuring(LinkId(link), quality)
+    });
+    proptest::collection::vec(one, 1..4).prop_map(|mut all| {
+        (0..).zip(&mut all).for_each(|(path, candidate)| candidate.path = PathId(path));
+        all
+    })
+}
+
+fn any_steering() -> impl Strategy<Value = Steering> {
+    let links = prop_oneof![
+        Just(Links::Any),
+        Just(Links::Prefer(vec![DSL, LTE])),
+        Just(Links::Strict(vec![LTE])),
+        Just(Links::Prefer(vec![FIBRE]))
+    ];
+    let sla = prop_oneof![Just(None), Just(Some(VOICE)), Just(Some(SlaId(3)))];
+    (links, 0usize..5, sla, any::<bool>()).prop_map(|(links, strategy, sla, keep)| Steering {
+        links,
+        strategy: PathStrategy::ALL[strategy],
+        sla,
+        on_failback: if keep { OnFailback::Keep } else { OnFailback::Move },
+        set_dscp: None,
+    })
+}
+
+proptest! {
+    #[test]
+    fn whoever_chooses_again_at_once_stays(
+        steering in any_steering(), candidates in any_candidates(), port in any::<u16>(), dwelt in any::<bool>()
+    ) {
+        let rules = rules(steering.clone());
+        let flow = flow(port);
+        let matched = rules.first_match(&flow);
+        let first = choose_by(matched, &flow.key, &candidates, None);
+        prop_assert_eq!(first.path.is_some(), first.why.drop_reason().is_none());
+        let is_up = |candidate: &Candidate| candidate.verdict != Verdict::Down;
+        match steering.links {
+            Links::Strict(_) => {}
+            Links::Any | Links::Prefer(_) => {
+                prop_assert_eq!(first.path.is_some(), candidates.iter().any(is_up), "never none");
+            }
+        }
+        // From wherever it is, a flow comes to rest with its second choice at the latest.
+        for candidate in &candidates {
+            let present = Present { path: candidate.path, rule: Some(RuleId(0)), dwelt };
+            let second = choose_by(matched, &flow.key, &candidates, Some(present));
+            prop_assert_eq!(second.path.is_some(), first.path.is_some());
+            let Some(path) = second.path else { continue };
+            let chosen = candidates.iter().find(|candidate| candidate.path == path).unwrap();
+            prop_assert!(is_up(chosen));
+            if path != candidate.path {
+                prop_assert!(second.best & (1 << path.0) != 0, "it moves only to one of the best");
+            }
+            let third = choose_by(matched, &flow.key, &candidates, Some(Present { path, ..present }));
+            prop_assert_eq!(third.path, second.path);
+        }
+    }
+}
