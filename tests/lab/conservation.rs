@@ -22,7 +22,7 @@ use super::bench::{start_edge, start_pop};
 use super::daemon::{Trefoil, binary, tunnels};
 use super::emulator::EspKind;
 use super::gateway::{GatewayWish, start_gateway};
-use super::namespace::Namespace;
+use super::kernel_drops::KernelDrops;
 use super::outage::flows_again;
 use super::requirements::lab_is_possible;
 use super::say;
@@ -316,9 +316,9 @@ impl Counted {
             edge_out: out(&edge) + sum(&edge.drops),
             edge_in: inward(&edge) + sum(&edge.drops),
             pop: gateway.as_ref().map_or(0, |status| out(status) + inward(status) + sum(&status.drops)),
-            edge_kernel: dropped_by_kernel(&lab.edge),
-            pop_kernel: dropped_by_kernel(&lab.pops[0]),
-            hosts: dropped_by_kernel(&lab.lan) + dropped_by_kernel(&lab.server),
+            edge_kernel: KernelDrops::read(&[&lab.edge]).total(),
+            pop_kernel: KernelDrops::read(&[&lab.pops[0]]).total(),
+            hosts: KernelDrops::read(&[&lab.lan, &lab.server]).total(),
             reasons: reasons(&edge).into_iter().chain(gateway.iter().flat_map(reasons)).collect(),
         }
     }
@@ -334,16 +334,6 @@ impl Counted {
             reasons: self.reasons,
         }
     }
-}
-
-/// By full sockets, full queues of devices, and full queues between a pair of devices.
-fn dropped_by_kernel(namespace: &Namespace) -> u64 {
-    let script = "cat /sys/class/net/*/statistics/rx_dropped /sys/class/net/*/statistics/tx_dropped; \
-                  awk '/^Udp:/ && $6 ~ /^[0-9]+$/ { print $6; print $7 }' /proc/net/snmp";
-    let text = namespace.run("sh", &["-c", script]).stdout;
-    let text = String::from_utf8_lossy(&text);
-    assert!(text.lines().count() >= 4, "{text}");
-    text.lines().map(|line| line.parse::<u64>().expect("a number")).sum()
 }
 
 fn rekeys(trefoil: &Trefoil) -> u64 {

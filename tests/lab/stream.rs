@@ -41,6 +41,8 @@ pub struct Report {
 struct Arrival {
     number: u64,
     at: Instant,
+    /// Since it was first sent: on the way back, of the whole round trip.
+    delay: Duration,
 }
 
 struct Shared {
@@ -51,6 +53,9 @@ struct Shared {
     there: Mutex<Vec<Arrival>>,
     back: Mutex<Vec<Arrival>>,
 }
+
+/// In front of each packet: its number, and when it was sent, in nanoseconds.
+const HEAD: usize = 16;
 
 /// Packets that are still on their way when the sender stops are waited for this long.
 const LINGER: Duration = Duration::from_millis(700);
@@ -152,6 +157,13 @@ impl Trip {
             .unwrap_or_default()
     }
 
+    /// How long so many in a hundred took at most; on the way back, for the whole round trip.
+    pub fn delay(&self, percent: usize) -> Duration {
+        let mut delays: Vec<Duration> = self.arrivals.iter().map(|arrival| arrival.delay).collect();
+        delays.sort_unstable();
+        delays.get(delays.len().saturating_sub(1) * percent / 100).copied().unwrap_or(Duration::MAX)
+    }
+
     pub fn longest_gap_of_all(&self) -> Duration {
         self.longest_gap(self.started, self.ended)
     }
@@ -166,11 +178,13 @@ fn bind(address: SocketAddrV4) -> UdpSocket {
 }
 
 fn send(socket: &UdpSocket, target: SocketAddr, interval: Duration, bytes: usize, shared: &Shared) {
-    let mut packet = vec![0; bytes.max(8)];
+    let mut packet = vec![0; bytes.max(HEAD)];
     let mut next = Instant::now();
     while !shared.stop.load(Ordering::Relaxed) {
         let number = shared.sent.fetch_add(1, Ordering::Relaxed);
         packet[..8].copy_from_slice(&number.to_be_bytes());
+        let sent = shared.started.elapsed().as_nanos() as u64;
+        packet[8..HEAD].copy_from_slice(&sent.to_be_bytes());
         // A refused packet (ICMP while no path is up) is a lost one.
         let _ = socket.send_to(&packet, target);
         next += interval;
@@ -179,26 +193,27 @@ fn send(socket: &UdpSocket, target: SocketAddr, interval: Duration, bytes: usize
 }
 
 fn echo(socket: &UdpSocket, shared: &Shared) {
-    each_packet(socket, shared, |number, packet, from| {
-        lock(&shared.there).push(Arrival { number, at: Instant::now() });
+    each_packet(socket, shared, |arrival, packet, from| {
+        lock(&shared.there).push(arrival);
         shared.echoed.fetch_add(1, Ordering::Relaxed);
         let _ = socket.send_to(packet, from);
     });
 }
 
 fn receive(socket: &UdpSocket, shared: &Shared) {
-    each_packet(socket, shared, |number, _, _| lock(&shared.back).push(Arrival { number, at: Instant::now() }));
+    each_packet(socket, shared, |arrival, _, _| lock(&shared.back).push(arrival));
 }
 
-fn each_packet(socket: &UdpSocket, shared: &Shared, mut handle: impl FnMut(u64, &[u8], SocketAddr)) {
+fn each_packet(socket: &UdpSocket, shared: &Shared, mut handle: impl FnMut(Arrival, &[u8], SocketAddr)) {
     let mut buffer = [0; 2048];
     let mut last_packet = Instant::now();
     loop {
         match socket.recv_from(&mut buffer) {
-            Ok((length, from)) if length >= 8 => {
-                let mut number = [0; 8];
-                number.copy_from_slice(&buffer[..8]);
-                handle(u64::from_be_bytes(number), &buffer[..length], from);
+            Ok((length, from)) if length >= HEAD => {
+                let number = |from: usize| u64::from_be_bytes(buffer[from..from + 8].try_into().expect("8 bytes"));
+                let sent = shared.started + Duration::from_nanos(number(8));
+                let at = Instant::now();
+                handle(Arrival { number: number(0), at, delay: at - sent }, &buffer[..length], from);
                 last_packet = Instant::now();
             }
             // A runt, a timeout, or an ICMP error about an earlier packet.
