@@ -92,6 +92,9 @@ pub fn render(status: &SiteStatus) -> String {
                     text.push_str(&format!("  {}/{}: dropped {way}: {}\n", tunnel.role, tunnel.name, list(drops)));
                 }
             }
+            if let Some(size) = tunnel.path_mtu {
+                text.push_str(&format!("  {}/{}: packets of up to {size} bytes fit\n", tunnel.role, tunnel.name));
+            }
             if let Some(note) = &tunnel.note {
                 text.push_str(&format!("  {}/{}: {note}\n", tunnel.role, tunnel.name));
             }
@@ -190,6 +193,8 @@ mod tests {
             packets_in: 0,
             drops_out: vec![DropStatus { reason: "too_big".to_owned(), packets: 2 }],
             drops_in: Vec::new(),
+            mtu: usable.then_some(1_438),
+            path_mtu: usable.then_some(1_338),
             asymmetric_in: 0,
             child_sas: 1,
             rekeys: 0,
@@ -233,6 +238,7 @@ connector pop: Partially Up, traffic on the primary role
    primary/dsl    dsl    -               waiting  down        -       -       -    0.0%  1234.6 kB     1000      2  0 B        0      0
   primary/fibre: connecting -> up 60 s ago: Child SA established
   primary/fibre: dropped out: 2 too_big
+  primary/fibre: packets of up to 1338 bytes fit
   primary/dsl: connecting -> up 60 s ago: Child SA established
   primary/dsl: last failure 10 s ago: no answer to IKE_SA_INIT
   primary/dsl: dropped out: 2 too_big

@@ -100,6 +100,7 @@ fn build_connector(
         local_selectors: draft.offered_local_selectors(site),
         peer_selectors: draft.offered_peer_selectors(site),
         mtu: draft.mtu,
+        pmtu_discovery: draft.pmtu_discovery,
         roles,
         failback_hold: draft.failback_hold,
     })

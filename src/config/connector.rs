@@ -41,6 +41,7 @@ pub struct ConnectorDraft {
     /// All ranges and selectors that are written could be read.
     pub selectors_are_whole: bool,
     pub mtu: Option<u16>,
+    pub pmtu_discovery: bool,
     pub phase1: Option<At<String>>,
     pub phase2: Option<At<String>>,
     pub keepalive: Keepalive,
@@ -77,6 +78,9 @@ impl ConnectorDraft {
         let peer_selectors = selectors("peer_traffic_selectors");
         let selectors_are_whole = report.error_count() == errors_before;
         let mtu = table.value("mtu").and_then(|value| value.number(576..=9000, "bytes"));
+        let pmtu_discovery = table.value("pmtu_discovery");
+        let pmtu_spot = pmtu_discovery.as_ref().map(|value| value.spot.clone());
+        let pmtu_discovery = pmtu_discovery.and_then(|value| value.boolean()).unwrap_or(false);
         let mut profile = |key| {
             let value: Value<'_> = table.value(key)?;
             value.text().map(|text| value.at(text.to_string()))
@@ -89,6 +93,13 @@ impl ConnectorDraft {
             let table = table.table(role.name())?;
             Some(RoleDraft::read(role, table, &mut context))
         });
+        if let Some(spot) = pmtu_spot.filter(|_| pmtu_discovery) {
+            let tunnels = roles.iter().flatten().flat_map(|role| role.tunnels.iter().flatten());
+            for tunnel in tunnels.filter(|tunnel| tunnel.probes.is_empty()) {
+                let instead = "private_local and probes";
+                report.warn(&tunnel.spot, format!("path-MTU discovery ({spot}) has nobody to ask"), instead);
+            }
+        }
         table.finish();
         ConnectorDraft {
             name: At { value: name.value.to_string(), spot: name.spot },
@@ -103,6 +114,7 @@ impl ConnectorDraft {
             peer_selectors,
             selectors_are_whole,
             mtu,
+            pmtu_discovery,
             phase1,
             phase2,
             keepalive,

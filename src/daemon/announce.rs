@@ -51,6 +51,7 @@ pub fn announce(event: &SiteEvent, plan: &Plan, stopping: bool) {
             let connector = plan.connectors.get(usize::from(connector.0)).map_or("?", |connector| &connector.name);
             warn!(connector, %address, "both roles lead to the same PoP: there is no redundancy");
         }
+        SiteEvent::PathMtu { path, from, to } => info!(tunnel = %name(*path, plan), from, to, "path MTU found"),
         SiteEvent::Rekeyed { path, what } => info!(tunnel = %name(*path, plan), what, "rekeyed"),
     }
 }

@@ -169,6 +169,7 @@ impl<'a> Road<'a> {
             arrived_on: path.id,
             sent: probe.sent,
             at: self.now,
+            length: u16::try_from(parsed.total_len).unwrap_or(u16::MAX),
         });
         Ok(())
     }

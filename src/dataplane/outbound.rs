@@ -158,10 +158,10 @@ impl<'a> Road<'a> {
 
     fn send_probe(&mut self, order: &ProbeOrder) -> Result<(), DropReason> {
         let path = self.forwarding.path(order.path).ok_or(DropReason::NoPath)?;
-        let ProbeOrder { id, source, target, .. } = *order;
+        let ProbeOrder { id, source, target, length, .. } = *order;
         let probe = Probe { id, path: path.id, sent: self.now, source, target };
         self.with_scratch(|road, packet| {
-            let written = road.probe_key.write_request(&probe, &mut packet.packet);
+            let written = road.probe_key.write_request(&probe, usize::from(length), &mut packet.packet);
             if written { road.send_own(path, packet) } else { Err(DropReason::Malformed) }
         })
     }

@@ -9,8 +9,8 @@ use crate::esp::OutboundSa;
 use crate::forward::{Forwarding, PathFace, ToControl, Way, WorkerCounters};
 use crate::model::{DropCounters, DropReason, Leg, Moment, PathId, WorkerId};
 use crate::packet::{
-    Batch, Coalescer, Offered, Offload, Parsed, ProbeKey, SiteOffloads, SitePacket, Splitter, Unsplittable, clamp_mss,
-    complete_checksum, fragment, parse,
+    Batch, Coalescer, Offered, Offload, Parsed, ProbeKey, SiteOffloads, SitePacket, Splitter, UNLIMITED, Unsplittable,
+    clamp_mss, complete_checksum, fragment, parse,
 };
 
 /// Packets taken from the site at once: short enough that the other direction never waits for
@@ -184,7 +184,8 @@ impl<'a> Road<'a> {
         let sa = sa.as_ref().ok_or(DropReason::NoPath)?;
         // RFC 4301 5.1.2.1 copies the DSCP, RFC 6040 4.1 the ECN field, to the outer header.
         let tos = parsed.traffic_class();
-        let mtu = way.path.mtu_for(parsed.is_ipv4());
+        // What is made here is short, or asks how much fits.
+        let mtu = if traffic { way.path.mtu_for(parsed.is_ipv4()) } else { UNLIMITED };
         if packet.offload.segments.is_none() && parsed.total_len > usize::from(mtu) {
             let bytes = packet.packet.bytes_mut();
             complete_checksum(bytes, parsed, packet.offload.checksum).map_err(unsplittable)?;

@@ -43,6 +43,12 @@ pub enum SiteEvent {
         connector: ConnectorId,
         address: Ipv4Addr,
     },
+    /// Path-MTU discovery has found out how large inner packets may be.
+    PathMtu {
+        path: PathId,
+        from: u16,
+        to: u16,
+    },
     Rekeyed {
         path: PathId,
         what: &'static str,

@@ -3,13 +3,16 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use super::steering::Steering;
-use super::tunnel::{CHILDREN_LIMIT, Context, Tunnel};
+use super::tunnel::{CHILDREN_LIMIT, Context, ProbeAnswer, Tunnel};
 use super::{Destination, Effect, Plan, ResolveFailure, SiteEvent, UnderlayFact, snapshot};
 use crate::crypto::Backends;
 use crate::forward::{Forwarding, HeavyFlow, MIN_DWELL, SaTable, ToControl};
 use crate::ha::RoleSelector;
 use crate::ike::{Endpoint, EndpointOptions};
 use crate::model::{Chance, ConnectorId, Leg, Moment, PathId, Role, UnderlayId, WeekMinute};
+
+/// What Linux says of a datagram that is larger than the path's MTU.
+const EMSGSIZE: i32 = 90;
 
 /// Half-open IKE SAs beyond which every initiator must return a cookie (RFC 7296 2.6).
 const COOKIE_THRESHOLD: usize = 64;
@@ -28,7 +31,7 @@ pub struct Edge {
     pub(super) tunnels: Vec<Tunnel>,
     pub(super) connectors: Vec<Connector>,
     /// By `UnderlayId`; `None` while it has no address.
-    underlays: Vec<Option<UnderlayFact>>,
+    pub(super) underlays: Vec<Option<UnderlayFact>>,
     /// By `UnderlayId`; why it has none, once that is known.
     faults: Vec<Option<String>>,
     pub(super) table: Arc<SaTable>,
@@ -167,11 +170,10 @@ impl Edge {
     pub fn handle_message(&mut self, message: ToControl, now: Moment) {
         match message {
             ToControl::Ike { leg, bytes, at } => self.handle_datagram(leg, &bytes, at),
-            ToControl::Probe { id, target, sent_on, arrived_on, sent, at } => {
+            ToControl::Probe { id, target, sent_on, arrived_on, sent, at, length } => {
                 let same_path = sent_on == arrived_on;
-                self.with_tunnel(usize::from(sent_on.0), now, |tunnel, context| {
-                    tunnel.handle_echo(id, target, same_path, at.since(sent), context)
-                });
+                let answer = ProbeAnswer { id, target, same_path, rtt: at.since(sent), length };
+                self.with_tunnel(usize::from(sent_on.0), now, |tunnel, context| tunnel.handle_echo(answer, context));
             }
             ToControl::FirstUse { spi } => {
                 if let Some(path) = self.path_of(spi) {
@@ -183,6 +185,14 @@ impl Edge {
             }
             ToControl::Rebind { spi, path, leg } => {
                 self.with_tunnel(usize::from(path.0), now, |tunnel, _| tunnel.handle_rebind(spi, leg));
+            }
+            ToControl::SendError { leg, errno: EMSGSIZE } => {
+                for index in 0..self.tunnels.len() {
+                    let same = |other: Leg| (other.underlay, other.remote) == (leg.underlay, leg.remote);
+                    if self.tunnels[index].leg().is_some_and(same) {
+                        self.with_tunnel(index, now, |tunnel, context| tunnel.handle_too_big(context));
+                    }
+                }
             }
             // The liveness exchange over the same link tells soon enough whether it matters.
             ToControl::SendError { .. } => {}

@@ -127,6 +127,8 @@ pub struct ConnectorPlan {
     pub peer_selectors: Vec<TrafficSelector>,
     /// Inner MTU; computed when `None`.
     pub mtu: Option<u16>,
+    /// Look for the largest packet that each tunnel's path carries (RFC 8899).
+    pub pmtu_discovery: bool,
     /// By `Role::index`. A connector has at least one.
     pub roles: [Option<RolePlan>; 2],
     /// How long the primary role must have been usable before traffic goes back to it.

@@ -88,6 +88,7 @@ impl Edge {
         let metrics = tunnel.health().metrics();
         let live = tunnel.leg().is_some();
         let counters = tunnel.counters();
+        let computed = snapshot::inner_mtu(&self.plan, plan.connector, &self.underlays);
         let ms = |span: Duration| (span.as_secs_f64() * 1e6).round() / 1e3;
         TunnelStatus {
             name: plan.name.clone(),
@@ -107,6 +108,8 @@ impl Edge {
             packets_in: counters.packets_in.load(Ordering::Relaxed),
             drops_out: drops(&counters.drops_out),
             drops_in: drops(&counters.drops_in),
+            mtu: live.then(|| computed.min(tunnel.path_mtu().unwrap_or(u16::MAX))),
+            path_mtu: tunnel.proven_path_mtu().filter(|_| live),
             asymmetric_in: counters.asymmetric_in.load(Ordering::Relaxed),
             child_sas: u32::try_from(tunnel.children().count()).unwrap_or(u32::MAX),
             rekeys: tunnel.rekeys(),

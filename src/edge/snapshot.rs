@@ -22,6 +22,7 @@ pub struct Published {
     sla: SlaStanding,
     score: Option<u32>,
     leg: Option<Leg>,
+    path_mtu: Option<u16>,
     children: ArrayVec<(OutboundSlot, Arc<Selectors>), 4>,
 }
 
@@ -36,6 +37,7 @@ impl Published {
             sla: memory.map(|memory| memory.sla).unwrap_or_default(),
             score: memory.and_then(|memory| memory.score),
             leg: tunnel.leg(),
+            path_mtu: tunnel.path_mtu(),
             children: tunnel.children().map(|lineage| (lineage.slot(), lineage.face().selectors)).take(4).collect(),
         }
     }
@@ -140,7 +142,8 @@ fn path_face(sources: &Sources, id: PathId, configured: &TunnelPlan, tunnel: &Tu
             local: SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0),
             remote: SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0),
         }),
-        mtu: inner_mtu(sources.plan, configured.connector, sources.underlays),
+        mtu: inner_mtu(sources.plan, configured.connector, sources.underlays)
+            .min(tunnel.path_mtu().unwrap_or(u16::MAX)),
         private: configured.private_local.map(|private| private.addr()),
         children: tunnel.children().map(|lineage| lineage.face()).collect(),
         live: tunnel.counters().clone(),
@@ -178,7 +181,7 @@ pub fn weight(plan: &Plan, tunnel: &TunnelPlan) -> u32 {
 
 /// The connector's part of the MTU of the host's device: what fits through the smallest underlay of
 /// the connector, since flows move between its tunnels.
-fn inner_mtu(plan: &Plan, connector: ConnectorId, underlays: &[Option<UnderlayFact>]) -> u16 {
+pub fn inner_mtu(plan: &Plan, connector: ConnectorId, underlays: &[Option<UnderlayFact>]) -> u16 {
     let roles = plan.connectors.get(usize::from(connector.0)).into_iter().flat_map(|connector| &connector.roles);
     let paths = roles.flatten().flat_map(|role| &role.tunnels);
     let links = paths.filter_map(|path| plan.tunnels.get(usize::from(path.0))).map(|tunnel| tunnel.link);

@@ -86,6 +86,12 @@ pub struct TunnelStatus {
     pub packets_in: u64,
     pub drops_out: Vec<DropStatus>,
     pub drops_in: Vec<DropStatus>,
+    /// The largest inner packet in use, in bytes; `null` while the tunnel is not up.
+    #[serde(default)]
+    pub mtu: Option<u16>,
+    /// What path-MTU discovery has proven to fit; `null` while it searches, and without it.
+    #[serde(default)]
+    pub path_mtu: Option<u16>,
     /// Packets that arrived on this tunnel while their flow leaves by another.
     pub asymmetric_in: u64,
     pub child_sas: u32,

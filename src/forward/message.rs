@@ -22,6 +22,8 @@ pub enum ToControl {
         arrived_on: PathId,
         sent: Moment,
         at: Moment,
+        /// Of the inner packet, in bytes.
+        length: u16,
     },
     /// The first packet that an inbound SA opened.
     FirstUse {
@@ -87,4 +89,6 @@ pub struct ProbeOrder {
     pub id: u64,
     pub source: IpAddr,
     pub target: IpAddr,
+    /// Of the inner packet, in bytes, which is never cut; as short as can be when it is less.
+    pub length: u16,
 }

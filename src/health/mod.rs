@@ -7,6 +7,7 @@ mod judge;
 mod liveness;
 mod metrics;
 mod path_health;
+mod path_mtu;
 mod settings;
 #[cfg(test)]
 mod tests;
@@ -14,4 +15,5 @@ mod window;
 
 pub use metrics::Metrics;
 pub use path_health::{MAX_TARGETS, PathHealth, Probe, ProbeKind, VerdictChange};
+pub use path_mtu::PathMtu;
 pub use settings::{HealthSettings, ProbeTarget};

@@ -78,6 +78,7 @@ pub fn branch(block: AddressBlock, psk: &Secret, directory: &Path) -> Plan {
         peer_selectors: vec![TrafficSelector::of_network(network::SERVICES)],
         mtu: Some(INNER_MTU),
         roles: Role::ALL.map(|role| Some(role_plan(role, first_tunnel(role)))),
+        pmtu_discovery: false,
         failback_hold: FAILBACK_HOLD,
     };
     let tunnels = Role::ALL.into_iter().zip(0u8..).zip(&POPS).flat_map(|((role, number), pop)| {
@@ -123,6 +124,7 @@ pub fn pop(number: u8, pop: &Pop, block: AddressBlock, psk: &Secret, directory: 
         peer_selectors: vec![TrafficSelector::of_network(network::LAN)],
         mtu: Some(INNER_MTU),
         roles: [Some(role_plan(Role::Primary, 0)), None],
+        pmtu_discovery: false,
         failback_hold: FAILBACK_HOLD,
     };
     let tunnels = (0u8..).zip(&LINKS).map(|(link, line)| TunnelPlan {

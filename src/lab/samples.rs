@@ -47,6 +47,8 @@ fn tunnel(role: Role, line: &str, verdict: &str) -> TunnelStatus {
         packets_in: 0,
         drops_out: Vec::new(),
         drops_in: Vec::new(),
+        mtu: None,
+        path_mtu: None,
         asymmetric_in: 0,
         child_sas: 1,
         rekeys: 0,

@@ -3,8 +3,8 @@ use std::net::IpAddr;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
-use super::icmp::Icmp;
-use super::{Echo, PacketBuf, Parsed};
+use super::icmp::{ICMP_HEADER, Icmp};
+use super::{Echo, IPV4_HEADER, IPV6_HEADER, PacketBuf, Parsed};
 use crate::model::{Moment, PathId, Secret, protocol};
 
 /// Makes and recognises probes: ICMP echo requests whose data says, under a key of ours, which
@@ -29,15 +29,18 @@ const CLAIM: usize = 18;
 /// 64 bits: a guess a microsecond would need 290,000 years on average.
 const TAG: usize = 8;
 
+/// Behind the data of a probe that asks whether a size fits, up to that of the largest usual frame.
+static PADDING: [u8; 9_000] = [0; 9_000];
+
 impl ProbeKey {
     /// Drawn at random at each start; all workers of a site share it.
     pub fn new(key: [u8; 32]) -> ProbeKey {
         ProbeKey(Secret::new(key.to_vec()))
     }
 
-    /// Writes the echo request. `false`, with `out` empty, when source and target are of
-    /// different families.
-    pub fn write_request(&self, probe: &Probe, out: &mut PacketBuf) -> bool {
+    /// Writes the echo request, with zeroes behind its data to make a packet of `length` bytes, at
+    /// most 9,000. `false`, with `out` empty, when source and target are of different families.
+    pub fn write_request(&self, probe: &Probe, length: usize, out: &mut PacketBuf) -> bool {
         let claim = claim(probe);
         let tag = self.tag(probe, &claim);
         // One identifier a path: whatever tracks flows on the way sees one flow a path.
@@ -49,13 +52,15 @@ impl ProbeKey {
             code: 0,
             rest: [identifier[0], identifier[1], sequence[0], sequence[1]],
         };
-        request.write(0, &[&claim, &tag], out)
+        let header = if probe.source.is_ipv4() { IPV4_HEADER } else { IPV6_HEADER };
+        let padding = length.saturating_sub(header + ICMP_HEADER + CLAIM + TAG);
+        request.write(0, &[&claim, &tag, PADDING.get(..padding).unwrap_or(&PADDING)], out)
     }
 
     /// The probe that this echo reply answers; `None` when we did not send it to its source.
     pub fn read_answer(&self, echo: &Echo, parsed: &Parsed) -> Option<Probe> {
         let (claimed, rest) = echo.data.split_first_chunk::<CLAIM>()?;
-        let tag = rest.first_chunk::<TAG>().filter(|_| !echo.request && rest.len() == TAG)?;
+        let tag = rest.first_chunk::<TAG>().filter(|_| !echo.request)?;
         let (id, rest) = claimed.split_first_chunk::<8>()?;
         let (sent, path) = rest.split_first_chunk::<8>()?;
         let probe = Probe {
@@ -119,7 +124,7 @@ mod tests {
 
     fn request(key: &ProbeKey, probe: &Probe) -> PacketBuf {
         let mut out = PacketBuf::with_capacity(256);
-        assert!(key.write_request(probe, &mut out));
+        assert!(key.write_request(probe, 0, &mut out));
         out
     }
 
@@ -169,7 +174,7 @@ mod tests {
     fn source_and_target_of_different_families_make_no_probe() {
         let mixed = Probe { target: [2_u16; 8].into(), ..probe([10, 1, 0, 1], [0; 4]) };
         let mut out = PacketBuf::with_capacity(256);
-        assert!(!ProbeKey::new([7; 32]).write_request(&mixed, &mut out));
+        assert!(!ProbeKey::new([7; 32]).write_request(&mixed, 0, &mut out));
         assert!(out.is_empty());
     }
 }

@@ -23,6 +23,7 @@ mod fail_closed;
 mod fairness;
 mod groundwork;
 mod outage;
+mod path_mtu;
 mod peers;
 mod rekey;
 mod throughput;

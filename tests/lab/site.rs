@@ -24,6 +24,7 @@ pub struct Site {
     /// Leave no blackhole behind.
     pub release_on_stop: bool,
     pub workers: u16,
+    pub pmtu_discovery: bool,
 }
 
 #[derive(Clone)]
@@ -56,6 +57,7 @@ impl Site {
             steering_interval: Duration::from_secs(10),
             release_on_stop: false,
             workers: 2,
+            pmtu_discovery: false,
         }
     }
 
@@ -151,11 +153,13 @@ network_ranges = ["servers:{SERVER_RANGE}"]
 phase1 = "lab"
 phase2 = "lab"
 failback_hold = "{}s"
+pmtu_discovery = {}
 
 [connector.pops.keepalive]
 rebuild_interval = "{}s"
 "#,
             self.failback_hold.as_secs(),
+            self.pmtu_discovery,
             self.rebuild_interval.as_secs()
         );
         for (index, role) in self.roles.iter().enumerate().filter(|(_, role)| !role.links.is_empty()) {

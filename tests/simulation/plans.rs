@@ -135,6 +135,7 @@ fn connector(name: &str, mode: Mode, local: &str, range: &str, roles: [Option<Ro
         peer_selectors: vec![TrafficSelector::of_network(range.parse().unwrap())],
         mtu: None,
         roles,
+        pmtu_discovery: false,
         failback_hold: Duration::from_secs(15),
     }
 }

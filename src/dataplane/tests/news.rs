@@ -23,6 +23,7 @@ fn order(path: u16, target_path: u16, id: u64) -> ToWorker {
         id,
         source: private(false, path),
         target: private(true, target_path),
+        length: 0,
     })
 }
 
@@ -208,4 +209,22 @@ fn a_turn_is_bounded_so_that_neither_side_starves() {
     edge.io.from_site.extend((0..500).map(udp));
     edge.worker.turn(&mut edge.io, edge.now);
     assert_eq!((edge.io.to_site.len(), edge.io.to_wan.len()), (WAN_BATCH, BATCH));
+}
+
+#[test]
+fn a_probe_for_a_size_leaves_whole_even_beyond_the_mtu_and_its_answer_tells_the_size() {
+    let (mut edge, mut pop) = pair();
+    let size = MTU + 38;
+    let (source, target) = (private(false, 0), private(true, 0));
+    edge.io.orders.push_back(ToWorker::Probe(ProbeOrder { path: PathId(0), id: 0, source, target, length: size }));
+    edge.turn();
+    assert_eq!(edge.io.to_wan.len(), 1);
+    cross(&mut edge, &mut pop);
+    assert_eq!(pop.io.to_wan.len(), 1);
+    cross(&mut pop, &mut edge);
+    let told = edge.io.news.iter().find_map(|news| match news {
+        ToControl::Probe { length, .. } => Some(*length),
+        _ => None,
+    });
+    assert_eq!((told, edge.drops_out(), pop.drops_out()), (Some(size), vec![], vec![]));
 }

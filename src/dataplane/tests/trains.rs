@@ -189,7 +189,7 @@ fn a_worker_that_does_not_run_costs_only_its_own_packets() {
 #[test]
 fn a_probe_for_another_workers_path_is_sent_by_that_one() {
     let mut edge = with_workers();
-    let order = ProbeOrder { path: PathId(1), id: 7, source: private(false, 1), target: private(true, 1) };
+    let order = ProbeOrder { path: PathId(1), id: 7, source: private(false, 1), target: private(true, 1), length: 0 };
     edge.io.orders.push_back(ToWorker::Probe(order));
     edge.turn();
     assert_eq!((edge.io.to_wan.len(), edge.others[0].1.to_wan.len()), (0, 1));

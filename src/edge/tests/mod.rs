@@ -203,6 +203,7 @@ fn plan(end: usize, mode: Mode) -> Plan {
             peer_selectors: vec![network(far)],
             mtu: None,
             roles: [Some(RolePlan { pop_location: None, tunnels: vec![PathId(0)] }), None],
+            pmtu_discovery: false,
             failback_hold: Duration::from_secs(15),
         }],
         tunnels: vec![tunnel],

@@ -1,5 +1,6 @@
 use super::*;
 use crate::esp::largest_inner_with;
+use crate::forward::ToControl;
 use crate::ike::{Event, SaId};
 
 /// One end with its tunnel up.
@@ -89,4 +90,55 @@ fn the_inner_mtu_is_what_the_smallest_wan_of_both_roles_leaves_with_the_worst_su
     }
     let paths = &published.expect("a new MTU is published").paths;
     assert_eq!(paths.iter().map(|path| path.mtu).collect::<Vec<_>>(), [wanted; 2]);
+}
+
+/// The first end looks for the path's MTU, by probes to the far end's private address.
+fn searching() -> Pair {
+    let mut plans = [plan(0, Mode::Initiator), plan(1, Mode::Responder)];
+    plans[0].connectors[0].pmtu_discovery = true;
+    plans[0].tunnels[0].private_local = Some("10.0.255.1/30".parse().unwrap());
+    plans[0].tunnels[0].probes = vec![ProbePlan { target: "10.1.255.1".parse().unwrap() }];
+    let mut pair = Pair::new(plans);
+    while !pair.tunnel(0).usable {
+        pair.run(Duration::from_millis(10));
+    }
+    // The first probe is on its way.
+    pair.run(Duration::from_millis(10));
+    pair
+}
+
+/// Answers a probe for a size, as if it had come through.
+fn answer(pair: &mut Pair, length: u16) {
+    let (now, path) = (pair.now, PathId(0));
+    let target = "10.1.255.1".parse().unwrap();
+    let answer = ToControl::Probe { id: 0, target, sent_on: path, arrived_on: path, sent: now, at: now, length };
+    pair.ends[0].handle_message(answer, now);
+    pair.drain(0);
+}
+
+#[test]
+fn a_packet_that_the_host_refuses_as_too_large_lowers_the_mtu_of_its_path_at_once() {
+    let mut pair = searching();
+    let mtu = |pair: &Pair| pair.published[0].last().unwrap().paths[0].mtu;
+    let full = mtu(&pair);
+    answer(&mut pair, full);
+    assert_eq!((mtu(&pair), pair.tunnel(0).path_mtu), (full, Some(full)));
+    let leg = pair.ends[0].tunnels[0].leg().unwrap();
+    let now = pair.now;
+    pair.ends[0].handle_message(ToControl::SendError { leg, errno: 1 }, now);
+    pair.drain(0);
+    assert_eq!(mtu(&pair), full);
+    pair.ends[0].handle_message(ToControl::SendError { leg, errno: 90 }, now);
+    pair.drain(0);
+    assert_eq!((mtu(&pair), pair.tunnel(0).mtu, pair.tunnel(0).path_mtu), (1_200, Some(1_200), None));
+}
+
+#[test]
+fn without_discovery_nothing_is_looked_for() {
+    let mut pair = up();
+    let leg = pair.ends[0].tunnels[0].leg().unwrap();
+    let (before, now) = (pair.tunnel(0).mtu, pair.now);
+    pair.ends[0].handle_message(ToControl::SendError { leg, errno: 90 }, now);
+    pair.drain(0);
+    assert_eq!((pair.tunnel(0).mtu, pair.tunnel(0).path_mtu), (before, None));
 }

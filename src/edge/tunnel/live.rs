@@ -70,6 +70,7 @@ impl Tunnel {
         self.down_since = None;
         self.live = Some(Live { sa, leg, follows_peer: !initiator, children: Vec::new(), last_answer: context.now });
         self.health.handle_restart(context.now);
+        self.restart_path_mtu(context);
         self.epoch = self.epoch.wrapping_add(1);
     }
 

@@ -1,6 +1,7 @@
 mod attempt;
 mod change;
 mod live;
+mod path_mtu;
 mod peer;
 
 use std::collections::VecDeque;
@@ -11,6 +12,7 @@ use std::time::Duration;
 use self::attempt::Attempt;
 pub use self::change::{Change, Failure};
 use self::live::Live;
+use self::path_mtu::Search;
 use super::child::ChildLineage;
 use super::{Effect, Mode, Plan, ResolveFailure, TunnelPlan, TunnelState, UnderlayFact};
 use crate::crypto::Backends;
@@ -39,6 +41,7 @@ pub struct Tunnel {
     retired: Vec<ChildLineage>,
     last_good: Option<Ipv4Addr>,
     health: PathHealth,
+    path_mtu: Option<Search>,
     down_since: Option<Moment>,
     /// See `PathFace::epoch`.
     epoch: u32,
@@ -48,6 +51,18 @@ pub struct Tunnel {
     last_change: Option<Change>,
     /// Since it was last up.
     last_failure: Option<Failure>,
+}
+
+/// The answer to a probe that a tunnel has sent.
+#[derive(Clone, Copy, Debug)]
+pub struct ProbeAnswer {
+    pub id: u64,
+    pub target: IpAddr,
+    /// It came back by the tunnel that the probe left by.
+    pub same_path: bool,
+    pub rtt: Duration,
+    /// Of the inner packet, in bytes.
+    pub length: u16,
 }
 
 /// What a tunnel works with; all of it is the edge's.
@@ -84,6 +99,7 @@ impl Tunnel {
             retired: Vec::new(),
             last_good: None,
             health: PathHealth::new(settings, &targets, now, chance),
+            path_mtu: None,
             down_since: None,
             epoch: 0,
             counters: Arc::default(),
@@ -101,6 +117,7 @@ impl Tunnel {
             self.report_verdict(context);
             self.give_up_when_dead(context);
             self.send_probes(context);
+            self.search_path_mtu(context);
         }
         match self.attempt {
             Attempt::Idle => {
@@ -123,8 +140,9 @@ impl Tunnel {
         self.retired.retain(|lineage| !lineage.is_gone());
     }
 
-    pub fn handle_echo(&mut self, id: u64, target: IpAddr, same_path: bool, rtt: Duration, context: &mut Context) {
-        if self.live.is_some() {
+    pub fn handle_echo(&mut self, answer: ProbeAnswer, context: &mut Context) {
+        let ProbeAnswer { id, target, same_path, rtt, length } = answer;
+        if self.live.is_some() && !self.handle_size_answer(length, context) {
             self.health.handle_echo(id, target, same_path, rtt, context.now);
             self.report_verdict(context);
         }
@@ -183,8 +201,9 @@ impl Tunnel {
             _ => None,
         };
         let live = self.live.as_ref().map(|_| self.health.poll_timeout());
+        let path_mtu = self.path_mtu.as_ref().filter(|_| self.usable()).map(Search::poll_timeout);
         let linger = self.children().chain(&self.retired).filter_map(ChildLineage::next_expiry).min();
-        [attempt, rebuild, live, linger].into_iter().flatten().min()
+        [attempt, rebuild, live, path_mtu, linger].into_iter().flatten().min()
     }
 
     pub fn state(&self) -> TunnelState {
@@ -249,7 +268,7 @@ impl Tunnel {
                 ProbeKind::Liveness => context.endpoint.check_liveness(live.sa, context.now),
                 ProbeKind::Echo(target) => {
                     if let Some(source) = source {
-                        let order = ProbeOrder { path: self.path, id: probe.id, source, target };
+                        let order = ProbeOrder { path: self.path, id: probe.id, source, target, length: 0 };
                         context.effects.push_back(Effect::Order(context.plan.home(self.path), ToWorker::Probe(order)));
                     }
                 }

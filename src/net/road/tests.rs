@@ -63,7 +63,7 @@ fn esp(slot: u16, number: u8) -> Vec<u8> {
 
 fn order(id: u64) -> ToWorker {
     let nobody = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
-    ToWorker::Probe(ProbeOrder { path: PathId(0), id, source: nobody, target: nobody })
+    ToWorker::Probe(ProbeOrder { path: PathId(0), id, source: nobody, target: nobody, length: 0 })
 }
 
 #[test]
