@@ -1,6 +1,5 @@
 //! A link in the middle that carries less than the edge's own interfaces.
 
-use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use super::bench::{start_edge, start_pop};
@@ -79,7 +78,7 @@ fn narrow_link(silent: bool) {
 
 /// Is one ping of an IP packet of this size answered? `cut` is what ping calls path-MTU discovery.
 fn answered(from: &Namespace, size: u16, cut: &str) -> bool {
-    let (data, target) = ((size - 28).to_string(), Ipv4Addr::from(SERVER).to_string());
+    let (data, target) = ((size - 28).to_string(), SERVER.to_string());
     let arguments = ["-n", "-q", "-c", "2", "-i", "0.2", "-W", "1", "-M", cut, "-s", &data, &target];
     from.run("ping", &arguments).status.success()
 }
