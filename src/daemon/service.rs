@@ -62,9 +62,10 @@ async fn serve_in_runtime(plan: Plan, key_log: Option<PathBuf>) -> Result<(), Se
     };
     let route_plan = plan.routes.clone();
     let interfaces: Vec<Interface> = plan.underlays.iter().filter_map(present_interface).collect();
-    let mtu = plan.device_mtu(interfaces.iter().map(|interface| interface.mtu).min().unwrap_or(u16::MAX));
+    let outer = interfaces.iter().map(|interface| interface.mtu).min().unwrap_or(u16::MAX);
+    let (mtu, narrow) = (plan.device_mtu(outer), plan.narrow_ranges(outer));
     let device_failed = |source| ServiceError::Device { device: route_plan.device.clone(), source };
-    if mtu < SMALLEST_MTU {
+    if plan.smallest_inner_mtu(outer) < SMALLEST_MTU {
         let smallest = interfaces.iter().min_by_key(|interface| interface.mtu);
         let (name, mtu) = smallest.map_or(("", 0), |interface| (interface.name.as_str(), interface.mtu));
         return Err(ServiceError::Mtu { name: name.to_owned(), mtu });
@@ -78,6 +79,7 @@ async fn serve_in_runtime(plan: Plan, key_log: Option<PathBuf>) -> Result<(), Se
         device_index: tun.index(),
         mtu,
         ranges: &ranges,
+        narrow: &narrow,
         native: &native,
         underlay_addresses: &underlay_addresses,
     };
@@ -148,7 +150,7 @@ pub fn release(plan: &RoutePlan, control_socket: &Path) -> Result<(), ServiceErr
 }
 
 fn ranges(plan: &Plan) -> Vec<IpNet> {
-    if plan.connectors.iter().any(|connector| connector.ranges.is_empty()) {
+    if plan.is_route_based() {
         return Vec::new();
     }
     plan.connectors.iter().flat_map(|connector| &connector.ranges).map(|range| range.range).collect()

@@ -69,10 +69,36 @@ impl Plan {
         configured.unwrap_or_else(|| u16::try_from(left()).unwrap_or(OUTER_MTU))
     }
 
-    /// The MTU of the site device: what fits into the tunnels of every connector.
+    /// The MTU of the site device: what fits into the tunnels of the connector that carries most,
+    /// since the routes to the others say less; of all, where one route leads to several.
     pub fn device_mtu(&self, outer: u16) -> u16 {
-        let connectors = (0..self.connectors.len()).map(|index| ConnectorId(index as u16));
-        connectors.map(|connector| self.inner_mtu(connector, outer)).min().unwrap_or(OUTER_MTU)
+        let (smallest, largest) = self.inner_mtus(outer);
+        if self.is_route_based() { smallest } else { largest }
+    }
+
+    /// What fits into the tunnels of every connector.
+    pub fn smallest_inner_mtu(&self, outer: u16) -> u16 {
+        self.inner_mtus(outer).0
+    }
+
+    /// The network ranges to which less fits than into the site device.
+    pub fn narrow_ranges(&self, outer: u16) -> Vec<(IpNet, u16)> {
+        let device = self.device_mtu(outer);
+        let each = (0..).map(ConnectorId).zip(&self.connectors);
+        let narrow =
+            each.map(|(id, connector)| (self.inner_mtu(id, outer), connector)).filter(|(mtu, _)| *mtu < device);
+        narrow.flat_map(|(mtu, connector)| connector.ranges.iter().map(move |range| (range.range, mtu))).collect()
+    }
+
+    /// Some connector has no network ranges of its own, and so everything is led into the tunnels.
+    pub fn is_route_based(&self) -> bool {
+        self.connectors.iter().any(|connector| connector.ranges.is_empty())
+    }
+
+    /// The smallest and the largest of the connectors' inner MTUs.
+    fn inner_mtus(&self, outer: u16) -> (u16, u16) {
+        let mtus = || (0..self.connectors.len()).map(|index| self.inner_mtu(ConnectorId(index as u16), outer));
+        (mtus().min().unwrap_or(OUTER_MTU), mtus().max().unwrap_or(OUTER_MTU))
     }
 }
 

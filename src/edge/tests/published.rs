@@ -73,6 +73,7 @@ fn the_inner_mtu_is_what_the_smallest_wan_of_both_roles_leaves_with_the_worst_su
         let left = suites.iter().map(|suite| largest_inner_with(*suite, outer, true)).min();
         assert_eq!(Some(usize::from(plan.inner_mtu(ConnectorId(0), outer as u16))), left);
         assert_eq!(plan.device_mtu(outer as u16), plan.inner_mtu(ConnectorId(0), outer as u16));
+        assert_eq!(plan.narrow_ranges(outer as u16), []);
     }
     // Jumbo frames stop at the next router that has none.
     assert_eq!(plan.inner_mtu(ConnectorId(0), 9_000), plan.inner_mtu(ConnectorId(0), 1_500));
@@ -141,4 +142,22 @@ fn without_discovery_nothing_is_looked_for() {
     pair.ends[0].handle_message(ToControl::SendError { leg, errno: 90 }, now);
     pair.drain(0);
     assert_eq!((pair.tunnel(0).mtu, pair.tunnel(0).path_mtu), (before, None));
+}
+
+#[test]
+fn the_device_takes_what_the_widest_connector_carries_and_the_routes_to_others_say_less() {
+    let mut plan = plan(0, Mode::Initiator);
+    let range = |text: &str| vec![LabelledRange { label: String::new(), range: text.parse().unwrap() }];
+    plan.connectors[0].ranges = range("10.1.0.0/16");
+    plan.connectors.push(ConnectorPlan {
+        mtu: Some(1_300),
+        ranges: range("10.2.0.0/16"),
+        ..plan.connectors[0].clone()
+    });
+    let wide = plan.inner_mtu(ConnectorId(0), 1_500);
+    assert_eq!((plan.device_mtu(1_500), plan.smallest_inner_mtu(1_500)), (wide, 1_300));
+    assert_eq!(plan.narrow_ranges(1_500), [("10.2.0.0/16".parse().unwrap(), 1_300)]);
+    // One default route for all leaves no choice.
+    plan.connectors[0].ranges.clear();
+    assert_eq!((plan.device_mtu(1_500), plan.narrow_ranges(1_500)), (1_300, vec![]));
 }

@@ -10,7 +10,7 @@ use futures_util::TryStreamExt;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use nix::errno::Errno;
 use rtnetlink::packet_route::AddressFamily;
-use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteType};
+use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteMetric, RouteType};
 use rtnetlink::packet_route::rule::RuleMessage;
 use rtnetlink::{Handle, IpVersion, LinkUnspec, RouteMessageBuilder};
 use socket2::{Domain, Socket, Type};
@@ -52,6 +52,8 @@ pub struct RouteNeeds<'a> {
     pub mtu: u16,
     /// Empty: everything.
     pub ranges: &'a [IpNet],
+    /// Those to which packets must be smaller than the device's, with their MTU.
+    pub narrow: &'a [(IpNet, u16)],
     pub native: &'a [IpNet],
     pub underlay_addresses: &'a [Ipv4Addr],
 }
@@ -106,7 +108,8 @@ impl Routes {
         let rules = self.rules_for(family, needs);
         self.refuse_to_replace(family, &routes).await?;
         for (range, lead) in &routes {
-            self.put_route(*range, *lead).await?;
+            let narrow = needs.narrow.iter().filter(|(narrow, _)| narrow.trunc() == *range);
+            self.put_route(*range, *lead, narrow.map(|(_, mtu)| *mtu).min()).await?;
         }
         for rule in &rules {
             self.put_rule(family, rule).await?;
@@ -168,8 +171,8 @@ impl Routes {
         }
     }
 
-    async fn put_route(&self, range: IpNet, lead: Lead) -> io::Result<()> {
-        let message = match range {
+    async fn put_route(&self, range: IpNet, lead: Lead, mtu: Option<u16>) -> io::Result<()> {
+        let mut message = match range {
             IpNet::V4(network) => lead.apply(
                 RouteMessageBuilder::<Ipv4Addr>::new().destination_prefix(network.network(), network.prefix_len()),
                 self.plan.table,
@@ -179,6 +182,9 @@ impl Routes {
                 self.plan.table,
             ),
         };
+        if let Some(mtu) = mtu.filter(|_| matches!(lead, Lead::Device(_))) {
+            message.attributes.push(RouteAttribute::Metrics(vec![RouteMetric::Mtu(mtu.into())]));
+        }
         self.handle.route().add(message).replace().execute().await.map_err(to_io)
     }
 

@@ -50,6 +50,7 @@ fn install_and_remove(on_stop: OnStop, ranges: &[&str], look: impl FnOnce()) {
             device_index: index_of("tf0"),
             mtu: 1_400,
             ranges: &ranges,
+            narrow: &[],
             native: &networks(&["10.20.0.0/16"]),
             underlay_addresses: &[Ipv4Addr::new(192, 0, 2, 7)],
         };
@@ -132,6 +133,7 @@ fn a_restart_leaks_nothing_and_leaves_nothing_stale() {
                 device_index: index_of("tf0"),
                 mtu: 1_400,
                 ranges: &networks(if odd { &["10.90.0.0/16", "fd90::/64"] } else { &["10.90.0.0/16", "10.91.0.0/16"] }),
+                narrow: &[],
                 native: &networks(if odd { &["10.20.0.0/16"] } else { &["10.21.0.0/16"] }),
                 underlay_addresses: &[Ipv4Addr::new(192, 0, 2, 7), Ipv4Addr::new(192, 0, 2, if odd { 8 } else { 7 })],
             };
@@ -197,6 +199,7 @@ fn install(device: &str, mtu: u16) -> io::Result<()> {
         device_index: index_of(device),
         mtu,
         ranges: &networks(&["10.90.0.0/16", "fd90::/64"]),
+        narrow: &[],
         native: &[],
         underlay_addresses: &[],
     };
@@ -308,4 +311,35 @@ impl<'a> tracing_subscriber::fmt::MakeWriter<'a> for Log {
     fn make_writer(&'a self) -> Log {
         self.clone()
     }
+}
+
+#[test]
+fn a_range_to_which_less_fits_than_into_the_device_has_it_in_its_route() {
+    in_namespace(|| {
+        ip("link add tf0 type veth peer name tf1");
+        let needs = |mtu: u16| {
+            let narrow = [("10.90.0.0/16".parse().unwrap(), mtu), ("fd90::/64".parse().unwrap(), mtu)];
+            let needs = RouteNeeds {
+                device_index: index_of("tf0"),
+                mtu: 1_438,
+                ranges: &networks(&["10.90.0.0/16", "10.91.0.0/16", "fd90::/64"]),
+                narrow: &narrow,
+                native: &[],
+                underlay_addresses: &[],
+            };
+            run(async { Routes::open(&plan(OnStop::Block)).unwrap().install(&needs).await.unwrap() });
+        };
+        for mtu in [1_300, 1_400] {
+            needs(mtu);
+            let (routes, six) = (ip("route show table 7117"), ip("-6 route show table 7117"));
+            let says = |routes: &str, range: &str| {
+                let line = routes.lines().find(|line| line.starts_with(&format!("{range} dev tf0")));
+                line.unwrap_or_else(|| panic!("{routes}")).contains(&format!("mtu {mtu}"))
+            };
+            assert!(says(&routes, "10.90.0.0/16") && says(&six, "fd90::/64"), "{routes}{six}");
+            assert!(!says(&routes, "10.91.0.0/16"), "{routes}");
+            assert_eq!(routes.matches("10.90.0.0/16").count(), 2, "{routes}");
+            assert_eq!(six.matches("fd90::/64").count(), 2, "{six}");
+        }
+    });
 }
