@@ -35,12 +35,12 @@ use super::traffic::IperfServer;
 /// A first rekey 5.1 to 5.7 seconds after an SA was made, of both kinds.
 const OFTEN: Duration = Duration::from_secs(6);
 
-const SHORT: u32 = 13;
+const SHORT: u32 = 10;
 const LONG: u32 = 600;
 
-/// One link after the other is cut for so long: too short to be noticed, and long enough to lose the
-/// tunnel.
-const CUTS: [Duration; 3] = [Duration::from_millis(300), Duration::from_secs(4), Duration::from_millis(1_500)];
+/// One link after the other is cut for so long: long enough to lose the tunnel, and too short to be
+/// noticed.
+const CUTS: [Duration; 3] = [Duration::from_millis(3_500), Duration::from_millis(300), Duration::from_millis(1_500)];
 /// Between two cuts, and before the first.
 const CALM: Duration = Duration::from_secs(3);
 

@@ -35,7 +35,7 @@ const LOADS: [(&str, &str); 3] = [
 
 #[test]
 fn a_small_flow_loses_nothing_beside_bulk_and_is_not_kept_waiting() {
-    beside_bulk(4);
+    beside_bulk(2);
 }
 
 #[test]

@@ -66,7 +66,7 @@ fn narrow_link(silent: bool) {
     assert!(answered(&lab.lan, INSIDE, "do"), "{}{}", trefoil.describe(), pop.describe());
     assert!(answered(&lab.lan, 1_438, "dont"));
     let server = IperfServer::start(&lab.server, SERVER, lab.directory());
-    let tcp = server.measure(&lab.lan, Load::Tcp, false, 2).expect("TCP crosses");
+    let tcp = server.measure(&lab.lan, Load::Tcp, false, 1).expect("TCP crosses");
     say(&format!(
         "a link of {NARROW} bytes, silent {silent}: packets of {INSIDE} bytes proven to fit {:.1} s after the start; \
          TCP then {:.0} Mbit/s",
