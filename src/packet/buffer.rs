@@ -26,6 +26,11 @@ impl PacketBuf {
         }
     }
 
+    /// Bytes that it can grow to.
+    pub fn capacity(&self) -> usize {
+        self.storage.len() - HEADROOM - TAILROOM
+    }
+
     pub fn bytes(&self) -> &[u8] {
         &self.storage[self.start..self.end]
     }

@@ -175,15 +175,36 @@ fn whichever_worker_reads_a_packet_the_paths_home_sends_it_in_order() {
 #[test]
 fn a_worker_that_does_not_run_costs_only_its_own_packets() {
     let mut edge = with_workers();
-    edge.io.from_site.extend((0..900).map(udp));
+    edge.io.from_site.extend((0..2_400).map(udp));
     while edge.worker.turn(&mut edge.io, edge.now).worked {}
     let lost = edge.drops_out();
     let [(DropReason::QueueFull, lost)] = lost[..] else { panic!("{lost:?}") };
     let sent = edge.io.to_wan.len() as u64;
-    assert!(sent > 250, "the worker's own paths go on");
+    assert!(sent > 700, "the worker's own paths go on");
     edge.turn();
     let late: usize = edge.others.iter().map(|(_, io)| io.to_wan.len()).sum();
-    assert_eq!((sent + lost, late as u64), (900 - late as u64, 256));
+    assert_eq!((sent + lost, late as u64), (2_400 - late as u64, 1_024));
+}
+
+#[test]
+fn bulk_that_waits_for_a_worker_takes_no_place_of_small_packets() {
+    let mut edge = with_workers();
+    edge.publish(|next| next.connectors[0].roles[0] = [PathId(1)].into_iter().collect());
+    let data = bytes(20_000);
+    for _ in 0..4 {
+        edge.io.super_packets.extend((0..60).map(|_| super_packet(5, &data, 1_300)));
+        edge.io.from_site.extend((0..100).map(udp));
+        while edge.worker.turn(&mut edge.io, edge.now).worked {}
+    }
+    assert_eq!(edge.drops_out(), [(DropReason::QueueFull, 4 * 60 - 128)]);
+    edge.turn();
+    let datagrams = 128 * 20_000_usize.div_ceil(1_300) + 400;
+    assert_eq!(edge.others[0].1.to_wan.len(), datagrams);
+    // All buffers have come back.
+    edge.io.super_packets.extend((0..128).map(|_| super_packet(5, &data, 1_300)));
+    edge.io.from_site.extend((0..512).map(udp));
+    while edge.worker.turn(&mut edge.io, edge.now).worked {}
+    assert_eq!(edge.drops_out(), [(DropReason::QueueFull, 4 * 60 - 128)]);
 }
 
 #[test]
