@@ -3,6 +3,8 @@
 
 pub mod check;
 pub mod demo;
+pub mod explain;
+pub mod flows;
 mod log;
 mod output;
 pub mod release;
@@ -29,6 +31,8 @@ enum Verb {
     Check(check::CheckArgs),
     Run(run::RunArgs),
     Status(status::StatusArgs),
+    Flows(flows::FlowsArgs),
+    Explain(explain::ExplainArgs),
     Release(release::ReleaseArgs),
 }
 
@@ -37,19 +41,21 @@ const CALLED_WRONGLY: u8 = 2;
 pub fn main() -> ExitCode {
     let args = match Args::try_parse() {
         Ok(args) => args,
-        Err(error) => return explain(&error),
+        Err(error) => return tell(&error),
     };
     match args.verb {
         Verb::Demo(args) => demo::run(&args),
         Verb::Check(args) => check::run(&args),
         Verb::Run(args) => run::run(args),
         Verb::Status(args) => status::run(&args),
+        Verb::Flows(args) => flows::run(&args),
+        Verb::Explain(args) => explain::run(&args),
         Verb::Release(args) => release::run(&args),
     }
 }
 
 /// Help and version are answers; anything else was a wrong call.
-fn explain(error: &clap::Error) -> ExitCode {
+fn tell(error: &clap::Error) -> ExitCode {
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
             output::finish(&error.render().to_string(), ExitCode::SUCCESS)

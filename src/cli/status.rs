@@ -1,3 +1,4 @@
+use std::ops::Range;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -23,6 +24,7 @@ pub fn run(args: &StatusArgs) -> ExitCode {
     let status = match control::ask(&args.socket, Request::Status {}) {
         Ok(Response::Status(status)) => status,
         Ok(Response::Refused { reason }) => return output::fail(&reason),
+        Ok(Response::Flows(_) | Response::Explanation(_)) => return output::fail("the daemon answered something else"),
         Err(error) => return output::fail(&error.to_string()),
     };
     if args.workers {
@@ -109,15 +111,21 @@ pub fn render(status: &SiteStatus) -> String {
 /// Rows as lines with columns one below the other: the first so many are words, which stand to the
 /// left, and the others numbers, which stand to the right.
 pub(super) fn align<const COLUMNS: usize>(rows: &[[String; COLUMNS]], words: usize) -> String {
+    table(rows, words..COLUMNS)
+}
+
+/// The same with numbers in these columns only.
+pub(super) fn table<const COLUMNS: usize>(rows: &[[String; COLUMNS]], numbers: Range<usize>) -> String {
     let widths: [usize; COLUMNS] =
         std::array::from_fn(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0));
     let line = |row: &[String; COLUMNS]| {
         let cells = row.iter().zip(widths).enumerate();
-        let cells = cells.map(
-            |(column, (cell, width))| {
-                if column < words { format!("{cell:width$}") } else { format!("{cell:>width$}") }
-            },
-        );
+        let cells =
+            cells.map(
+                |(column, (cell, width))| {
+                    if numbers.contains(&column) { format!("{cell:>width$}") } else { format!("{cell:width$}") }
+                },
+            );
         format!("{}\n", cells.collect::<Vec<_>>().join("  ").trim_end())
     };
     rows.iter().map(line).collect()
@@ -148,7 +156,12 @@ fn row(tunnel: &TunnelStatus, active: &str) -> [String; COLUMNS] {
 }
 
 fn age(at_ms: u64, status: &SiteStatus) -> String {
-    let seconds = status.at_ms.saturating_sub(at_ms) / 1_000;
+    age_ms(status.at_ms.saturating_sub(at_ms))
+}
+
+/// A span of time, in milliseconds, as one reads it.
+pub(super) fn age_ms(span: u64) -> String {
+    let seconds = span / 1_000;
     match seconds {
         0..=119 => format!("{seconds} s"),
         120..=7_199 => format!("{} min", seconds / 60),

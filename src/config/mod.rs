@@ -32,3 +32,8 @@ pub use diagnostic::{Diagnostic, Severity};
 pub use files::{Disk, FILE_BYTES_MAX, Files};
 pub use load::{Loaded, load, load_from};
 pub use settings::defaults;
+
+/// The code point of this name or number, such as `ef` or `46`.
+pub fn dscp(text: &str) -> Option<crate::model::Dscp> {
+    words::dscp(text).ok()
+}

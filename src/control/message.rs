@@ -1,7 +1,10 @@
+use std::net::IpAddr;
+
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
-use crate::edge::SiteStatus;
+use crate::edge::{Explanation, FlowList, SiteStatus};
+use crate::model::{Dscp, FlowKey};
 
 /// A question to the running daemon, e.g. `{"request":"status"}`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -9,6 +12,42 @@ use crate::edge::SiteStatus;
 pub enum Request {
     // With braces: serde denies unknown fields to structures only.
     Status {},
+    Flows {
+        /// Only those that are not where they would be if every tunnel were well.
+        #[serde(default)]
+        off_preferred: bool,
+        /// Flows in the answer, at most: those that sent most.
+        limit: u32,
+    },
+    Explain {
+        /// The IP protocol's number.
+        protocol: u8,
+        source: IpAddr,
+        /// 0 for a protocol without ports.
+        #[serde(default)]
+        source_port: u16,
+        destination: IpAddr,
+        #[serde(default)]
+        destination_port: u16,
+        /// 0 to 63; without it, that of the live flow, or 0.
+        #[serde(default)]
+        dscp: Option<u8>,
+    },
+}
+
+impl Request {
+    /// The flow that is to be explained, and its code point; `None` of another request, or with one
+    /// beyond 63.
+    pub fn flow(&self) -> Option<(FlowKey, Option<Dscp>)> {
+        let &Request::Explain { protocol, source, source_port, destination, destination_port, dscp } = self else {
+            return None;
+        };
+        let dscp = match dscp {
+            Some(value) => Some(Dscp::new(value)?),
+            None => None,
+        };
+        Some((FlowKey { segment: 0, protocol, source, destination, source_port, destination_port }, dscp))
+    }
 }
 
 /// Its answer, e.g. `{"answer":"status",...}` or `{"answer":"refused","reason":"..."}`.
@@ -16,6 +55,8 @@ pub enum Request {
 #[serde(tag = "answer", rename_all = "snake_case")]
 pub enum Response {
     Status(Box<SiteStatus>),
+    Flows(Box<FlowList>),
+    Explanation(Box<Explanation>),
     Refused { reason: String },
 }
 

@@ -9,11 +9,12 @@ use tokio::time::{Instant, sleep_until};
 
 use super::announce::announce;
 use super::complaints::Complaints;
+use super::inquiries::Inquiries;
 use super::key_log::KeyLog;
 use crate::control::{Call, Request, Response};
 use crate::dataplane::Crew;
 use crate::edge::{Edge, Effect, ResolveFailure, SiteEvent, StatusFacts};
-use crate::forward::{Forwarding, ToControl};
+use crate::forward::{FlowReport, Forwarding, ToControl, ToWorker};
 use crate::model::{Moment, PathId, UnderlayId};
 use crate::net::{Asker, Clock, Interface, Names, RoadHandle, UnderlaySockets, Underlays};
 
@@ -47,6 +48,8 @@ pub struct ControlLoop {
     pub replaced: VecDeque<Arc<Forwarding>>,
     /// About underlays without sockets.
     pub complaints: Complaints,
+    /// Of clients, that workers must answer.
+    pub inquiries: Inquiries,
 }
 
 /// What reaches the loop from outside.
@@ -74,10 +77,10 @@ impl ControlLoop {
                 biased;
                 _ = &mut inboxes.stop => break,
                 Some(message) = inboxes.messages.recv() => {
-                    self.edge.handle_message(message, self.clock.now());
+                    self.hear(message);
                     for _ in 1..MESSAGE_RUN {
                         let Ok(message) = inboxes.messages.try_recv() else { break };
-                        self.edge.handle_message(message, self.clock.now());
+                        self.hear(message);
                     }
                 }
                 Some((path, answer)) = answers.recv() => self.edge.handle_resolved(path, answer, self.clock.now()),
@@ -88,6 +91,7 @@ impl ControlLoop {
             if self.edge.poll_timeout().is_some_and(|due| due <= now) {
                 self.edge.handle_timeout(now);
             }
+            self.inquiries.give_up(now);
             if now >= next_look {
                 next_look = now + UNDERLAY_LOOK;
                 self.look_at_clock();
@@ -106,7 +110,7 @@ impl ControlLoop {
             let now = self.clock.now();
             let due = self.edge.poll_timeout().map_or(STOP_PATIENCE, |due| due.since(now));
             tokio::select! {
-                Some(message) = messages.recv() => self.edge.handle_message(message, self.clock.now()),
+                Some(message) = messages.recv() => self.hear(message),
                 () = sleep_until(Instant::now() + due) => self.edge.handle_timeout(self.clock.now()),
                 () = sleep_until(deadline) => return,
             }
@@ -114,21 +118,67 @@ impl ControlLoop {
         }
     }
 
-    fn answer(&self, call: Call) {
-        let response = match call.request {
+    /// A message of a worker.
+    fn hear(&mut self, message: ToControl) {
+        match message {
+            ToControl::Flows { id, flows, matching } => self.answer_about(id, &flows, matching),
+            message @ (ToControl::Ike { .. }
+            | ToControl::Probe { .. }
+            | ToControl::FirstUse { .. }
+            | ToControl::SoftLimit { .. }
+            | ToControl::Rebind { .. }
+            | ToControl::SendError { .. }
+            | ToControl::Survey { .. }) => self.edge.handle_message(message, self.clock.now()),
+        }
+    }
+
+    fn answer(&mut self, call: Call) {
+        match call.request {
             Request::Status {} => {
-                let facts = StatusFacts {
-                    unix_ms_at_zero: self.clock.unix_ms_of_zero(),
-                    started: self.started,
-                    drops: &self.crew.drops,
-                    flows: self.crew.flows.len() as u64,
-                    workers: &self.crew.counters,
-                };
-                Response::Status(Box::new(self.edge.status(facts, self.clock.now())))
+                let status = self.edge.status(self.facts(), self.clock.now());
+                // A client that has gone needs no answer.
+                let _ = call.reply.send(Response::Status(Box::new(status)));
             }
+            Request::Explain { .. } if call.request.flow().is_none() => {
+                let _ = call.reply.send(Response::Refused { reason: "a DSCP is 0 to 63".to_owned() });
+            }
+            Request::Flows { .. } | Request::Explain { .. } => {
+                let Some(question) = self.inquiries.ask(call, self.clock.now()) else { return };
+                // All share the flow table, so one worker answers for all; they take turns.
+                let worker = usize::try_from(question.id).unwrap_or_default() % self.roads.len().max(1);
+                if !self.roads.get(worker).is_some_and(|road| road.order(ToWorker::List(question)))
+                    && let Some(inquiry) = self.inquiries.take(question.id)
+                {
+                    let reason = "the worker is too busy to answer; ask again".to_owned();
+                    let _ = inquiry.reply.send(Response::Refused { reason });
+                }
+            }
+        }
+    }
+
+    /// A worker has answered what a client wants to know of flows.
+    fn answer_about(&mut self, id: u64, flows: &[FlowReport], matching: u64) {
+        let Some(inquiry) = self.inquiries.take(id) else { return };
+        let (facts, now) = (self.facts(), self.clock.now());
+        let response = match inquiry.request.flow() {
+            Some((key, dscp)) => {
+                let forwarding = self.crew.published.load();
+                let told = self.edge.explain(&forwarding, key, dscp, flows.first(), &facts, now);
+                Response::Explanation(Box::new(told))
+            }
+            None => Response::Flows(Box::new(self.edge.flow_list(flows, matching, &facts, now))),
         };
-        // A client that has gone needs no answer.
-        let _ = call.reply.send(response);
+        let _ = inquiry.reply.send(response);
+    }
+
+    fn facts(&self) -> StatusFacts<'_> {
+        StatusFacts {
+            unix_ms_at_zero: self.clock.unix_ms_of_zero(),
+            started: self.started,
+            drops: &self.crew.drops,
+            flows: self.crew.flows.len() as u64,
+            workers: &self.crew.counters,
+        }
     }
 
     fn carry_out(&mut self, resolved: &mpsc::Sender<Resolved>) {

@@ -4,6 +4,7 @@ mod announce;
 mod complaints;
 mod control_loop;
 mod host;
+mod inquiries;
 mod key_log;
 mod node;
 mod service;

@@ -11,6 +11,7 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use super::complaints::Complaints;
 use super::control_loop::{ControlLoop, Inboxes};
+use super::inquiries::Inquiries;
 use super::key_log::KeyLog;
 use crate::control::{Call, Request, Response};
 use crate::crypto::Backends;
@@ -131,6 +132,7 @@ impl Node {
             addresses: parts.addresses,
             replaced: VecDeque::new(),
             complaints: Complaints::default(),
+            inquiries: Inquiries::default(),
         };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let ending = Ending(node.ended.clone());
@@ -153,7 +155,7 @@ impl Node {
         self.calls.blocking_send(Call { request: Request::Status {}, reply }).ok()?;
         match answer.blocking_recv().ok()? {
             Response::Status(status) => Some(*status),
-            Response::Refused { .. } => None,
+            Response::Flows(_) | Response::Explanation(_) | Response::Refused { .. } => None,
         }
     }
 

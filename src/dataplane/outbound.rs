@@ -65,20 +65,13 @@ impl<'a> Road<'a> {
         self.forwarding.has_sa(way).then_some(way)
     }
 
-    /// LAN source check, then longest prefix.
     fn connector_of(&self, parsed: &Parsed) -> Result<&'a ConnectorFace, Dropped> {
-        let forwarding = self.forwarding;
-        let site = &forwarding.site;
-        // The private addresses are for probes, which do not come by this way.
-        if site.is_own(parsed.key.source) || !site.native.is_empty() && !site.is_native(parsed.key.source) {
-            // Never answered: the sender may be somebody else.
-            return Err(Dropped { reason: DropReason::NotNative, path: None, refusal: None });
-        }
-        let connector = forwarding.routes.connector(parsed.key.destination);
-        connector
-            .and_then(|id| forwarding.connector(id))
-            .filter(|_| !site.is_own(parsed.key.destination))
-            .ok_or_else(|| refused(DropReason::NoRoute, Refusal::NetworkUnreachable))
+        self.forwarding.connector_for(&parsed.key).map_err(|reason| Dropped {
+            reason,
+            path: None,
+            // Who sends what is not the site's is never answered: it may be somebody else.
+            refusal: (reason == DropReason::NoRoute).then_some(Refusal::NetworkUnreachable),
+        })
     }
 
     /// Decides, and pins the flow to what comes out.

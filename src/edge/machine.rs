@@ -10,6 +10,7 @@ use crate::forward::{Forwarding, HeavyFlow, MIN_DWELL, SaTable, ToControl};
 use crate::ha::RoleSelector;
 use crate::ike::{Endpoint, EndpointOptions};
 use crate::model::{Chance, ConnectorId, Leg, Moment, PathId, Role, UnderlayId, WeekMinute};
+use crate::steer::Quality;
 
 /// What Linux says of a datagram that is larger than the path's MTU.
 const EMSGSIZE: i32 = 90;
@@ -270,6 +271,11 @@ impl Edge {
         let tunnels = self.tunnels.iter().filter_map(Tunnel::poll_timeout).min();
         let roles = self.connectors.iter().filter_map(|connector| connector.roles.poll_timeout()).min();
         [endpoint, tunnels, roles, Some(self.next_steer), self.steering.poll_timeout()].into_iter().flatten().min()
+    }
+
+    /// What was measured of a tunnel.
+    pub(super) fn metrics(&self, path: PathId) -> Quality {
+        self.tunnels.get(usize::from(path.0)).map(super::steering::quality).unwrap_or_default()
     }
 
     pub fn plan(&self) -> &Arc<Plan> {

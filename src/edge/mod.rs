@@ -3,6 +3,8 @@
 mod child;
 mod effect;
 mod event;
+mod explain;
+mod flow_status;
 mod machine;
 mod plan;
 mod report;
@@ -15,6 +17,8 @@ mod tunnel;
 
 pub use effect::{Effect, KeyRecord, ResolveFailure, UnderlayFact};
 pub use event::{SiteEvent, TunnelState};
+pub use explain::{CandidateStatus, Explanation, PassedOver, RuleMatch};
+pub use flow_status::{FlowList, FlowStatus, MoveStatus};
 pub use machine::Edge;
 pub use plan::{
     ConnectorPlan, DataplanePlan, Destination, LabelledRange, LinkPlan, Mode, OnStop, Plan, PortPlan, ProbePlan,

@@ -138,7 +138,7 @@ fn worker_status(worker: u16, counters: &WorkerCounters) -> WorkerStatus {
     }
 }
 
-fn unix_ms(facts: &StatusFacts, moment: Moment) -> u64 {
+pub(super) fn unix_ms(facts: &StatusFacts, moment: Moment) -> u64 {
     facts.unix_ms_at_zero.saturating_add(moment.as_nanos() / 1_000_000)
 }
 

@@ -128,6 +128,13 @@ impl Steering {
         self.measures.then_some(self.next_judge)
     }
 
+    /// What a path has sent between the last two counts.
+    pub fn load_mbps(&self, path: PathId) -> f64 {
+        let bytes = self.path(path).and_then(|memory| memory.sent.back().copied()).unwrap_or_default();
+        let mbps = bytes as f64 * 8.0 / 1e6 / self.span.as_secs_f64();
+        (mbps * 1e3).round() / 1e3
+    }
+
     /// Counts what each path has sent, and asks a worker which flows it was.
     pub fn count(&mut self, plan: &Plan, tunnels: &[Tunnel], now: Moment) -> Effect {
         self.span = now.since(self.counted_at).max(Duration::from_millis(1));
@@ -230,7 +237,7 @@ fn gap(from: Metrics, to: Metrics) -> Duration {
     if sooner.is_zero() { Duration::ZERO } else { (sooner + GAP_MARGIN).min(GAP_MOST) }
 }
 
-fn quality(tunnel: &Tunnel) -> Quality {
+pub(super) fn quality(tunnel: &Tunnel) -> Quality {
     let Metrics { loss, rtt, jitter, .. } = tunnel.health().metrics();
     match tunnel.leg() {
         Some(_) => Quality { loss, rtt, jitter },

@@ -3,7 +3,7 @@ use std::time::Duration;
 use arrayvec::ArrayVec;
 
 use super::{ChildFace, ConnectorFace, FlowReport, Forwarding, MoveCause, PathFace};
-use crate::model::{FlowKey, Moment, PathId, Role, RuleId, Verdict};
+use crate::model::{DropReason, FlowKey, Moment, PathId, Role, RuleId, Verdict};
 use crate::steer::{
     Action, Candidate, Choice, Links, NewFlow, OnFailback, PathStrategy, Present, Rule, SlaStanding, Standing, Stay,
     Why, choose_by,
@@ -98,6 +98,18 @@ impl Forwarding {
             role.filter(|(_, path)| movable && best.contains(path)).fold(0, |bits, (index, _)| bits | 1 << index);
         let moved = self.cause(connector, held, &choice, &candidates);
         Decision { choice, candidates, way, peers, by_rule, kept: false, uncovered, moved }
+    }
+
+    /// The connector of a packet from the site: the source must be the site's, and the longest of
+    /// the ranges that contain the destination decides.
+    pub fn connector_for(&self, key: &FlowKey) -> Result<&ConnectorFace, DropReason> {
+        let site = &self.site;
+        // The private addresses are for probes, which do not come by this way.
+        if site.is_own(key.source) || !site.native.is_empty() && !site.is_native(key.source) {
+            return Err(DropReason::NotNative);
+        }
+        let connector = self.routes.connector(key.destination).filter(|_| !site.is_own(key.destination));
+        connector.and_then(|id| self.connector(id)).ok_or(DropReason::NoRoute)
     }
 
     /// Is a flow elsewhere than it would be if every path of the connector were well?

@@ -72,6 +72,6 @@ fn has_ports(number: u8) -> bool {
     matches!(number, protocol::TCP | protocol::UDP)
 }
 
-fn in_ports(ranges: &[(u16, u16)], protocol: u8, port: u16) -> bool {
+pub(super) fn in_ports(ranges: &[(u16, u16)], protocol: u8, port: u16) -> bool {
     ranges.is_empty() || has_ports(protocol) && ranges.iter().any(|&(first, last)| first <= port && port <= last)
 }

@@ -5,6 +5,7 @@ mod choice;
 mod choose;
 mod classify;
 mod matcher;
+mod mismatch;
 mod rebalance;
 mod rendezvous;
 mod rule;

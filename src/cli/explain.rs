@@ -1,0 +1,242 @@
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use super::output;
+use super::status::{age_ms, table};
+use crate::config;
+use crate::control::{self, Request, Response};
+use crate::edge::{CandidateStatus, Explanation};
+use crate::model::protocol;
+
+/// Explains where a flow goes and why: the rule, the tunnels, the choice, and its moves so far.
+#[derive(clap::Args, Debug)]
+pub struct ExplainArgs {
+    /// tcp, udp, icmp, icmpv6, or a protocol number
+    #[arg(value_parser = protocol_number)]
+    protocol: u8,
+    /// Where the flow comes from: ADDRESS:PORT, or ADDRESS where the protocol has no ports
+    #[arg(value_parser = end)]
+    source: (IpAddr, u16),
+    /// Where it goes
+    #[arg(value_parser = end)]
+    destination: (IpAddr, u16),
+    /// The flow's code point, such as ef, af41 or 46; else that of the live flow, or default
+    #[arg(long, value_parser = code_point)]
+    dscp: Option<u8>,
+    /// Print the answer as one JSON document (its shape: docs/explain.md)
+    #[arg(long)]
+    json: bool,
+    /// The daemon's control socket
+    #[arg(long, default_value = "/run/trefoil/control.sock")]
+    socket: PathBuf,
+}
+
+pub fn run(args: &ExplainArgs) -> ExitCode {
+    let ((source, source_port), (destination, destination_port)) = (args.source, args.destination);
+    if source.is_ipv4() != destination.is_ipv4() {
+        return output::fail("one address is IPv4 and the other IPv6");
+    }
+    let (protocol, dscp) = (args.protocol, args.dscp);
+    let request = Request::Explain { protocol, source, source_port, destination, destination_port, dscp };
+    let told = match control::ask(&args.socket, request) {
+        Ok(Response::Explanation(told)) => told,
+        Ok(Response::Refused { reason }) => return output::fail(&reason),
+        Ok(Response::Status(_) | Response::Flows(_)) => return output::fail("the daemon answered something else"),
+        Err(error) => return output::fail(&error.to_string()),
+    };
+    if !args.json {
+        return output::finish(&render(&told), ExitCode::SUCCESS);
+    }
+    match serde_json::to_string_pretty(&told) {
+        Ok(text) => output::finish(&format!("{text}\n"), ExitCode::SUCCESS),
+        Err(error) => output::fail(&error.to_string()),
+    }
+}
+
+fn protocol_number(text: &str) -> Result<u8, String> {
+    match text {
+        "tcp" => Ok(protocol::TCP),
+        "udp" => Ok(protocol::UDP),
+        "icmp" => Ok(protocol::ICMP),
+        "icmpv6" => Ok(protocol::ICMPV6),
+        number => number.parse().map_err(|_| "tcp, udp, icmp, icmpv6, or 0 to 255".to_owned()),
+    }
+}
+
+fn end(text: &str) -> Result<(IpAddr, u16), String> {
+    let with_port = text.parse::<SocketAddr>().map(|end| (end.ip(), end.port()));
+    with_port.or_else(|_| text.parse().map(|address| (address, 0))).map_err(|_| {
+        "an address with a port, such as 10.20.1.5:51000 or [2001:db8::5]:51000, or an address alone".to_owned()
+    })
+}
+
+fn code_point(text: &str) -> Result<u8, String> {
+    config::dscp(text).map(|dscp| dscp.value()).ok_or_else(|| "a name such as ef, af41 or cs3, or 0 to 63".to_owned())
+}
+
+fn render(told: &Explanation) -> String {
+    let mut text = format!("{} {} -> {}, DSCP {}\n", told.protocol, told.source, told.destination, told.dscp);
+    if let (Some(connector), Some(role)) = (&told.connector, &told.active_role) {
+        text.push_str(&format!("connector {connector}, traffic on the {role} role\n"));
+        text.push_str("\nrules\n");
+        if told.more_passed_over > 0 {
+            text.push_str(&format!("  {} earlier ones do not match\n", told.more_passed_over));
+        }
+        for passed in &told.passed_over {
+            text.push_str(&format!("  {}{}: no, {}\n", passed.rule, place(&passed.place), passed.because));
+        }
+        match &told.rule {
+            Some(rule) => text.push_str(&format!("  {}{}: matches; {}\n", rule.rule, place(&rule.place), rule.asks)),
+            None => text.push_str("  none matches\n"),
+        }
+        text.push_str("\ntunnels\n");
+        text.push_str(&candidates(told));
+    }
+    text.push('\n');
+    if let Some(tunnel) = &told.tunnel {
+        text.push_str(&format!("goes to {tunnel}: "));
+    }
+    text.push_str(&told.why);
+    text.push('\n');
+    if let Some(stays) = &told.stays {
+        text.push_str(&format!("{stays}\n"));
+    }
+    match &told.live {
+        None => text.push_str("no such flow is known now: this is what its first packet would get\n"),
+        Some(live) => {
+            let now = |at: u64| age_ms(told.at_ms.saturating_sub(at));
+            let on = live.tunnel.as_deref().unwrap_or("no tunnel yet");
+            text.push_str(&format!(
+                "the flow is on {on}; it began {} ago, sent {} packets, the last {} ago, and moved {} times\n",
+                now(live.first_ms),
+                live.packets,
+                now(live.last_ms),
+                live.moves
+            ));
+            for moved in &live.history {
+                let at = now(moved.at_ms);
+                text.push_str(&format!("  {at} ago: {} -> {}: {}\n", moved.from, moved.to, moved.reason));
+            }
+        }
+    }
+    text
+}
+
+fn place(place: &str) -> String {
+    if place.is_empty() { String::new() } else { format!(" ({place})") }
+}
+
+const HEADINGS: [&str; 12] =
+    ["", "tunnel", "link", "verdict", "loss", "rtt", "jitter", "score", "weight", "load", "SLA", "standing"];
+
+fn candidates(told: &Explanation) -> String {
+    let row = |one: &CandidateStatus| {
+        let number =
+            |value: Option<f64>, unit: &str| value.map_or_else(|| "-".to_owned(), |value| format!("{value:.1}{unit}"));
+        let sla = one.meets_sla.map_or("-", |meets| if meets { "meets" } else { "misses" });
+        [
+            if told.tunnel.as_ref() == Some(&one.tunnel) { "*" } else { "" }.to_owned(),
+            one.tunnel.clone(),
+            one.link.clone(),
+            one.verdict.clone(),
+            number(one.loss_percent, "%"),
+            number(one.rtt_ms, "ms"),
+            number(one.jitter_ms, "ms"),
+            number(one.score_ms, "ms"),
+            one.weight.to_string(),
+            format!("{:.1}Mbps", one.load_mbps),
+            sla.to_owned(),
+            one.standing.clone(),
+        ]
+    };
+    let rows: Vec<_> = std::iter::once(HEADINGS.map(str::to_owned)).chain(told.candidates.iter().map(row)).collect();
+    table(&rows, 4..10)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::edge::{PassedOver, RuleMatch};
+
+    fn candidate(link: &str, best: bool) -> CandidateStatus {
+        CandidateStatus {
+            tunnel: format!("pop/primary/{link}"),
+            link: link.to_owned(),
+            verdict: if best { "healthy" } else { "degraded" }.to_owned(),
+            standing: if best { "among the best" } else { "another path is in better health" }.to_owned(),
+            best,
+            preference: 1,
+            weight: 50,
+            metered: false,
+            last_resort: false,
+            loss_percent: Some(0.0),
+            rtt_ms: best.then_some(20.0),
+            jitter_ms: None,
+            score_ms: None,
+            meets_sla: best.then_some(true),
+            load_mbps: 1.25,
+        }
+    }
+
+    #[test]
+    fn an_explanation_reads_from_the_rules_over_the_tunnels_to_the_reason() {
+        let told = Explanation {
+            at_ms: 100_000,
+            protocol: "tcp".to_owned(),
+            source: "10.20.1.5:51000".to_owned(),
+            destination: "203.0.113.9:443".to_owned(),
+            dscp: 0,
+            connector: Some("pop".to_owned()),
+            active_role: Some("primary".to_owned()),
+            passed_over: vec![PassedOver {
+                rule: "voice".to_owned(),
+                place: "branch.toml:4".to_owned(),
+                because: "the DSCP is default, not ef".to_owned(),
+            }],
+            more_passed_over: 3,
+            rule: Some(RuleMatch {
+                rule: "web".to_owned(),
+                place: "branch.toml:9".to_owned(),
+                asks: "prefer, links fibre, dsl, SLA class interactive".to_owned(),
+            }),
+            candidates: vec![candidate("fibre", false), candidate("dsl", true)],
+            tunnel: Some("pop/primary/dsl".to_owned()),
+            why: "link 2 of the rule, healthy".to_owned(),
+            stays: Some("it is there, and no path is better".to_owned()),
+            live: Some(crate::cli::flows::tests::flow()),
+        };
+        let expected = "\
+tcp 10.20.1.5:51000 -> 203.0.113.9:443, DSCP 0
+connector pop, traffic on the primary role
+
+rules
+  3 earlier ones do not match
+  voice (branch.toml:4): no, the DSCP is default, not ef
+  web (branch.toml:9): matches; prefer, links fibre, dsl, SLA class interactive
+
+tunnels
+   tunnel             link   verdict   loss     rtt  jitter  score  weight     load  SLA    standing
+   pop/primary/fibre  fibre  degraded  0.0%       -       -      -      50  1.2Mbps  -      another path is in better health
+*  pop/primary/dsl    dsl    healthy   0.0%  20.0ms       -      -      50  1.2Mbps  meets  among the best
+
+goes to pop/primary/dsl: link 2 of the rule, healthy
+it is there, and no path is better
+the flow is on pop/primary/dsl; it began 60 s ago, sent 9000 packets, the last 0 s ago, and moved 1 times
+  30 s ago: pop/primary/fibre -> pop/primary/dsl: another path was in better health
+";
+        assert_eq!(render(&told), expected);
+    }
+
+    #[test]
+    fn a_flow_is_named_as_one_would_write_it() {
+        assert_eq!(end("10.20.1.5:51000"), Ok(([10, 20, 1, 5].into(), 51_000)));
+        assert_eq!(end("[2001:db8::5]:443").map(|(_, port)| port), Ok(443));
+        assert_eq!(end("10.20.1.5"), Ok(([10, 20, 1, 5].into(), 0)));
+        assert!(end("10.20.1:7").is_err());
+        assert_eq!((protocol_number("udp"), protocol_number("47")), (Ok(17), Ok(47)));
+        assert!(protocol_number("quic").is_err());
+        assert_eq!((code_point("ef"), code_point("63")), (Ok(46), Ok(63)));
+        assert!(code_point("64").is_err() && code_point("gold").is_err());
+    }
+}

@@ -1,0 +1,254 @@
+use serde::{Deserialize, Serialize};
+
+use super::flow_status::{FlowList, FlowStatus, end, flow_status, link_name, protocol_name, tunnel_name};
+use super::machine::Edge;
+use super::report::{StatusFacts, unix_ms};
+use super::{ConnectorPlan, Plan};
+use crate::forward::{Decision, FlowReport, Forwarding, Held};
+use crate::model::{DropReason, Dscp, FlowKey, LinkId, Moment, PathId, Role};
+use crate::steer::{Action, Links, NewFlow, OnFailback, Rule, RuleSet, Standing, Stay};
+
+/// Rules before the one that matched that are shown.
+const RULES_SHOWN: usize = 8;
+
+/// The answer to `trefoil explain --json`: where a flow goes, and why. Fields are only ever added.
+/// What was not measured is `null`, never zero.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Explanation {
+    pub at_ms: u64,
+    pub protocol: String,
+    pub source: String,
+    pub destination: String,
+    pub dscp: u8,
+    /// By the longest of the network ranges that contain the destination.
+    pub connector: Option<String>,
+    /// `primary` or `secondary`: the role that carries the connector's traffic.
+    pub active_role: Option<String>,
+    /// The rules just before the one that matched, in order, and why they did not.
+    pub passed_over: Vec<PassedOver>,
+    /// How many more rules before those did not match.
+    pub more_passed_over: u64,
+    pub rule: Option<RuleMatch>,
+    /// Every tunnel of the active role.
+    pub candidates: Vec<CandidateStatus>,
+    /// The tunnel that the next packet goes to; `null` when it is refused.
+    pub tunnel: Option<String>,
+    /// In plain words.
+    pub why: String,
+    /// Why it stays on the tunnel that it has.
+    pub stays: Option<String>,
+    /// The flow as the data plane knows it, if it does.
+    pub live: Option<FlowStatus>,
+}
+
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct PassedOver {
+    pub rule: String,
+    /// `FILE:LINE`.
+    pub place: String,
+    pub because: String,
+}
+
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct RuleMatch {
+    pub rule: String,
+    /// `FILE:LINE`.
+    pub place: String,
+    /// What it asks for, in plain words.
+    pub asks: String,
+}
+
+/// A tunnel as the choice saw it.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct CandidateStatus {
+    /// As `connector/role/tunnel`.
+    pub tunnel: String,
+    pub link: String,
+    pub verdict: String,
+    /// What took it out of the choice, in plain words.
+    pub standing: String,
+    /// It is one of those that the flow may go to.
+    pub best: bool,
+    pub preference: u8,
+    /// Configured bandwidth in our sending direction, in Mbps.
+    pub weight: u32,
+    pub metered: bool,
+    pub last_resort: bool,
+    pub loss_percent: Option<f64>,
+    pub rtt_ms: Option<f64>,
+    pub jitter_ms: Option<f64>,
+    /// Milliseconds of delay that it is as bad as; see docs/steering.md.
+    pub score_ms: Option<f64>,
+    /// Whether it meets the rule's SLA class; `null` without one, or when not measured.
+    pub meets_sla: Option<bool>,
+    /// Sent lately, in Mbps.
+    pub load_mbps: f64,
+}
+
+impl Edge {
+    /// Where a flow goes by the published value, decided by the function that the packet road
+    /// uses. `live` is the flow as a worker knows it; without a code point of its own in the
+    /// question, the live flow's counts.
+    pub fn explain(
+        &self,
+        forwarding: &Forwarding,
+        key: FlowKey,
+        dscp: Option<Dscp>,
+        live: Option<&FlowReport>,
+        facts: &StatusFacts,
+        now: Moment,
+    ) -> Explanation {
+        let dscp = dscp.or(live.map(|live| live.dscp)).unwrap_or(Dscp::DEFAULT);
+        let plan = self.plan();
+        let mut told = Explanation {
+            at_ms: unix_ms(facts, now),
+            protocol: protocol_name(key.protocol),
+            source: end(&key, true),
+            destination: end(&key, false),
+            dscp: dscp.value(),
+            connector: None,
+            active_role: None,
+            passed_over: Vec::new(),
+            more_passed_over: 0,
+            rule: None,
+            candidates: Vec::new(),
+            tunnel: None,
+            why: String::new(),
+            stays: None,
+            live: live.map(|live| flow_status(live, plan, facts)),
+        };
+        let connector = match forwarding.connector_for(&key) {
+            Ok(connector) => connector,
+            Err(reason) => {
+                told.why = refusal(reason).to_owned();
+                return told;
+            }
+        };
+        let flow = NewFlow { key, dscp, connector: connector.id, minute: forwarding.minute };
+        let held = live.map_or_else(Held::default, |live| Held {
+            path: live.path,
+            rule: live.rule,
+            arrived_on: live.arrived_on,
+            moved_at: live.history.last().map(|moved| moved.at),
+            ordered: None,
+        });
+        let decision = forwarding.decide(connector, &flow, &held, now);
+        let choice = &decision.choice;
+        told.connector = plan.connectors.get(usize::from(connector.id.0)).map(|connector| connector.name.clone());
+        told.active_role = Some(connector.active.to_string());
+        let matched = choice.rule.and_then(|id| plan.rules.rule(id).map(|rule| (id, rule)));
+        let before = matched.map_or(plan.rules.rules().len(), |(id, _)| id.0 as usize);
+        (told.passed_over, told.more_passed_over) = passed_over(&plan.rules, before, &flow);
+        told.rule = matched.map(|(_, rule)| RuleMatch {
+            rule: rule.name.clone(),
+            place: rule.place.clone(),
+            asks: asks(rule, plan),
+        });
+        let role = plan.connectors.get(usize::from(connector.id.0));
+        let sla = matched.and_then(|(_, rule)| match &rule.action {
+            Action::Steer(steering) => steering.sla,
+            Action::Drop => None,
+        });
+        let paths = role.map_or_else(Vec::new, |connector_plan| of_role(connector_plan, connector.active));
+        told.candidates = paths
+            .into_iter()
+            .map(|path| {
+                let standing = standing_of(&decision, path);
+                let face = forwarding.path(path);
+                let metrics = self.metrics(path);
+                let ms = |span: std::time::Duration| (span.as_secs_f64() * 1e6).round() / 1e3;
+                CandidateStatus {
+                    tunnel: tunnel_name(plan, path),
+                    link: link_name(plan, path),
+                    verdict: face.map_or("down", |face| face.verdict.name()).to_owned(),
+                    standing: match standing {
+                        Some(standing) => standing.to_string(),
+                        None if face.is_some_and(|face| face.usable) => "its traffic selectors do not cover it".into(),
+                        None => Standing::Down.to_string(),
+                    },
+                    best: standing == Some(Standing::Best),
+                    preference: face.map_or(0, |face| face.preference),
+                    weight: face.map_or(0, |face| face.weight),
+                    metered: face.is_some_and(|face| face.metered),
+                    last_resort: face.is_some_and(|face| face.last_resort),
+                    loss_percent: metrics.loss.map(|loss| f64::from(loss.value()) / 10.0),
+                    rtt_ms: metrics.rtt.map(ms),
+                    jitter_ms: metrics.jitter.map(ms),
+                    score_ms: metrics.score().map(|score| f64::from(score) / 1e3),
+                    meets_sla: sla.and_then(|class| face?.sla.of(class)),
+                    load_mbps: self.steering.load_mbps(path),
+                }
+            })
+            .collect();
+        told.tunnel = decision.way.map(|way| tunnel_name(plan, way.path.id));
+        told.why = match (decision.way, decision.uncovered) {
+            (None, true) if choice.why.drop_reason() == Some(DropReason::NoPath) => {
+                "refused: no usable tunnel has negotiated traffic selectors that cover it".to_owned()
+            }
+            _ => choice.why.to_string(),
+        };
+        // That no path is better is what `why` says.
+        told.stays = choice.stay.filter(|stay| *stay != Stay::AmongBest || live.is_some()).map(|stay| stay.to_string());
+        told
+    }
+
+    /// The flows of a worker's answer.
+    pub fn flow_list(&self, flows: &[FlowReport], matching: u64, facts: &StatusFacts, now: Moment) -> FlowList {
+        let flows = flows.iter().map(|flow| flow_status(flow, self.plan(), facts)).collect();
+        FlowList { at_ms: unix_ms(facts, now), matching, flows }
+    }
+}
+
+/// What took a path out of the choice; `None`: it was none of the candidates.
+fn standing_of(decision: &Decision, path: PathId) -> Option<Standing> {
+    let index = decision.candidates.iter().position(|candidate| candidate.path == path)?;
+    decision.choice.standings.get(index).copied()
+}
+
+fn of_role(connector: &ConnectorPlan, role: Role) -> Vec<PathId> {
+    connector.roles[role.index()].iter().flat_map(|role| &role.tunnels).copied().collect()
+}
+
+fn passed_over(rules: &RuleSet, before: usize, flow: &NewFlow) -> (Vec<PassedOver>, u64) {
+    let all = rules.rules().get(..before).unwrap_or_default();
+    let skipped = all.len().saturating_sub(RULES_SHOWN);
+    let shown = all.iter().skip(skipped).map(|rule| PassedOver {
+        rule: rule.name.clone(),
+        place: rule.place.clone(),
+        because: rule.matcher.mismatch(flow).unwrap_or_else(|| "it matches".to_owned()),
+    });
+    (shown.collect(), skipped as u64)
+}
+
+/// What a rule asks for, in plain words.
+fn asks(rule: &Rule, plan: &Plan) -> String {
+    let steering = match &rule.action {
+        Action::Drop => return "drop".to_owned(),
+        Action::Steer(steering) => steering,
+    };
+    let name = |link: &LinkId| plan.links.get(usize::from(link.0)).map_or("?", |link| link.name.as_str());
+    let names = |links: &[LinkId]| links.iter().map(name).collect::<Vec<_>>().join(", ");
+    let mut parts = vec![steering.strategy.name().to_owned()];
+    match &steering.links {
+        Links::Any => {}
+        Links::Prefer(links) => parts.push(format!("links {}", names(links))),
+        Links::Strict(links) => parts.push(format!("only links {}", names(links))),
+    }
+    if let Some(class) = steering.sla.and_then(|class| plan.rules.sla_class(class)) {
+        parts.push(format!("SLA class {}", class.name));
+    }
+    if steering.on_failback == OnFailback::Keep {
+        parts.push("kept on failback".to_owned());
+    }
+    if let Some(dscp) = steering.set_dscp {
+        parts.push(format!("marked with DSCP {}", dscp.value()));
+    }
+    parts.join(", ")
+}
+
+fn refusal(reason: DropReason) -> &'static str {
+    match reason {
+        DropReason::NotNative => "refused: the source is not in the site's native ranges",
+        _ => "refused: no connector's network ranges contain the destination",
+    }
+}
