@@ -85,6 +85,14 @@ impl Trefoil {
         )
     }
 
+    /// What another verb prints.
+    pub fn verb(&self, arguments: &[&str]) -> String {
+        let mut command = Command::new(&self.binary);
+        let output = command.args(arguments).arg("--socket").arg(&self.socket).output().expect("a verb of trefoil");
+        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
     fn ask(&self, extra: &[&str]) -> std::process::Output {
         let mut command = Command::new(&self.binary);
         command.arg("status").args(extra).arg("--socket").arg(&self.socket).output().expect("trefoil status")

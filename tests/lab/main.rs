@@ -26,6 +26,7 @@ mod outage;
 mod path_mtu;
 mod peers;
 mod rekey;
+mod steering;
 mod throughput;
 
 /// A line for whoever watches the tests, past the capture of the test harness.

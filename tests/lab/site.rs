@@ -25,6 +25,8 @@ pub struct Site {
     pub release_on_stop: bool,
     pub workers: u16,
     pub pmtu_discovery: bool,
+    /// The text of its policy file.
+    pub policy: &'static str,
 }
 
 #[derive(Clone)]
@@ -58,6 +60,7 @@ impl Site {
             release_on_stop: false,
             workers: 2,
             pmtu_discovery: false,
+            policy: "",
         }
     }
 
@@ -100,6 +103,7 @@ impl Site {
         write("keys/psk", &self.psk);
         fs::set_permissions(directory.join("keys/psk"), Permissions::from_mode(0o600)).expect("a private key file");
         write("profiles/lab.toml", &self.profile());
+        write("policy/lab.toml", self.policy);
         write("site.toml", &self.site_file(socket));
         directory.join("site.toml")
     }
@@ -116,7 +120,10 @@ impl Site {
 
     fn site_file(&self, socket: &Path) -> String {
         let mut text = format!(
-            r#"[site]
+            r#"profiles = ["profiles/*.toml"]
+policy = ["policy/lab.toml"]
+
+[site]
 name = "lab-branch"
 kind = "branch"
 native_ranges = ["{LAN_RANGE}"]

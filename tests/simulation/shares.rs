@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use trefoil::model::Chance;
-use trefoil::steer::RuleSet;
+use trefoil::forward::MoveCause;
+use trefoil::model::{Chance, LinkId};
+use trefoil::steer::{Action, Matcher, Rule, RuleSet};
 
 use super::plans::{self, Lifetimes};
 use super::world::World;
@@ -95,4 +96,38 @@ fn bytes_follow_the_bandwidths_over_a_minute_with_few_moves() {
             assert!(overtaken < 20, "{overtaken} packets overtaken");
         }
     }
+}
+
+#[test]
+fn a_link_that_comes_and_goes_loses_its_flows_once_and_gets_them_back_when_it_stays() {
+    let rule = Rule {
+        name: "all".to_owned(),
+        place: String::new(),
+        matcher: Matcher::default(),
+        action: Action::prefer([LinkId(1)]),
+    };
+    let mut world = up(11, Lifetimes::LONG, RuleSet::new(vec![rule], Vec::new()));
+    world.run_for(30 * SECOND);
+    let ports = 10_000..10_020;
+    for port in ports.clone() {
+        world.start_flow(port, 0, Duration::from_millis(200));
+    }
+    let moves = |world: &World| -> Vec<u32> {
+        ports.clone().filter_map(|port| world.flow(port)).map(|flow| flow.moves).collect()
+    };
+    for _ in 0..8 {
+        world.network.weather[1].iter_mut().for_each(|weather| weather.cut = true);
+        world.run_for(6 * SECOND);
+        world.network.weather[1].iter_mut().for_each(|weather| weather.cut = false);
+        world.run_for(9 * SECOND);
+    }
+    println!("moves of each flow after eight cuts in two minutes: {:?}", moves(&world));
+    assert_eq!(moves(&world), [1; 20], "{}", world.describe());
+    world.run_for(100 * SECOND);
+    assert_eq!(moves(&world), [2; 20], "{}", world.describe());
+    let told = world.flow(10_000).expect("known");
+    assert_eq!(
+        told.history.iter().map(|moved| moved.cause).collect::<Vec<_>>(),
+        [MoveCause::PathLost, MoveCause::Preferred]
+    );
 }
