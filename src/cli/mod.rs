@@ -7,8 +7,11 @@ pub mod explain;
 pub mod flows;
 mod log;
 mod output;
+pub mod policy;
 pub mod release;
+pub mod rules;
 pub mod run;
+pub mod schema;
 pub mod status;
 mod workers;
 
@@ -29,11 +32,14 @@ struct Args {
 enum Verb {
     Demo(demo::DemoArgs),
     Check(check::CheckArgs),
+    Policy(policy::PolicyArgs),
     Run(run::RunArgs),
     Status(status::StatusArgs),
+    Rules(rules::RulesArgs),
     Flows(flows::FlowsArgs),
     Explain(explain::ExplainArgs),
     Release(release::ReleaseArgs),
+    Schema(schema::SchemaArgs),
 }
 
 const CALLED_WRONGLY: u8 = 2;
@@ -46,11 +52,14 @@ pub fn main() -> ExitCode {
     match args.verb {
         Verb::Demo(args) => demo::run(&args),
         Verb::Check(args) => check::run(&args),
+        Verb::Policy(args) => policy::run(&args),
         Verb::Run(args) => run::run(args),
         Verb::Status(args) => status::run(&args),
+        Verb::Rules(args) => rules::run(&args),
         Verb::Flows(args) => flows::run(&args),
         Verb::Explain(args) => explain::run(&args),
         Verb::Release(args) => release::run(&args),
+        Verb::Schema(args) => schema::run(&args),
     }
 }
 

@@ -24,7 +24,9 @@ pub fn run(args: &StatusArgs) -> ExitCode {
     let status = match control::ask(&args.socket, Request::Status {}) {
         Ok(Response::Status(status)) => status,
         Ok(Response::Refused { reason }) => return output::fail(&reason),
-        Ok(Response::Flows(_) | Response::Explanation(_)) => return output::fail("the daemon answered something else"),
+        Ok(Response::Flows(_) | Response::Explanation(_) | Response::Rules { .. }) => {
+            return output::fail("the daemon answered something else");
+        }
         Err(error) => return output::fail(&error.to_string()),
     };
     if args.workers {

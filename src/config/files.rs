@@ -2,6 +2,10 @@ use std::fs;
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
+
+use zeroize::Zeroizing;
 
 use crate::model::Secret;
 
@@ -26,23 +30,57 @@ pub trait Files {
     }
 }
 
+/// A file that was written to so lately may be half a file, which may well be one that can be read.
+const SETTLE_AGE: Duration = Duration::from_millis(100);
+const SETTLE_PAUSE: Duration = Duration::from_millis(20);
+const SETTLE_TRIES: usize = 25;
+
 /// The file system.
 pub struct Disk;
 
+/// One reading of a file.
+struct Reading {
+    /// Wiped: it may be a key.
+    bytes: Zeroizing<Vec<u8>>,
+    /// Nobody has written to it for a while.
+    settled: bool,
+}
+
+fn read_once(path: &Path) -> io::Result<Reading> {
+    // To open a pipe waits for its writer, and to read a device may never end.
+    if !fs::metadata(path)?.is_file() {
+        return Err(io::Error::other("not a regular file"));
+    }
+    let file = fs::File::open(path)?;
+    let before = file.metadata()?;
+    // A file may grow, and those of /proc say 0 bytes, so the limit counts what is read.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(before.len().min(FILE_BYTES_MAX) as usize + 1));
+    (&file).take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > FILE_BYTES_MAX {
+        return Err(io::Error::other("larger than 4 MiB"));
+    }
+    let after = file.metadata()?;
+    // A time that lies ahead says nothing.
+    let old = after.modified()?.elapsed().map_or(true, |age| age >= SETTLE_AGE);
+    Ok(Reading { bytes, settled: old && stamp(&before) == stamp(&after) })
+}
+
+/// What changes whenever it is written to.
+fn stamp(file: &fs::Metadata) -> (u64, u64, i64, i64) {
+    (file.ino(), file.len(), file.mtime(), file.mtime_nsec())
+}
+
 impl Files for Disk {
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
-        // To open a pipe waits for its writer, and to read a device may never end.
-        if !fs::metadata(path)?.is_file() {
-            return Err(io::Error::other("not a regular file"));
+        let mut read = read_once(path)?;
+        for _ in 0..SETTLE_TRIES {
+            if read.settled {
+                return Ok(std::mem::take(&mut *read.bytes));
+            }
+            thread::sleep(SETTLE_PAUSE);
+            read = read_once(path)?;
         }
-        let file = fs::File::open(path)?;
-        // A file may grow, and those of /proc say 0 bytes, so the limit counts what is read.
-        let mut bytes = Vec::with_capacity(file.metadata()?.len().min(FILE_BYTES_MAX) as usize + 1);
-        file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes)?;
-        if bytes.len() as u64 > FILE_BYTES_MAX {
-            return Err(io::Error::other("larger than 4 MiB"));
-        }
-        Ok(bytes)
+        if read.settled { Ok(std::mem::take(&mut *read.bytes)) } else { Err(io::Error::other("it is being written")) }
     }
 
     fn list(&self, folder: &Path, suffix: &str) -> io::Result<Vec<PathBuf>> {

@@ -8,7 +8,7 @@ use super::build;
 use super::check;
 use super::diagnostic::{Diagnostic, Report};
 use super::files::{Disk, Files};
-use super::policy::{self, Vocabulary};
+use super::policy::{self, PolicyFiles, Vocabulary};
 use super::profile::Profiles;
 use super::psk::{PSK_CHARACTERS_MAX, PskFiles};
 use super::site::SiteDraft;
@@ -50,6 +50,61 @@ pub fn load_from(site_file: &Path, files: &dyn Files) -> Result<Loaded, Vec<Diag
     }
 }
 
+/// Reads policy files by themselves: with the links and connectors of a site, or with any that they
+/// name.
+pub fn load_policy(policy_files: &[PathBuf], site: Option<&Plan>) -> Result<PolicyFiles, Vec<Diagnostic>> {
+    load_policy_from(policy_files, site, &Disk)
+}
+
+/// Like `load_policy` without a site; links and connectors that both name have the same numbers.
+pub fn load_policy_beside(policy_files: &[PathBuf], other: &PolicyFiles) -> Result<PolicyFiles, Vec<Diagnostic>> {
+    read_policy(policy_files, Vocabulary::open(other.links.clone(), other.connectors.clone()), &Disk)
+}
+
+/// `load_policy` from anywhere.
+pub fn load_policy_from(
+    policy_files: &[PathBuf],
+    site: Option<&Plan>,
+    files: &dyn Files,
+) -> Result<PolicyFiles, Vec<Diagnostic>> {
+    let vocabulary = site.map_or_else(|| Vocabulary::open(Vec::new(), Vec::new()), Vocabulary::of_plan);
+    read_policy(policy_files, vocabulary, files)
+}
+
+fn read_policy(
+    policy_files: &[PathBuf],
+    vocabulary: Vocabulary,
+    files: &dyn Files,
+) -> Result<PolicyFiles, Vec<Diagnostic>> {
+    let report = Report::default();
+    let loader = Loader { folder: Path::new(""), files, report: &report };
+    let sources: Vec<_> = policy_files.iter().filter_map(|path| loader.open(path, None)).collect();
+    let documents: Vec<_> = sources.iter().map(|source| (loader.parse(source), source)).collect();
+    let tables = documents.iter().map(|(document, source)| Table::of_document(document, source, &report));
+    let policy = policy::read(tables.collect(), &vocabulary, &report);
+    drop(documents);
+    let failed = report.error_count() > 0;
+    let warnings = report.into_diagnostics();
+    if failed {
+        return Err(warnings);
+    }
+    let (links, connectors) = vocabulary.into_names();
+    Ok(PolicyFiles { rules: policy.rules, tests: policy.tests, links, connectors, warnings })
+}
+
+/// The policy files that a site names, in order; the error is every finding of the site.
+pub fn policy_files_of(site_file: &Path) -> Result<(Plan, Vec<PathBuf>), Vec<Diagnostic>> {
+    let plan = load(site_file)?.plan;
+    let report = Report::default();
+    let loader = Loader { folder: site_file.parent().unwrap_or(Path::new("")), files: &Disk, report: &report };
+    let named = loader.open(site_file, None).map_or_else(Vec::new, |source| {
+        let document = loader.parse(&source);
+        let value = Table::of_document(&document, &source, &report).value("policy");
+        value.map_or_else(Vec::new, |value| loader.paths(&value)).into_iter().map(|file| file.path).collect()
+    });
+    Ok((plan, named))
+}
+
 /// A file, and where it was named unless it was found by itself.
 struct Named {
     path: PathBuf,
@@ -87,9 +142,11 @@ impl Loader<'_> {
         let sources: Vec<_> = named.iter().filter_map(|file| self.open(&file.path, file.spot.as_ref())).collect();
         let documents: Vec<_> = sources.iter().map(|source| (self.parse(source), source)).collect();
         let tables = documents.iter().map(|(document, source)| Table::of_document(document, source, report));
-        let rules = policy::read(tables.collect(), &Vocabulary::of_site(&site), report);
+        let links = site.wan.names().map(|(_, name)| name.value.clone());
+        let connectors = site.connectors.iter().map(|connector| connector.name.value.clone());
+        let policy = policy::read(tables.collect(), &Vocabulary::of_names(links, connectors), report);
         check::check(&site, &profiles, report);
-        build::build(site, &profiles, rules)
+        build::build(site, &profiles, policy.rules)
     }
 
     fn profile_paths(&self, site: &Rc<Source>, patterns: Option<Value<'_>>) -> Vec<Named> {

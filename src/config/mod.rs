@@ -30,8 +30,12 @@ mod tests;
 
 pub use diagnostic::{Diagnostic, Severity};
 pub use files::{Disk, FILE_BYTES_MAX, Files};
-pub use load::{Loaded, load, load_from};
+pub use load::{Loaded, load, load_from, load_policy, load_policy_beside, load_policy_from, policy_files_of};
+pub use policy::{
+    Expected, Failure, LinkState, Outcome, PolicyFiles, PolicyLink, PolicyTest, flow as parse_flow, marked_flow,
+};
 pub use settings::defaults;
+pub use wording::Complaint;
 
 /// The code point of this name or number, such as `ef` or `46`.
 pub fn dscp(text: &str) -> Option<crate::model::Dscp> {

@@ -203,6 +203,15 @@ impl<'a> Value<'a> {
         }
     }
 
+    pub fn is_table(&self) -> bool {
+        matches!(self.value, DeValue::Table(_))
+    }
+
+    /// The value as a table that messages call so.
+    pub fn into_table(self, name: &str) -> Option<Table<'a>> {
+        self.table_called(format!("[{name}]"))
+    }
+
     pub fn is_text(&self, text: &str) -> bool {
         matches!(self.value, DeValue::String(found) if found == text)
     }

@@ -3,7 +3,7 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
-use crate::edge::{Explanation, FlowList, SiteStatus};
+use crate::edge::{Explanation, FlowList, RuleStatus, SiteStatus};
 use crate::model::{Dscp, FlowKey};
 
 /// A question to the running daemon, e.g. `{"request":"status"}`.
@@ -12,6 +12,7 @@ use crate::model::{Dscp, FlowKey};
 pub enum Request {
     // With braces: serde denies unknown fields to structures only.
     Status {},
+    Rules {},
     Flows {
         /// Only those that are not where they would be if every tunnel were well.
         #[serde(default)]
@@ -55,6 +56,7 @@ impl Request {
 #[serde(tag = "answer", rename_all = "snake_case")]
 pub enum Response {
     Status(Box<SiteStatus>),
+    Rules { at_ms: u64, rules: Vec<RuleStatus> },
     Flows(Box<FlowList>),
     Explanation(Box<Explanation>),
     Refused { reason: String },

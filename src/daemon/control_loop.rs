@@ -139,6 +139,11 @@ impl ControlLoop {
                 // A client that has gone needs no answer.
                 let _ = call.reply.send(Response::Status(Box::new(status)));
             }
+            Request::Rules {} => {
+                let zero = self.clock.unix_ms_of_zero();
+                let at_ms = zero.saturating_add(self.clock.now().as_nanos() / 1_000_000);
+                let _ = call.reply.send(Response::Rules { at_ms, rules: self.edge.rule_status(zero) });
+            }
             Request::Explain { .. } if call.request.flow().is_none() => {
                 let _ = call.reply.send(Response::Refused { reason: "a DSCP is 0 to 63".to_owned() });
             }
@@ -246,8 +251,8 @@ impl ControlLoop {
     }
 
     fn look_at_clock(&mut self) {
-        let since_start = u64::try_from(self.clock.now().since(Moment::ZERO).as_millis()).unwrap_or(u64::MAX);
-        self.edge.handle_time_of_day(self.clock.unix_ms_of_zero().saturating_add(since_start));
+        let since_zero = self.clock.now().as_nanos() / 1_000_000;
+        self.edge.handle_time_of_day(self.clock.unix_ms_of_zero().saturating_add(since_zero));
     }
 
     fn look_at_underlays(&mut self) {

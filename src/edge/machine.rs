@@ -167,6 +167,11 @@ impl Edge {
         }
     }
 
+    /// In which the hours of rules are looked at.
+    pub(super) fn rule_minute(&self) -> WeekMinute {
+        self.minute
+    }
+
     /// A message of a worker.
     pub fn handle_message(&mut self, message: ToControl, now: Moment) {
         match message {

@@ -8,6 +8,7 @@ mod flow_status;
 mod machine;
 mod plan;
 mod report;
+mod rule_status;
 mod snapshot;
 mod status;
 mod steering;
@@ -25,6 +26,7 @@ pub use plan::{
     RolePlan, RoutePlan, SiteKind, SitePlan, SteeringPlan, TunnelPlan, UnderlayPlan,
 };
 pub use report::StatusFacts;
+pub use rule_status::RuleStatus;
 pub use status::{
     ChangeStatus, ConnectorState, ConnectorStatus, DropStatus, FailureStatus, SiteStatus, TunnelStatus, WorkerStatus,
 };

@@ -1,5 +1,6 @@
 use ipnet::IpNet;
 
+use super::classify::Row;
 use crate::model::{ConnectorId, Dscp, FlowKey, WeekMinute, protocol};
 
 /// What a rule can ask of a flow, all of it told by the flow's first packet.
@@ -52,6 +53,11 @@ impl Matcher {
             && (self.destinations.is_empty() || self.destinations.iter().any(|net| net.contains(&key.destination)))
             && (self.sources.is_empty() || self.sources.iter().any(|net| net.contains(&key.source)))
             && (self.services.is_empty() || self.services.iter().any(|service| service.matches(key)))
+    }
+
+    /// Flows that match, one for each way to match: what a rule is about, by example.
+    pub fn samples(&self) -> impl Iterator<Item = NewFlow> {
+        Row::all_of(self).into_iter().map(|row| row.sample())
     }
 
     pub fn matches_everything(&self) -> bool {

@@ -47,6 +47,15 @@ pub fn utc_offset(text: &str) -> Result<i16, Complaint> {
     )
 }
 
+/// `Mon 08:30`.
+pub fn moment(text: &str) -> Result<WeekMinute, Complaint> {
+    let parsed = text.split_once(' ').and_then(|(name, time)| {
+        let day_number = u16::try_from(day(name)?).ok()?;
+        WeekMinute::new(day_number * DAY + time_of_day(time.trim()).filter(|time| *time < DAY)?)
+    });
+    parsed.map_or_else(|| complain(format!("{} is not a time of the week", quoted(text)), "such as \"Mon 08:30\""), Ok)
+}
+
 /// So many minutes from there on, as one range, or two around the end of the week.
 fn week_ranges(from: u16, length: u16) -> Vec<(WeekMinute, WeekMinute)> {
     let last = from + length - 1;

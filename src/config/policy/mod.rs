@@ -2,16 +2,22 @@
 //! they use.
 
 mod action;
+mod case;
 mod definitions;
 mod fields;
+mod flow;
 mod hours;
+mod trial;
 mod vocabulary;
 
 use std::collections::BTreeMap;
 
+pub use case::{Expected, LinkState, PolicyTest};
 use definitions::Definitions;
+pub use flow::{flow, marked_flow};
 pub use hours::utc_offset;
-pub use vocabulary::Vocabulary;
+pub use trial::{Failure, Outcome, PolicyFiles};
+pub use vocabulary::{PolicyLink, Vocabulary};
 
 use super::diagnostic::Report;
 use super::source::Spot;
@@ -30,8 +36,17 @@ const VALUES_OF_ALL_MAX: usize = 500_000;
 /// Earlier rules that are named where they leave nothing to a later one.
 const TAKERS_SHOWN: usize = 4;
 
-/// The rules of all policy files, in order.
-pub fn read(mut files: Vec<Table<'_>>, vocabulary: &Vocabulary, report: &Report) -> RuleSet {
+/// Tests in all policy files.
+const TESTS_MAX: usize = 16_384;
+
+/// What policy files say.
+pub struct Policy {
+    /// Of all files, in order.
+    pub rules: RuleSet,
+    pub tests: Vec<PolicyTest>,
+}
+
+pub fn read(mut files: Vec<Table<'_>>, vocabulary: &Vocabulary, report: &Report) -> Policy {
     let mut definitions = Definitions::new();
     for file in &mut files {
         definitions.read_groups(file, report);
@@ -49,15 +64,20 @@ pub fn read(mut files: Vec<Table<'_>>, vocabulary: &Vocabulary, report: &Report)
         names: BTreeMap::new(),
         matches_all: None,
     };
+    let mut tests: Vec<Table<'_>> = Vec::new();
+    let mut full = false;
     for mut file in files {
         let rules = file.tables("rule").unwrap_or_default();
+        tests.extend(file.tables("test").unwrap_or_default());
         file.finish();
-        if !reader.read_rules(rules) {
-            break;
-        }
+        full = full || !reader.read_rules(rules);
     }
     let rules = reader.finish();
-    RuleSet::new(rules, definitions.into_sla_classes())
+    if let Some(table) = tests.get(TESTS_MAX) {
+        report.error(table.spot(), "one test too many", format!("at most {TESTS_MAX} in all policy files"));
+    }
+    let tests = tests.into_iter().take(TESTS_MAX).filter_map(|table| case::read(table, vocabulary, report)).collect();
+    Policy { rules: RuleSet::new(rules, definitions.into_sla_classes()), tests }
 }
 
 struct Reader<'a> {

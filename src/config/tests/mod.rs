@@ -1,11 +1,12 @@
 //! The loader as a whole, with files in memory. `good.rs` reads what is right, `refusals.rs`,
-//! `keys.rs` and `profiles.rs` show each refusal with its place and text, `hostile.rs` throws anything at it.
+//! `keys.rs`, `policies.rs` and `profiles.rs` show each refusal with its place and text, `hostile.rs` throws anything at it.
 
 mod broken;
 mod corners;
 mod good;
 mod hostile;
 mod keys;
+mod policies;
 mod profiles;
 mod refusals;
 

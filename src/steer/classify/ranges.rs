@@ -94,6 +94,10 @@ impl Ranges {
     }
 
     pub fn meets(&self, other: &Ranges) -> bool {
+        // Most have one range, and most do not meet.
+        if let ([(first, last)], [(its_first, its_last)]) = (&self.0[..], &other.0[..]) {
+            return first.max(its_first) <= last.min(its_last);
+        }
         let (mut ours, mut theirs) = (self.0.iter().peekable(), other.0.iter().peekable());
         while let (Some(&&(first, last)), Some(&&(its_first, its_last))) = (ours.peek(), theirs.peek()) {
             if first.max(its_first) <= last.min(its_last) {

@@ -1,14 +1,17 @@
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 
 use super::Ranges;
-use crate::model::{WeekMinute, protocol};
-use crate::steer::{Matcher, Service};
+use crate::model::{ConnectorId, Dscp, FlowKey, WeekMinute, protocol};
+use crate::steer::{Matcher, NewFlow, Service};
 
 /// The last values of the axes: source, destination, protocol, source port, destination port, DSCP,
 /// connector, minute of the week.
 pub const AXES: usize = 8;
+
+/// The axes in the order in which rules differ most.
+const BY_VARIETY: [usize; AXES] = [1, 0, 4, 2, 3, 5, 6, 7];
 
 /// One way to match a rule, for one address family: on every axis, one of some ranges of values.
 /// The order is that of the axes.
@@ -109,12 +112,49 @@ impl Row {
         possible.then_some(Row { family, axes })
     }
 
+    /// A flow that it contains, with everyday values where it leaves a choice.
+    pub fn sample(&self) -> NewFlow {
+        let pick = |axis: usize, wished: u128| match &self.axes[axis] {
+            ranges if ranges.contains(wished) => wished,
+            // The second address of a network looks more like a host than the first.
+            ranges => {
+                ranges.iter().next().map_or(0, |(first, last)| if axis < 2 { last.min(first + 1) } else { first })
+            }
+        };
+        let address = |axis: usize, v4: [u8; 4], v6: u16| match self.family {
+            Family::V4 => IpAddr::V4(Ipv4Addr::from_bits(pick(axis, u32::from_be_bytes(v4).into()) as u32)),
+            Family::V6 => {
+                let wished = Ipv6Addr::new(0x2001, 0xdb8, 0, v6, 0, 0, 0, 1);
+                IpAddr::V6(Ipv6Addr::from_bits(pick(axis, wished.to_bits())))
+            }
+        };
+        let number = pick(2, protocol::TCP.into()) as u8;
+        let port = |axis: usize, wished: u128| match number {
+            protocol::TCP | protocol::UDP => pick(axis, wished) as u16,
+            _ => 0,
+        };
+        NewFlow {
+            key: FlowKey {
+                segment: 0,
+                protocol: number,
+                source: address(0, [10, 0, 0, 1], 1),
+                destination: address(1, [203, 0, 113, 9], 2),
+                source_port: port(3, 50_000),
+                destination_port: port(4, 443),
+            },
+            dscp: Dscp::new(pick(5, 0) as u8).unwrap_or(Dscp::DEFAULT),
+            connector: ConnectorId(pick(6, 0) as u16),
+            minute: WeekMinute::new(pick(7, 9 * 60) as u16).unwrap_or_default(),
+        }
+    }
+
     pub fn is_within(&self, other: &Row) -> bool {
         self.family == other.family && self.axes.iter().zip(&other.axes).all(|(ours, theirs)| ours.is_within(theirs))
     }
 
     pub fn meets(&self, other: &Row) -> bool {
-        self.family == other.family && self.axes.iter().zip(&other.axes).all(|(ours, theirs)| ours.meets(theirs))
+        let meet = |axis: usize| self.axes[axis].meets(&other.axes[axis]);
+        self.family == other.family && BY_VARIETY.into_iter().all(meet)
     }
 
     /// What `self` has and `other` has not, in parts that do not meet each other.

@@ -142,6 +142,9 @@ proptest! {
         matcher in matcher(), flows in proptest::collection::vec(flow(), 50)
     ) {
         let rows = Row::all_of(&matcher);
+        for sample in matcher.samples() {
+            prop_assert!(matcher.matches(&sample), "{:?}", sample);
+        }
         for flow in &flows {
             prop_assert_eq!(rows.iter().any(|row| contains(row, flow)), matcher.matches(flow), "{:?}", flow);
         }

@@ -1,0 +1,74 @@
+use std::process::ExitCode;
+
+use super::{Named, counted, lines, refuse};
+use crate::cli::output;
+use crate::config::PolicyFiles;
+use crate::steer::Coverage;
+
+/// More would not be read.
+const OVERLAPS_SHOWN: usize = 50;
+
+#[derive(clap::Args, Debug)]
+pub struct CheckArgs {
+    #[command(flatten)]
+    named: Named,
+    /// Also names rules that some flows match both and that do different things, so that the order decides
+    #[arg(long)]
+    overlaps: bool,
+}
+
+pub fn run(args: &CheckArgs) -> ExitCode {
+    match args.named.load() {
+        Ok(policy) => output::finish(&report(&policy, args.overlaps, &args.named.title()), ExitCode::SUCCESS),
+        Err(diagnostics) => refuse(&args.named.title(), &diagnostics),
+    }
+}
+
+fn report(policy: &PolicyFiles, overlaps: bool, title: &str) -> String {
+    let mut text = lines(&policy.warnings);
+    if overlaps {
+        text.push_str(&overlapping(policy));
+    }
+    let rules = counted(policy.rules.rules().len(), "rule");
+    let tests = counted(policy.tests.len(), "test");
+    let warnings = match policy.warnings.iter().map(|one| one.count).sum() {
+        0 => String::new(),
+        some => format!(", with {}", counted(some, "warning")),
+    };
+    let slow = match policy.rules.compiled_size() {
+        Some(_) => "",
+        None => "; the rules are too entangled to compile, and are tried one after another for each new flow",
+    };
+    format!("{text}{title}: good{warnings}: {rules}, {tests}{slow}\n")
+}
+
+fn overlapping(policy: &PolicyFiles) -> String {
+    let rules = policy.rules.rules();
+    let mut text = String::new();
+    for overlap in Coverage::new(rules).overlaps(OVERLAPS_SHOWN) {
+        if let Some((earlier, later)) = rules.get(overlap.earlier).zip(rules.get(overlap.later)) {
+            text.push_str(&format!(
+                "{} note: rule \"{}\" overlaps rule \"{}\" at {}, which comes first: {}\n",
+                later.place, later.name, earlier.name, earlier.place, overlap.example
+            ));
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn the_shipped_branch_policy_is_good_and_its_overlaps_are_named_with_both_places() {
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("policy/branch.toml");
+        let named = Named { files: vec![file], site: None };
+        let text = report(&named.load().unwrap(), true, "branch");
+        assert!(text.lines().last().unwrap().starts_with("branch: good: "), "{text}");
+        let overlap = text.lines().find(|line| line.contains("rule \"card-terminals\" overlaps rule \"voice\" at "));
+        assert!(overlap.is_some_and(|line| line.contains("tcp 10.20.30.0 -> any:443 dscp 40")), "{text}");
+    }
+}

@@ -1,0 +1,230 @@
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use super::{counted, load, refuse};
+use crate::cli::output;
+use crate::config::{self, Diagnostic, LinkState, Outcome, PolicyFiles};
+use crate::model::{FlowKey, LinkId, Verdict};
+use crate::steer::{Action, NewFlow, Rule, Steering};
+
+/// Flows that are looked at: beyond, nobody reads on.
+const FLOWS_MAX: usize = 100_000;
+
+#[derive(clap::Args, Debug)]
+pub struct DiffArgs {
+    /// The policy file as it is
+    #[arg(value_name = "OLD")]
+    old: PathBuf,
+    /// The policy file as it would be
+    #[arg(value_name = "NEW")]
+    new: PathBuf,
+    /// Flows to look at, one a line: `tcp 10.20.1.5:51000 203.0.113.9:443 dscp=ef`. Without it, a flow of
+    /// each rule and each test of both files
+    #[arg(long, value_name = "FILE")]
+    flows: Option<PathBuf>,
+    /// The site file: its links and connectors are the ones that rules may name
+    #[arg(long, value_name = "SITE.toml")]
+    site: Option<PathBuf>,
+}
+
+pub fn run(args: &DiffArgs) -> ExitCode {
+    let old = match load(std::slice::from_ref(&args.old), args.site.as_deref()) {
+        Ok(policy) => policy,
+        Err(diagnostics) => return refuse(&args.old.display().to_string(), &diagnostics),
+    };
+    let new = match load_beside(&args.new, args.site.as_deref(), &old) {
+        Ok(policy) => policy,
+        Err(diagnostics) => return refuse(&args.new.display().to_string(), &diagnostics),
+    };
+    let flows = match &args.flows {
+        None => examples(&old, &new),
+        Some(file) => match read_flows(file) {
+            Ok(flows) => flows,
+            Err(reason) => return output::fail(&reason),
+        },
+    };
+    output::finish(&compare(&old, &new, &flows), ExitCode::SUCCESS)
+}
+
+/// Links and connectors are compared by their numbers.
+fn load_beside(file: &Path, site: Option<&Path>, old: &PolicyFiles) -> Result<PolicyFiles, Vec<Diagnostic>> {
+    match site {
+        Some(_) => load(&[file.to_path_buf()], site),
+        None => config::load_policy_beside(&[file.to_path_buf()], old),
+    }
+}
+
+fn read_flows(file: &Path) -> Result<Vec<NewFlow>, String> {
+    let text = std::fs::read_to_string(file).map_err(|error| format!("{} cannot be read: {error}", file.display()))?;
+    let mut flows = Vec::new();
+    for (number, line) in text.lines().enumerate() {
+        let line = line.split('#').next().unwrap_or("").trim();
+        if line.is_empty() {
+            continue;
+        }
+        if flows.len() == FLOWS_MAX {
+            return Err(format!("{} has more than {FLOWS_MAX} flows", file.display()));
+        }
+        let flow = config::marked_flow(line);
+        let at = || format!("{}:{}", file.display(), number + 1);
+        flows.push(flow.map_err(|complaint| format!("{} {} ({})", at(), complaint.what, complaint.instead))?);
+    }
+    Ok(flows)
+}
+
+/// A flow of each rule and each test.
+fn examples(old: &PolicyFiles, new: &PolicyFiles) -> Vec<NewFlow> {
+    let mut seen: BTreeMap<(FlowKey, u8, u16, u16), NewFlow> = BTreeMap::new();
+    for policy in [old, new] {
+        let of_rules = policy.rules.rules().iter().filter_map(|rule| rule.matcher.samples().next());
+        for flow in of_rules.chain(policy.tests.iter().map(|test| test.flow)) {
+            let key = (flow.key, flow.dscp.value(), flow.connector.0, flow.minute.value());
+            if seen.len() < FLOWS_MAX {
+                seen.insert(key, flow);
+            }
+        }
+    }
+    seen.into_values().collect()
+}
+
+fn compare(old: &PolicyFiles, new: &PolicyFiles, flows: &[NewFlow]) -> String {
+    let mut text = rules_that_changed(old, new);
+    let mut moved = 0;
+    for flow in flows {
+        if let Some(line) = difference(old, new, flow) {
+            moved += 1;
+            text.push_str(&line);
+        }
+    }
+    let _ = writeln!(text, "{moved} of {} would go elsewhere", counted(flows.len(), "flow"));
+    text
+}
+
+fn rules_that_changed(old_policy: &PolicyFiles, new_policy: &PolicyFiles) -> String {
+    let (old, new) = (old_policy.rules.rules(), new_policy.rules.rules());
+    let by_name = |rules: &[Rule]| -> BTreeMap<String, usize> {
+        rules.iter().enumerate().map(|(index, rule)| (rule.name.clone(), index)).collect()
+    };
+    let (before, after) = (by_name(old), by_name(new));
+    let mut text = String::new();
+    for rule in old.iter().filter(|rule| !after.contains_key(&rule.name)) {
+        let _ = writeln!(text, "- rule \"{}\" ({})", rule.name, rule.place);
+    }
+    for rule in new {
+        let earlier = before.get(&rule.name).and_then(|index| old.get(*index));
+        match earlier {
+            None => {
+                let _ = writeln!(text, "+ rule \"{}\" ({})", rule.name, rule.place);
+            }
+            Some(earlier) => {
+                // The class itself, since its number may differ.
+                let sla = |policy: &PolicyFiles, rule: &Rule| match &rule.action {
+                    Action::Steer(steering) => steering.sla.and_then(|id| policy.rules.sla_class(id).cloned()),
+                    Action::Drop => None,
+                };
+                let without_sla = |rule: &Rule| match &rule.action {
+                    Action::Steer(steering) => Action::Steer(Steering { sla: None, ..steering.clone() }),
+                    Action::Drop => Action::Drop,
+                };
+                let acts_alike = without_sla(earlier) == without_sla(rule);
+                let acts_alike = acts_alike && sla(old_policy, earlier) == sla(new_policy, rule);
+                let changed = match (earlier.matcher != rule.matcher, !acts_alike) {
+                    (true, true) => "what it matches and what it does",
+                    (true, false) => "what it matches",
+                    (false, true) => "what it does",
+                    (false, false) => continue,
+                };
+                let _ = writeln!(text, "~ rule \"{}\" ({} -> {}): {changed}", rule.name, earlier.place, rule.place);
+            }
+        }
+    }
+    text
+}
+
+/// Whether the flow goes elsewhere while all links are well, or while one of them is down.
+fn difference(old: &PolicyFiles, new: &PolicyFiles, flow: &NewFlow) -> Option<String> {
+    let names: Vec<&str> = old.links.iter().chain(&new.links).map(|link| link.name.as_str()).collect();
+    let states = std::iter::once(None).chain(names.into_iter().map(Some));
+    for down in states {
+        let (before, after) = (decide(old, flow, down), decide(new, flow, down));
+        let way = |policy: &PolicyFiles, outcome: &Outcome| {
+            let mut links: Vec<String> = outcome.links.iter().map(|link| policy.link_name(*link).to_string()).collect();
+            links.sort();
+            (links, outcome.set_dscp)
+        };
+        if way(old, &before) != way(new, &after) {
+            let while_down = down.map_or_else(String::new, |link| format!(" while {link} is down"));
+            return Some(format!(
+                "{}{while_down}\n  before: {}\n  after:  {}\n  why:    {}\n",
+                old.flow_text(flow),
+                old.outcome_text(&before),
+                new.outcome_text(&after),
+                after.why
+            ));
+        }
+    }
+    None
+}
+
+fn decide(policy: &PolicyFiles, flow: &NewFlow, down: Option<&str>) -> Outcome {
+    let link = down.and_then(|name| policy.links.iter().position(|link| link.name == name));
+    let link = link.and_then(|index| u16::try_from(index).ok()).map(LinkId);
+    let state = link.map(|link| (link, LinkState { verdict: Verdict::Down, ..LinkState::HEALTHY }));
+    policy.decide(flow, state.as_slice())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_changed_rule_is_named_with_the_flows_that_it_moves() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = |name: &str, text: &str| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            path
+        };
+        let web = "[[rule]]\nname = \"web\"\nprotocol = \"tcp\"\ndestination_port = 443\n";
+        let old = file(
+            "old.toml",
+            &format!("{web}links = [\"fibre\", \"dsl\"]\n[[rule]]\nname = \"rest\"\nlinks = [\"dsl\", \"lte\"]\n"),
+        );
+        let new = file(
+            "new.toml",
+            &format!("{web}links = [\"fibre\", \"lte\"]\n[[rule]]\nname = \"all\"\nlinks = [\"dsl\", \"lte\"]\n"),
+        );
+        let old = load(&[old], None).unwrap();
+        let new = load_beside(&new, None, &old).unwrap();
+        let text = compare(&old, &new, &examples(&old, &new)).replace(&format!("{}/", folder.path().display()), "");
+        assert_eq!(
+            text,
+            "- rule \"rest\" (old.toml:6)\n\
+             ~ rule \"web\" (old.toml:1 -> new.toml:1): what it does\n\
+             + rule \"all\" (new.toml:6)\n\
+             tcp 10.0.0.1:50000 -> 203.0.113.9:443 while fibre is down\n  \
+             before: dsl by rule \"web\" (old.toml:1)\n  \
+             after:  lte by rule \"web\" (new.toml:1)\n  \
+             why:    link 2 of the rule, healthy: the healthiest that the rule names, then the first\n\
+             1 of 1 flow would go elsewhere\n"
+        );
+    }
+
+    #[test]
+    fn flows_are_read_line_by_line_and_a_wrong_one_is_told_with_its_place() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("flows.txt");
+        std::fs::write(&file, "# seen on Monday\ntcp 10.0.0.1:5 10.0.0.2:80 dscp=ef # web\n\nudp 10.0.0.1 1\n")
+            .unwrap();
+        let reason = read_flows(&file).unwrap_err();
+        assert!(
+            reason
+                .ends_with("flows.txt:4 \"1\" is not an address (such as \"10.20.1.5:443\" or \"[2001:db8::1]:443\")"),
+            "{reason}"
+        );
+        std::fs::write(&file, "tcp 10.0.0.1:5 10.0.0.2:80 dscp=ef # web\n").unwrap();
+        assert_eq!(read_flows(&file).unwrap()[0].dscp.value(), 46);
+    }
+}

@@ -1,0 +1,127 @@
+//! `[[test]]`: what the author of the rules expects of them, written beside them.
+
+use std::time::Duration;
+
+use super::fields;
+use super::vocabulary::Vocabulary;
+use super::{flow, hours};
+use crate::config::diagnostic::Report;
+use crate::config::table::{Table, Value};
+use crate::config::wording;
+use crate::config::words;
+use crate::model::{ConnectorId, Dscp, LinkId, Permille, Verdict};
+use crate::steer::{NewFlow, Quality};
+
+/// A link of which a test says nothing is healthy and measures this.
+const WELL: Quality = Quality {
+    loss: Some(Permille::ZERO),
+    rtt: Some(Duration::from_millis(20)),
+    jitter: Some(Duration::from_millis(1)),
+};
+
+/// One expectation.
+#[derive(Clone, Debug)]
+pub struct PolicyTest {
+    pub name: String,
+    /// As `policy/branch.toml:50`.
+    pub place: String,
+    pub flow: NewFlow,
+    /// The links that are not simply well.
+    pub state: Vec<(LinkId, LinkState)>,
+    pub expect: Option<Expected>,
+    /// `Some(None)`: no rule matches.
+    pub rule: Option<Option<String>>,
+}
+
+/// How a link is while a flow is tried.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct LinkState {
+    pub verdict: Verdict,
+    pub quality: Quality,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Expected {
+    /// One of these, and no other.
+    Links(Vec<LinkId>),
+    Refused,
+}
+
+impl LinkState {
+    pub const HEALTHY: LinkState = LinkState { verdict: Verdict::Healthy, quality: WELL };
+}
+
+/// A test; `None` when something of it is wrong, which was reported.
+pub fn read(mut table: Table<'_>, vocabulary: &Vocabulary, report: &Report) -> Option<PolicyTest> {
+    let spot = table.spot().clone();
+    let errors_before = report.error_count();
+    let name =
+        table.required("name", "name = \"calls leave a brownout\"").and_then(|value| value.parse(words::free_text));
+    let key = table.required("flow", "flow = \"udp 10.20.1.5:40000 203.0.113.9:5060\"");
+    let key = key.and_then(|value| value.parse(flow::flow));
+    let dscp = table.value("dscp").and_then(|value| fields::dscp(&value)).unwrap_or(Dscp::DEFAULT);
+    let connector = table.value("connector").and_then(|value| vocabulary.connector(&value));
+    let hours = table.value("time").and_then(|value| value.parse(hours::moment));
+    let mut state = Vec::new();
+    if let Some(mut links) = table.table("state") {
+        for (name, value) in links.named_values() {
+            let link = vocabulary.link_called(name.value, &name.spot, report);
+            let told = read_state(&value);
+            state.extend(link.zip(told));
+        }
+    }
+    let expect = table.value("expect").map(|value| read_expected(&value, vocabulary));
+    let rule = table.value("rule").and_then(|value| value.parse(words::name));
+    let rule = rule.map(|name| Some(name).filter(|name| name != "none"));
+    table.finish();
+    if expect.is_none() && rule.is_none() && report.error_count() == errors_before {
+        report.missing(
+            &spot,
+            "the test expects nothing",
+            "expect = \"fibre\", expect = \"refused\", or rule = \"voice\"",
+        );
+    }
+    if report.error_count() > errors_before {
+        return None;
+    }
+    let flow =
+        NewFlow { key: key?, dscp, connector: connector.unwrap_or(ConnectorId(0)), minute: hours.unwrap_or_default() };
+    Some(PolicyTest { name: name?, place: spot.to_string(), flow, state, expect: expect.flatten(), rule })
+}
+
+/// `"degraded"`, or `{ verdict = "healthy", loss_percent = 3.0, rtt_ms = 80 }`.
+fn read_state(value: &Value<'_>) -> Option<LinkState> {
+    if !value.is_table() {
+        return value.parse(verdict).map(|verdict| LinkState { verdict, quality: WELL });
+    }
+    let mut table = value.clone().into_table(&format!("state.{}", wording::plain(&value.name)))?;
+    let verdict = table.value("verdict").map(|value| value.parse(verdict));
+    let loss = table.value("loss_percent").and_then(|value| value.decimal(0.0..=100.0, "per cent"));
+    let mut time =
+        |key| table.value(key).and_then(|value| value.number::<u64>(0..=10_000, "ms")).map(Duration::from_millis);
+    let (rtt, jitter) = (time("rtt_ms"), time("jitter_ms"));
+    table.finish();
+    let loss = loss.and_then(|loss| Permille::new((loss * 10.0).round() as u16));
+    let quality = Quality { loss: loss.or(WELL.loss), rtt: rtt.or(WELL.rtt), jitter: jitter.or(WELL.jitter) };
+    Some(LinkState { verdict: verdict.unwrap_or(Some(Verdict::Healthy))?, quality })
+}
+
+fn verdict(text: &str) -> Result<Verdict, wording::Complaint> {
+    let all = [Verdict::Healthy, Verdict::Unknown, Verdict::Degraded, Verdict::Down];
+    all.into_iter().find(|one| one.name() == text).ok_or_else(|| wording::Complaint {
+        what: format!("unknown verdict {}", wording::quoted(text)),
+        instead: wording::known(all.map(Verdict::name)),
+    })
+}
+
+fn read_expected(value: &Value<'_>, vocabulary: &Vocabulary) -> Option<Expected> {
+    if value.is_text("refused") {
+        return Some(Expected::Refused);
+    }
+    let items = value.items(fields::VALUES_MAX);
+    if items.is_empty() {
+        value.error("expect is empty", "a link, several links, or \"refused\"");
+    }
+    let links: Option<Vec<LinkId>> = items.iter().map(|item| vocabulary.link(item)).collect();
+    links.map(Expected::Links)
+}

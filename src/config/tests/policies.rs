@@ -1,0 +1,240 @@
+//! Policy files: names that must be there, rules that go against each other, hours, tests.
+
+use std::path::{Path, PathBuf};
+
+use super::super::{PolicyFiles, load_policy, load_policy_from};
+use super::*;
+use crate::steer::{Action, Links, OnFailback, PathStrategy};
+
+fn findings(text: &str) -> Vec<String> {
+    let files = Memory::default().with("p.toml", text);
+    let told = match load_policy_from(&[PathBuf::from("p.toml")], None, &files) {
+        Ok(policy) => policy.warnings,
+        Err(found) => found,
+    };
+    told.iter().map(ToString::to_string).collect()
+}
+
+fn policy(text: &str) -> PolicyFiles {
+    let files = Memory::default().with("p.toml", text);
+    load_policy_from(&[PathBuf::from("p.toml")], None, &files).unwrap_or_else(|found| panic!("{found:#?}"))
+}
+
+#[test]
+fn names_that_nothing_defines_are_told_with_those_that_are_known() {
+    let text = r#"
+[[rule]]
+name = "a"
+source = ["servers", "10.0.0.0/8"]
+destination = "serverz"
+application = "meeting"
+sla = "voize"
+strategy = "bests"
+on_failback = "stay"
+[[group]]
+name = "servers"
+prefixes = ["10.1.0.0/16"]
+[[group]]
+name = "servers"
+prefixes = []
+[[group]]
+name = "9to5"
+prefixes = ["10.0.0.1/8"]
+[[application]]
+name = "meetings"
+[[application.service]]
+[[sla]]
+name = "mine"
+"#;
+    assert_eq!(
+        findings(text),
+        [
+            "p.toml:5:15 unknown group \"serverz\" (known: servers)",
+            "p.toml:6:15 unknown application \"meeting\" (known: meetings)",
+            "p.toml:7:7 unknown SLA class \"voize\" (known: voice, video, interactive, bulk, mine)",
+            "p.toml:8:12 unknown strategy \"bests\" (known: balance, prefer, best, cheapest, sticky)",
+            "p.toml:9:15 unknown on_failback \"stay\" (known: move, keep)",
+            "p.toml:14:8 group \"servers\" is already at p.toml:11 (a name of its own for each)",
+            "p.toml:15:12 prefixes is empty (at least one network)",
+            "p.toml:17:8 \"9to5\" begins with a digit (a letter first)",
+            "p.toml:18:13 \"10.0.0.1/8\" is not a network address: bits are set behind the prefix (\"10.0.0.0/8\")",
+            "p.toml:21:1 the service matches every flow (destination, protocol or destination_port)",
+            "p.toml:22:1 the SLA class has no limit (loss_percent, rtt_ms or jitter_ms)",
+        ]
+    );
+}
+
+#[test]
+fn rules_that_contradict_each_other_or_themselves_are_told_with_both_places() {
+    let text = r#"
+[[rule]]
+name = "web-fibre"
+protocol = "tcp"
+destination_port = [80, 443]
+links = "fibre"
+[[rule]]
+name = "web-dsl"
+destination = "203.0.113.0/24"
+protocol = "tcp"
+destination_port = 443
+links = "dsl"
+[[rule]]
+name = "again"
+protocol = "tcp"
+destination_port = 80
+links = "fibre"
+[[rule]]
+name = "nobody"
+application = "web"
+protocol = "udp"
+mode = "drop"
+[[application]]
+name = "web"
+service = [{ protocol = "tcp", destination_port = 443 }]
+"#;
+    assert_eq!(
+        findings(text),
+        [
+            "p.toml:7:1 warning: this rule is never reached: \"web-fibre\" at p.toml:2 takes all its flows \
+             (and does something else with them; put the narrower rule first)",
+            "p.toml:13:1 warning: this rule is never reached: \"web-fibre\" at p.toml:2 takes all its flows (it can go)",
+            "p.toml:18:1 warning: no flow can match this rule: its fields exclude each other \
+             (fields that some flow can have together)",
+        ]
+    );
+}
+
+#[test]
+fn what_a_rule_does_must_go_together() {
+    let text = r#"
+[[rule]]
+name = "a"
+mode = "drop"
+sla = "voice"
+set_dscp = "ef"
+[[rule]]
+name = "b"
+protocol = "tcp"
+mode = "balance"
+strategy = "best"
+[[rule]]
+name = "c"
+protocol = "udp"
+strategy = "prefer"
+[[rule]]
+name = "d"
+time = "08:00-8:30"
+links = "fibre"
+"#;
+    assert_eq!(
+        findings(text),
+        [
+            "p.toml:5:7 sla in a rule that drops its flows (no sla, or another mode)",
+            "p.toml:6:12 set_dscp in a rule that drops its flows (no set_dscp, or another mode)",
+            "p.toml:11:12 strategy beside mode = \"balance\", which is one (only one of them)",
+            "p.toml:15:12 strategy prefer without links (links = [...], or another strategy)",
+            "p.toml:18:8 \"08:00-8:30\" is not a time (such as \"Mon-Fri 08:00-18:00\", \"Sat,Sun\" or \"22:00-06:00\")",
+            "p.toml:7:1 warning: this rule is never reached: the one at p.toml:2 matches every flow (the rule that matches every flow comes last)",
+            "p.toml:12:1 warning: this rule is never reached: the one at p.toml:2 matches every flow (the rule that matches every flow comes last)",
+            "p.toml:16:1 warning: this rule is never reached: the one at p.toml:2 matches every flow (the rule that matches every flow comes last)",
+        ]
+    );
+}
+
+#[test]
+fn every_field_of_a_rule_arrives_and_definitions_may_follow_their_use() {
+    let policy = policy(
+        "[[rule]]\nname = \"a\"\nsource = [\"servers\", \"10.9.0.0/16\"]\nconnector = \"hq\"\ntime = \"Sat\"\n\
+         links = [\"dsl\", \"lte\"]\nmode = \"strict\"\nstrategy = \"cheapest\"\nsla = \"mine\"\non_failback = \"keep\"\n\
+         set_dscp = \"af41\"\n[[group]]\nname = \"servers\"\nprefixes = [\"10.1.0.0/16\"]\n\
+         [[sla]]\nname = \"mine\"\nrtt_ms = 50\n",
+    );
+    let rule = &policy.rules.rules()[0];
+    assert_eq!(rule.place, "p.toml:1");
+    assert_eq!((rule.matcher.sources.len(), rule.matcher.connectors.len(), rule.matcher.minutes.len()), (2, 1, 1));
+    let Action::Steer(steering) = &rule.action else { panic!("{rule:?}") };
+    assert!(matches!(&steering.links, Links::Strict(links) if links.len() == 2));
+    assert_eq!((steering.strategy, steering.on_failback), (PathStrategy::Cheapest, OnFailback::Keep));
+    assert_eq!(policy.rules.sla_class(steering.sla.unwrap()).unwrap().name, "mine");
+    assert_eq!(steering.set_dscp.unwrap().value(), 34);
+}
+
+#[test]
+fn a_site_has_its_own_time() {
+    let files = changed("[site]", "policy = \"p.toml\"\n[site]\nutc_offset = \"+05:30\"");
+    let files = files.with("p.toml", "[[rule]]\nname = \"a\"\ntime = \"Thu 05:00-06:00\"\nlinks = \"dsl\"\n");
+    let rules = files.load().unwrap_or_else(|found| panic!("{found:#?}")).plan.rules;
+    // The Unix epoch began on a Thursday, at 05:30 over there.
+    assert_eq!(rules.hours_at(0).to_string(), "Thu 05:00");
+    assert_eq!(rules.hours_at(30 * 60_000).to_string(), "Thu 06:00");
+    assert_eq!(
+        said("[site]", "[site]\nutc_offset = \"CET\""),
+        ["site.toml:3:14 \"CET\" is not an offset from UTC (\"-14:00\" to \"+14:00\", such as \"+01:00\")"]
+    );
+}
+
+#[test]
+fn ten_thousand_rules_are_read_and_checked_and_too_many_are_refused() {
+    let rule = |number: usize| {
+        let (third, last) = (number / 256, number % 256);
+        format!(
+            "[[rule]]\nname = \"r{number}\"\ndestination = \"10.0.{third}.{last}\"\nprotocol = \"tcp\"\nlinks = \"dsl\"\n"
+        )
+    };
+    let text: String = (0..10_000).map(rule).collect();
+    let policy = policy(&text);
+    assert_eq!((policy.rules.rules().len(), policy.warnings.len()), (10_000, 0));
+    assert!(policy.rules.compiled_size().is_some());
+    let text: String = (0..16_385).map(rule).collect();
+    assert!(findings(&text)[0].ends_with("one rule too many (at most 16384 in all policy files)"));
+}
+
+/// An editor or a tool that writes in place leaves half a file for a moment, and half a policy may
+/// well be one that can be read.
+#[test]
+fn a_rule_file_that_is_replaced_while_it_is_read_is_read_whole_or_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("p.toml");
+    let text = |link: &str| -> String {
+        (0..2_000)
+            .map(|number| format!("[[rule]]\nname = \"r{number}\"\ndestination_port = {number}\nlinks = \"{link}\"\n"))
+            .collect()
+    };
+    let versions = [text("fibre"), text("dsl")];
+    std::fs::write(&file, &versions[0]).unwrap();
+    let done = std::sync::atomic::AtomicBool::new(false);
+    let whole = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for version in versions.iter().cycle() {
+                if done.load(std::sync::atomic::Ordering::Relaxed) {
+                    break;
+                }
+                // In two steps, with half a file between them.
+                let (front, back) = version.split_at(version.len() / 2);
+                std::fs::write(&file, front).unwrap();
+                std::thread::sleep(std::time::Duration::from_millis(2));
+                std::fs::write(&file, [front, back].concat()).unwrap();
+                std::thread::sleep(std::time::Duration::from_millis(3));
+            }
+        });
+        let read = |_| load_policy(std::slice::from_ref(&file), None);
+        let outcomes: Vec<_> = (0..3).map(read).collect();
+        done.store(true, std::sync::atomic::Ordering::Relaxed);
+        outcomes
+            .into_iter()
+            .filter(|outcome| match outcome {
+                Ok(policy) => {
+                    assert_eq!((policy.rules.rules().len(), policy.links.len()), (2_000, 1), "all of one version");
+                    true
+                }
+                Err(found) => {
+                    assert!(found[0].what.contains("it is being written"), "{found:?}");
+                    false
+                }
+            })
+            .count()
+    });
+    assert!(whole <= 3);
+    assert!(load_policy(&[file], None).is_ok(), "read once the writer has gone");
+    assert!(load_policy(&[Path::new("/nowhere.toml").to_path_buf()], None).is_err());
+}

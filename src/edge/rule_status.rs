@@ -1,0 +1,71 @@
+use serde::{Deserialize, Serialize};
+
+use super::machine::Edge;
+use crate::model::{LinkId, RuleId};
+use crate::steer::{Action, Links, Matcher, OnFailback, Rule, Steering};
+
+/// One rule in the answer to `trefoil rules --json`. Fields are only ever added.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct RuleStatus {
+    pub name: String,
+    /// Where it was written, as `policy/branch.toml:9`.
+    pub place: String,
+    /// In words.
+    pub action: String,
+    /// It has hours, and they are not now.
+    pub resting: bool,
+    /// Flows that it has decided about; of those that it refuses, packets.
+    pub hits: u64,
+    /// Of the last one, in milliseconds since the Unix epoch.
+    pub last_hit_ms: Option<u64>,
+}
+
+impl Edge {
+    /// Every rule, in order, with what it has decided so far.
+    pub fn rule_status(&self, unix_ms_at_zero: u64) -> Vec<RuleStatus> {
+        (0..)
+            .map(RuleId)
+            .zip(self.plan.rules.rules())
+            .map(|(id, rule)| {
+                let hits = self.plan.rules.hits(id);
+                RuleStatus {
+                    name: rule.name.clone(),
+                    place: rule.place.clone(),
+                    action: self.in_words(rule),
+                    resting: self.rests(&rule.matcher),
+                    hits: hits.count,
+                    last_hit_ms: hits.last.map(|at| unix_ms_at_zero.saturating_add(at.as_nanos() / 1_000_000)),
+                }
+            })
+            .collect()
+    }
+
+    fn rests(&self, matcher: &Matcher) -> bool {
+        let now = self.rule_minute();
+        !matcher.minutes.is_empty() && !matcher.minutes.iter().any(|(first, last)| (*first..=*last).contains(&now))
+    }
+
+    /// `strict fibre, dsl; sla voice; marks 46`
+    fn in_words(&self, rule: &Rule) -> String {
+        let Action::Steer(steering) = &rule.action else { return "drop".to_owned() };
+        let Steering { links, strategy, sla, on_failback, set_dscp } = steering;
+        let list = |links: &[LinkId]| links.iter().map(|link| self.link_name(*link)).collect::<Vec<_>>().join(", ");
+        let mut words = vec![match links {
+            Links::Any => "any link".to_owned(),
+            Links::Prefer(links) => format!("prefer {}", list(links)),
+            Links::Strict(links) => format!("strict {}", list(links)),
+        }];
+        words.push(strategy.name().to_owned());
+        words.extend(sla.and_then(|id| self.plan.rules.sla_class(id)).map(|class| format!("sla {}", class.name)));
+        match on_failback {
+            OnFailback::Move => {}
+            OnFailback::Keep => words.push("keep on failback".to_owned()),
+        }
+        words.extend(set_dscp.map(|dscp| format!("marks {}", dscp.value())));
+        words.join("; ")
+    }
+
+    fn link_name(&self, link: LinkId) -> &str {
+        self.plan.links.get(usize::from(link.0)).map_or("?", |link| &link.name)
+    }
+}
