@@ -178,7 +178,9 @@ impl Subject {
     fn command(&mut self, number: u8) {
         let Some(sa) = self.sa else { return };
         match number % 5 {
-            0 => self.endpoint.check_liveness(sa, self.now),
+            0 => {
+                self.endpoint.check_liveness(sa, self.now);
+            }
             1 => {
                 if let Some((_, spi)) = self.children.first() {
                     self.endpoint.rekey_child(sa, *spi, self.now);
@@ -245,7 +247,11 @@ impl Subject {
                 Event::Closed { .. } => {
                     assert!(self.children.iter().all(|(of, _)| *of != sa), "children end before their IKE SA");
                 }
-                Event::Rekeyed { .. } | Event::Answered { .. } | Event::Moved { .. } | Event::Keys(_) => {}
+                Event::Rekeyed { .. }
+                | Event::Answered { .. }
+                | Event::Asked { .. }
+                | Event::Moved { .. }
+                | Event::Keys(_) => {}
             }
         }
         let mut sent = 0;

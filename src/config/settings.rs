@@ -47,6 +47,7 @@ pub fn read_health(table: Option<Table<'_>>) -> HealthSettings {
         number.map(Duration::from_millis)
     };
     let (rtt, jitter) = (limit("rtt_ms"), limit("jitter_ms"));
+    let sensitivity = table.value("sensitivity").and_then(|value| value.parse(words::sensitivity));
     table.finish();
     HealthSettings {
         interval: interval.unwrap_or(defaults.interval),
@@ -57,6 +58,7 @@ pub fn read_health(table: Option<Table<'_>>) -> HealthSettings {
         rtt_limit: rtt.unwrap_or(defaults.rtt_limit),
         jitter_limit: jitter.unwrap_or(defaults.jitter_limit),
         degraded_hold: defaults.degraded_hold,
+        sensitivity: sensitivity.unwrap_or(defaults.sensitivity),
     }
 }
 

@@ -7,6 +7,7 @@ use super::table::Table;
 use super::wording;
 use super::words;
 use crate::edge::{LinkPlan, UnderlayPlan};
+use crate::health::Sensitivity;
 use crate::model::{LinkId, Mbps, UnderlayId};
 
 /// More links than any site has; each costs a column in every table that people read.
@@ -29,6 +30,7 @@ struct Link {
     metered: bool,
     last_resort: bool,
     preference: Option<u8>,
+    sensitivity: Option<Sensitivity>,
 }
 
 impl Wan {
@@ -118,6 +120,7 @@ impl Wan {
                 metered: link.metered,
                 last_resort: link.last_resort,
                 preference: link.preference.unwrap_or(if link.metered { PREFERENCE_METERED } else { 1 }),
+                sensitivity: link.sensitivity,
             });
         }
         Some((underlays, links))
@@ -176,6 +179,7 @@ impl Link {
         let metered = table.value("metered").and_then(|value| value.boolean()).unwrap_or(false);
         let last_resort = table.value("last_resort").and_then(|value| value.boolean()).unwrap_or(false);
         let preference = table.value("preference").and_then(|value| value.number(1..=255, ""));
+        let sensitivity = table.value("sensitivity").and_then(|value| value.parse(words::sensitivity));
         table.finish();
         Link {
             name: At { value: name.value.to_string(), spot: name.spot },
@@ -186,6 +190,7 @@ impl Link {
             metered,
             last_resort,
             preference,
+            sensitivity,
         }
     }
 }

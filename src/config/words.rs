@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use super::wording::{Complaint, complain, quoted};
+use super::wording::{Complaint, complain, known, quoted};
 use crate::edge::{Destination, LabelledRange};
+use crate::health::Sensitivity;
 use crate::ike::Identity;
 use crate::model::{Dscp, TrafficSelector, protocol};
 
@@ -31,6 +32,16 @@ pub fn name(text: &str) -> Result<String, Complaint> {
         format!("{} is not a name", quoted(text)),
         format!("1 to {NAME_MAX} letters, digits, '.', '_' and '-', beginning with a letter or digit"),
     )
+}
+
+/// How nervously a path is watched.
+pub fn sensitivity(text: &str) -> Result<Sensitivity, Complaint> {
+    match Sensitivity::ALL.into_iter().find(|one| one.name() == text) {
+        Some(sensitivity) => Ok(sensitivity),
+        None => {
+            complain(format!("unknown sensitivity {}", quoted(text)), known(Sensitivity::ALL.map(Sensitivity::name)))
+        }
+    }
 }
 
 /// Free text for people.

@@ -11,12 +11,13 @@ use super::announce::announce;
 use super::complaints::Complaints;
 use super::inquiries::Inquiries;
 use super::key_log::KeyLog;
+use super::wan_watch::{WanNews, WanWatch};
 use crate::control::{Call, Request, Response};
 use crate::dataplane::Crew;
-use crate::edge::{Edge, Effect, ResolveFailure, SiteEvent, StatusFacts};
+use crate::edge::{Edge, Effect, ResolveFailure, SiteEvent, StatusFacts, UnderlayPlan};
 use crate::forward::{FlowReport, Forwarding, ToControl, ToWorker};
 use crate::model::{Moment, PathId, UnderlayId};
-use crate::net::{Asker, Clock, Interface, Names, RoadHandle, UnderlaySockets, Underlays};
+use crate::net::{Asker, Clock, Interface, Names, RoadHandle, UnderlaySockets, Underlays, Unreachable};
 
 /// How often underlays are looked at: one without sockets is tried again, one whose interface
 /// has another address now gets new sockets.
@@ -65,6 +66,7 @@ impl ControlLoop {
     /// Runs until told to stop and the peers have been told.
     pub async fn run(mut self, mut inboxes: Inboxes) {
         let (resolved, mut answers) = mpsc::channel::<Resolved>(1_024);
+        let mut wan = WanWatch::open();
         self.look_at_clock();
         self.look_at_underlays();
         self.carry_out(&resolved);
@@ -84,6 +86,7 @@ impl ControlLoop {
                     }
                 }
                 Some((path, answer)) = answers.recv() => self.edge.handle_resolved(path, answer, self.clock.now()),
+                news = wan.next() => self.handle_wan_news(news),
                 Some(call) = inboxes.calls.recv() => self.answer(call),
                 () = sleep_until(wake) => {}
             }
@@ -115,6 +118,31 @@ impl ControlLoop {
                 () = sleep_until(deadline) => return,
             }
             self.carry_out(resolved);
+        }
+    }
+
+    fn handle_wan_news(&mut self, news: WanNews) {
+        let now = self.clock.now();
+        match news {
+            WanNews::Unreachable(Unreachable { local, remote }) => self.edge.handle_unreachable(local, remote, now),
+            WanNews::Link(change) => {
+                let plan = self.edge.plan().clone();
+                let concerned = |(_, underlay): &(UnderlayId, &UnderlayPlan)| {
+                    let of_address = || Some(Interface::with_address(underlay.address?).ok()?.name);
+                    underlay.interface.clone().or_else(of_address).is_some_and(|name| name == change.interface)
+                };
+                let mut any = false;
+                for (id, _) in (0..).map(UnderlayId).zip(&plan.underlays).filter(concerned) {
+                    any = true;
+                    if !change.carries {
+                        self.edge.handle_link_down(id, now);
+                    }
+                }
+                if any {
+                    // It may have come back, or with another address.
+                    self.look_at_underlays();
+                }
+            }
         }
     }
 
@@ -218,11 +246,16 @@ impl ControlLoop {
                 }
             }
         }
+        let mut refused = Vec::new();
         while let Some((leg, bytes)) = self.edge.poll_transmit() {
             if let Err(error) = self.underlays.send_ike(leg, &bytes) {
-                // It is retransmitted, and health sees a link that carries nothing.
+                // It is retransmitted, and health looks at a link that carries nothing.
                 tracing::debug!(remote = %leg.remote, %error, "an IKE message was not sent");
+                refused.extend(error.raw_os_error().map(|errno| ToControl::SendError { leg, errno }));
             }
+        }
+        for error in refused {
+            self.edge.handle_message(error, self.clock.now());
         }
     }
 

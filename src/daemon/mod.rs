@@ -8,6 +8,7 @@ mod inquiries;
 mod key_log;
 mod node;
 mod service;
+mod wan_watch;
 
 pub use host::warnings as host_warnings;
 pub use key_log::KeyLog;

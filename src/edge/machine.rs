@@ -1,13 +1,15 @@
 use std::collections::{BTreeSet, VecDeque};
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use super::steering::Steering;
+use super::timers::Timers;
 use super::tunnel::{CHILDREN_LIMIT, Context, ProbeAnswer, Tunnel};
 use super::{Destination, Effect, Plan, ResolveFailure, SiteEvent, UnderlayFact, snapshot};
 use crate::crypto::Backends;
 use crate::forward::{Forwarding, HeavyFlow, MIN_DWELL, SaTable, ToControl};
 use crate::ha::RoleSelector;
+use crate::health::{ProbeBudget, Trouble};
 use crate::ike::{Endpoint, EndpointOptions};
 use crate::model::{Chance, ConnectorId, Leg, Moment, PathId, Role, UnderlayId, WeekMinute};
 use crate::steer::Quality;
@@ -30,6 +32,10 @@ pub struct Edge {
     pub(super) plan: Arc<Plan>,
     endpoint: Endpoint,
     pub(super) tunnels: Vec<Tunnel>,
+    /// When each tunnel has something to do.
+    timers: Timers,
+    /// Tunnels that have changed since everything was last brought in line.
+    touched: BTreeSet<usize>,
     pub(super) connectors: Vec<Connector>,
     /// By `UnderlayId`; `None` while it has no address.
     pub(super) underlays: Vec<Option<UnderlayFact>>,
@@ -39,6 +45,7 @@ pub struct Edge {
     /// Who seals and opens packets.
     backends: Backends,
     effects: VecDeque<Effect>,
+    probes: ProbeBudget,
     chance: Chance,
     export_keys: bool,
     pub(super) generation: u64,
@@ -55,6 +62,17 @@ pub struct Edge {
     /// The MTU of paths comes from the underlays.
     underlays_changed: bool,
     stopping: bool,
+}
+
+/// Errors of sending that say that the way is not there. The others speak of the packet, or of a
+/// queue that is full.
+fn is_of_the_way(errno: i32) -> bool {
+    const EPERM: i32 = 1;
+    const EADDRNOTAVAIL: i32 = 99;
+    /// ENETDOWN, ENETUNREACH and, beyond connections that were reset, EHOSTDOWN and EHOSTUNREACH.
+    const NETWORK: [i32; 5] = [100, 101, 111, 112, 113];
+    const ENODEV: i32 = 19;
+    [EPERM, ENODEV, EADDRNOTAVAIL].contains(&errno) || NETWORK.contains(&errno)
 }
 
 /// A connector's part of the machine: which role carries its traffic.
@@ -104,8 +122,11 @@ impl Edge {
             backends,
             endpoint,
             published: Vec::new(),
+            timers: Timers::new(tunnels.iter().map(Tunnel::poll_timeout)),
+            touched: (0..tunnels.len()).collect(),
             tunnels,
             connectors,
+            probes: ProbeBudget::default(),
             table,
             effects: VecDeque::new(),
             chance,
@@ -200,13 +221,38 @@ impl Edge {
                     }
                 }
             }
-            // The liveness exchange over the same link tells soon enough whether it matters.
-            ToControl::SendError { .. } => {}
+            ToControl::SendError { leg, errno } => {
+                if is_of_the_way(errno) {
+                    self.suspect(Trouble::SendFailed, now, |tunnel, _| tunnel.sends_by(leg));
+                }
+            }
             ToControl::Survey { number, flows } => self.handle_survey(number, &flows, now),
             // Whoever asked takes it before it comes here.
             ToControl::Flows { .. } => {}
         }
         self.settle(now);
+    }
+
+    /// The interface of an underlay has lost its carrier, or was taken down.
+    pub fn handle_link_down(&mut self, underlay: UnderlayId, now: Moment) {
+        self.suspect(Trouble::LinkDown, now, |tunnel, plan| tunnel.underlay_id(plan) == underlay);
+        self.settle(now);
+    }
+
+    /// An ICMP message said that what we sent from `local` cannot reach `remote`.
+    pub fn handle_unreachable(&mut self, local: SocketAddr, remote: SocketAddr, now: Moment) {
+        self.suspect(Trouble::Unreachable, now, |tunnel, _| {
+            tunnel.leg().is_some_and(|leg| leg.remote == remote && leg.local.port() == local.port())
+        });
+        self.settle(now);
+    }
+
+    fn suspect(&mut self, trouble: Trouble, now: Moment, concerned: impl Fn(&Tunnel, &Plan) -> bool) {
+        for index in 0..self.tunnels.len() {
+            if self.tunnels.get(index).is_some_and(|tunnel| concerned(tunnel, &self.plan)) {
+                self.with_tunnel(index, now, |tunnel, _| tunnel.handle_trouble(trouble, now));
+            }
+        }
     }
 
     /// An IKE message, without its non-ESP marker.
@@ -225,10 +271,9 @@ impl Edge {
     pub fn handle_timeout(&mut self, now: Moment) {
         self.endpoint.handle_timeout(now);
         if !self.stopping {
-            for index in 0..self.tunnels.len() {
-                if self.tunnels[index].poll_timeout().is_some_and(|due| due <= now) {
-                    self.with_tunnel(index, now, |tunnel, context| tunnel.handle_timeout(context));
-                }
+            for index in self.timers.due(now) {
+                self.with_tunnel(index, now, |tunnel, context| tunnel.handle_timeout(context));
+                self.look_after(index, now);
             }
             for connector in &mut self.connectors {
                 connector.roles.handle_timeout(now);
@@ -273,7 +318,7 @@ impl Edge {
         if self.stopping {
             return endpoint;
         }
-        let tunnels = self.tunnels.iter().filter_map(Tunnel::poll_timeout).min();
+        let tunnels = self.timers.next();
         let roles = self.connectors.iter().filter_map(|connector| connector.roles.poll_timeout()).min();
         [endpoint, tunnels, roles, Some(self.next_steer), self.steering.poll_timeout()].into_iter().flatten().min()
     }
@@ -283,11 +328,17 @@ impl Edge {
         self.tunnels.get(usize::from(path.0)).map(super::steering::quality).unwrap_or_default()
     }
 
+    /// What is known of an underlay that has sockets.
+    pub(super) fn underlay(&self, underlay: UnderlayId) -> Option<UnderlayFact> {
+        self.underlays.get(usize::from(underlay.0)).copied().flatten()
+    }
+
     pub fn plan(&self) -> &Arc<Plan> {
         &self.plan
     }
 
     pub(super) fn with_tunnel(&mut self, index: usize, now: Moment, act: impl FnOnce(&mut Tunnel, &mut Context)) {
+        let peer_signs = self.peer_signs(index);
         let Some(tunnel) = self.tunnels.get_mut(index) else { return };
         let mut context = Context {
             plan: &self.plan,
@@ -299,9 +350,13 @@ impl Edge {
             faults: &self.faults,
             backends: &self.backends,
             export_keys: self.export_keys,
+            peer_signs,
+            probes: &mut self.probes,
             now,
         };
         act(tunnel, &mut context);
+        self.timers.set(index, tunnel.poll_timeout());
+        self.touched.insert(index);
     }
 
     /// Brings everything in line with what has just become known: IKE's events, the roles, the
@@ -311,11 +366,16 @@ impl Edge {
             self.with_tunnel(usize::from(path.0), now, |tunnel, context| tunnel.handle_ike_event(sa, event, context));
         }
         let mut switched = false;
-        for index in 0..self.connectors.len() {
+        let touched = std::mem::take(&mut self.touched);
+        let of = |index: &usize| self.plan.tunnels.get(*index).map(|tunnel| usize::from(tunnel.connector.0));
+        let connectors: BTreeSet<usize> = touched.iter().filter_map(of).collect();
+        for index in connectors {
             for role in Role::ALL {
                 let usable = self.usable(index, role);
                 self.connectors[index].roles.handle_usable(role, usable, now);
             }
+        }
+        for index in 0..self.connectors.len() {
             while let Some(switch) = self.connectors[index].roles.poll_switch() {
                 switched = true;
                 self.connectors[index].last_switch = Some(super::tunnel::Change {

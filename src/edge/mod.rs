@@ -8,12 +8,14 @@ mod flow_status;
 mod machine;
 mod plan;
 mod report;
+mod rescue;
 mod rule_status;
 mod snapshot;
 mod status;
 mod steering;
 #[cfg(test)]
 mod tests;
+mod timers;
 mod tunnel;
 
 pub use effect::{Effect, KeyRecord, ResolveFailure, UnderlayFact};

@@ -9,7 +9,7 @@ use ipnet::IpNet;
 
 use crate::crypto::Backend;
 use crate::esp;
-use crate::health::HealthSettings;
+use crate::health::{HealthSettings, Sensitivity};
 use crate::ike::{Identity, Phase1, Phase2, Retransmission};
 use crate::model::{ConnectorId, LinkId, Mbps, PathId, Role, Secret, TrafficSelector, UnderlayId, WorkerId};
 use crate::steer::RuleSet;
@@ -138,6 +138,8 @@ pub struct LinkPlan {
     pub last_resort: bool,
     /// 1 is first. Defaults to 1, for metered links to 2.
     pub preference: u8,
+    /// `None`: as for the whole site.
+    pub sensitivity: Option<Sensitivity>,
 }
 
 #[derive(Clone, Debug)]

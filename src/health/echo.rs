@@ -25,7 +25,16 @@ pub(super) struct EchoTarget {
     estimate: RttEstimate,
     pending: VecDeque<Pending>,
     pub next: Moment,
-    due: bool,
+    due: Option<Weight>,
+}
+
+/// What the outcome of a probe is for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Weight {
+    /// A regular one: its outcome counts.
+    Counted,
+    /// Sent to learn quickly whether the path lives; counts for nothing.
+    Confirming,
 }
 
 /// Over what a target's answers come back.
@@ -42,7 +51,8 @@ pub(super) enum Returns {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum EchoAnswer {
     InTime,
-    Late,
+    /// After its probe was counted as lost, or to one that does not count.
+    Uncounted,
     Ignored,
 }
 
@@ -51,6 +61,7 @@ struct Pending {
     id: u64,
     deadline: Moment,
     excused: bool,
+    weight: Weight,
 }
 
 impl EchoTarget {
@@ -63,15 +74,16 @@ impl EchoTarget {
             estimate: RttEstimate::default(),
             pending: VecDeque::new(),
             next: first,
-            due: false,
+            due: None,
         }
     }
 
     pub fn expire(&mut self, now: Moment) {
         // Patience changes with the estimate, so deadlines need not be in order.
-        let before = self.pending.len();
-        self.pending.retain(|pending| pending.deadline > now);
-        for _ in self.pending.len()..before {
+        let over = |pending: &Pending| pending.deadline <= now;
+        let lost = self.pending.iter().filter(|pending| over(pending) && pending.weight == Weight::Counted).count();
+        self.pending.retain(|pending| !over(pending));
+        for _ in 0..lost {
             self.lose();
         }
     }
@@ -79,19 +91,24 @@ impl EchoTarget {
     pub fn schedule(&mut self, now: Moment, pace: Duration) {
         if self.next <= now {
             self.next = following(self.next, pace, now);
-            self.due = true;
+            self.due = Some(Weight::Counted);
         }
+    }
+
+    /// Makes a probe due that counts for nothing.
+    pub fn ask(&mut self) {
+        self.due.get_or_insert(Weight::Confirming);
     }
 
     /// Whether a probe has to be sent now; if so, it is taken as sent with this id.
     pub fn poll(&mut self, id: u64, now: Moment) -> bool {
-        if !std::mem::take(&mut self.due) {
-            return false;
-        }
-        if self.pending.len() >= MAX_PENDING && self.pending.pop_front().is_some() {
+        let Some(weight) = self.due.take() else { return false };
+        if self.pending.len() >= MAX_PENDING
+            && self.pending.pop_front().is_some_and(|oldest| oldest.weight == Weight::Counted)
+        {
             self.lose();
         }
-        self.pending.push_back(Pending { id, deadline: now + self.estimate.patience(), excused: false });
+        self.pending.push_back(Pending { id, deadline: now + self.estimate.patience(), excused: false, weight });
         true
     }
 
@@ -103,10 +120,11 @@ impl EchoTarget {
         }
         self.estimate.sample(rtt);
         self.lost_in_row = 0;
-        if !self.take(id) {
-            return EchoAnswer::Late;
-        }
+        let Some(weight) = self.take(id) else { return EchoAnswer::Uncounted };
         self.returns = Returns::SamePath;
+        if weight == Weight::Confirming {
+            return EchoAnswer::Uncounted;
+        }
         self.window.push(Outcome::Answered(Some(rtt)));
         EchoAnswer::InTime
     }
@@ -142,8 +160,8 @@ impl EchoTarget {
         }
     }
 
-    fn take(&mut self, id: u64) -> bool {
+    fn take(&mut self, id: u64) -> Option<Weight> {
         let found = self.pending.iter().position(|pending| pending.id == id);
-        found.and_then(|index| self.pending.remove(index)).is_some()
+        found.and_then(|index| self.pending.remove(index)).map(|pending| pending.weight)
     }
 }

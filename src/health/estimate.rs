@@ -12,6 +12,10 @@ const MAX_PATIENCE: Duration = Duration::from_secs(5);
 pub(super) const LATEST: Duration = Duration::from_secs(10);
 /// Clock granularity and scheduling on both ends (the G of RFC 6298 2.3).
 const MARGIN: Duration = Duration::from_millis(20);
+/// The same where answers are urgent: a timer's granularity and a thread's awakening on both ends.
+const PROMPT_MARGIN: Duration = Duration::from_millis(10);
+/// A peer that takes longer than this is not waited for by what has to be quick.
+const SLOWEST: Duration = Duration::from_millis(500);
 /// Enough doublings to get from any patience to the longest.
 const MAX_BACKOFF: u32 = 7;
 
@@ -25,6 +29,8 @@ pub(super) struct RttEstimate {
     /// Doublings of the times below, until the next measurement.
     backoff: u32,
     ambiguous_in_row: u32,
+    /// What answers have taken of late that may have been slow: a busy peer is not a dead one.
+    slow: Duration,
 }
 
 impl RttEstimate {
@@ -32,6 +38,7 @@ impl RttEstimate {
     pub fn sample(&mut self, rtt: Duration) {
         self.backoff = 0;
         self.ambiguous_in_row = 0;
+        self.slow = self.slow * 7 / 8;
         match self.smoothed {
             Some(smoothed) if !self.guessed => {
                 self.variation = (self.variation * 3 + smoothed.abs_diff(rtt)) / 4;
@@ -52,13 +59,15 @@ impl RttEstimate {
     /// Unlike for TCP, the ordinary case is a path that loses probes, where waiting would only
     /// measure less. So an answer that fits the latest transmission counts as ordinary, except
     /// for each third in a row: the path may have become slower by just that much.
-    pub fn ambiguous(&mut self, since_first: Duration, since_latest: Duration) {
+    /// `within` is how long ago the first of the quick succession was sent that the latest is in.
+    pub fn ambiguous(&mut self, since_first: Duration, since_latest: Duration, within: Duration) {
         if self.smoothed.is_none() {
             self.smoothed = Some(since_first);
             self.variation = since_first / 2;
             self.guessed = true;
             return;
         }
+        self.slow = self.slow.max(within.min(SLOWEST));
         self.ambiguous_in_row = self.ambiguous_in_row.wrapping_add(1);
         let fits = since_latest >= self.plausible() && since_latest <= self.usual();
         if since_first > since_latest && (!fits || self.ambiguous_in_row.is_multiple_of(3)) {
@@ -87,6 +96,23 @@ impl RttEstimate {
             Some(smoothed) => smoothed + (self.variation * 4).max(smoothed / 2) + MARGIN,
             None => FIRST_RESEND,
         }
+    }
+
+    /// An answer that comes later than this is worth asking again for, when it is urgent to know;
+    /// a peer that was slow of late is given more. `None` until a round trip was measured.
+    pub fn prompt(&self) -> Option<Duration> {
+        Some(self.fitting()?.max(self.slow).min(MAX_PATIENCE))
+    }
+
+    /// The round trip and four times its variation (RFC 6298), with little more.
+    pub fn fitting(&self) -> Option<Duration> {
+        let smoothed = self.smoothed.filter(|_| !self.guessed)?;
+        Some(smoothed + (self.variation * 4).max(smoothed / 4) + PROMPT_MARGIN)
+    }
+
+    /// A request of this age may well be the one that was answered.
+    pub fn near(&self) -> Duration {
+        self.smoothed.unwrap_or_default() * 5 / 4 + PROMPT_MARGIN
     }
 
     /// No answer comes sooner than this after its request.

@@ -1,6 +1,8 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use arrayvec::ArrayVec;
+
 use super::estimate::{LATEST, RttEstimate};
 use super::window::{Outcome, Window};
 use crate::model::Moment;
@@ -22,7 +24,23 @@ pub(super) struct Liveness {
     /// When the next probe is due.
     pub next: Moment,
     due: Option<Waits>,
+    loss: LossMemory,
 }
+
+/// What share of single probes is lost, quickly and slowly learned.
+#[derive(Clone, Copy, Debug)]
+struct LossMemory {
+    quick: f64,
+    slow: f64,
+}
+
+/// Transmissions that follow each other so soon, or before an answer was late, ask the same question.
+const SUCCESSION: Duration = Duration::from_millis(110);
+/// So unlikely that it is not what happened.
+const BY_CHANCE: f64 = 0.01;
+
+/// Every path is taken to lose as much at least: nobody knows better before thousands of probes.
+const LEAST_LOSS: f64 = 0.02;
 
 #[derive(Clone, Copy, Debug)]
 struct Transmission {
@@ -51,7 +69,13 @@ impl Liveness {
             sent: VecDeque::new(),
             next: first,
             due: None,
+            loss: LossMemory { quick: LEAST_LOSS, slow: LEAST_LOSS },
         }
+    }
+
+    /// The same path with a new tunnel: what it loses stays known.
+    pub fn restart(&mut self, window: u16, first: Moment) {
+        *self = Liveness { loss: self.loss, ..Liveness::new(window, first) };
     }
 
     /// Gives up on probes whose time is over; tells how many of them were sent after `alive`,
@@ -64,6 +88,7 @@ impl Liveness {
             if transmission.waits == Waits::Counted && transmission.deadline <= now {
                 transmission.waits = Waits::Lost;
                 self.window.push(Outcome::Lost);
+                self.loss.count(true, self.lost_in_row);
                 self.lost_in_row = self.lost_in_row.saturating_add(1);
                 latest_lost = true;
                 if alive.is_none_or(|alive| alive < transmission.at) {
@@ -81,11 +106,26 @@ impl Liveness {
         if now < self.next {
             return;
         }
-        self.next = following(self.next, pace, now);
-        let too_soon = self.sent.back().is_some_and(|last| now < last.at + self.estimate.resend_after());
-        if !too_soon {
-            self.due = Some(Waits::Counted);
+        let soonest = self.sent.back().map(|last| (last.waits, last.at + self.estimate.resend_after()));
+        match soonest.filter(|(_, at)| now < *at) {
+            // It counts for nothing, so this one, which does, comes a little later.
+            Some((Waits::Confirming, at)) => self.next = at,
+            Some((Waits::Counted | Waits::Lost, _)) => self.next = following(self.next, pace, now),
+            None => {
+                self.next = following(self.next, pace, now);
+                self.due = Some(Waits::Counted);
+            }
         }
+    }
+
+    /// Makes a probe due that counts for nothing.
+    pub fn ask(&mut self) {
+        self.due.get_or_insert(Waits::Confirming);
+    }
+
+    /// The probe that `poll` gave could not be sent.
+    pub fn retract(&mut self) {
+        self.sent.pop_back();
     }
 
     /// Whether a probe has to be sent now; if so, it is taken as sent.
@@ -104,27 +144,77 @@ impl Liveness {
         if let Some(rtt) = rtt {
             self.estimate.sample(rtt);
         } else if let (Some(first), Some(latest)) = (self.sent.front(), self.sent.back()) {
-            self.estimate.ambiguous(now.since(first.at), now.since(latest.at));
+            self.learn_from_ambiguous(now.since(first.at), now.since(latest.at), now);
         }
         // The answer is taken to be for the latest transmission that leaves time for a round
         // trip. Those before it had waited longer than is usual, and are lost; those after it
         // will never be answered by themselves, so nothing is known of them.
         let plausible = self.estimate.plausible();
-        let answered = self.sent.iter().rposition(|sent| now.since(sent.at) >= plausible).unwrap_or(0);
+        let latest = self.sent.iter().rposition(|sent| now.since(sent.at) >= plausible).unwrap_or(0);
+        // Those that were sent to confirm come in quick succession: the answer may well be for one
+        // before them, which counts.
+        let near = self.estimate.near();
+        let fits = |sent: &Transmission| now.since(sent.at) <= near && now.since(sent.at) >= plausible;
+        let counted = self.sent.iter().rposition(|sent| sent.waits == Waits::Counted && fits(sent));
+        let answered = counted.unwrap_or(latest);
         for (index, transmission) in self.sent.drain(..).enumerate() {
             if transmission.waits != Waits::Counted {
                 continue;
             }
             if index < answered {
                 self.window.push(Outcome::Lost);
+                self.loss.count(true, self.lost_in_row);
             } else if index == answered {
                 self.window.push(Outcome::Answered(rtt));
+                self.loss.count(false, 0);
             }
         }
         self.lost_in_row = 0;
         if self.due == Some(Waits::Confirming) {
             self.due = None;
         }
+    }
+
+    /// The transmissions since `heard` that nothing has answered, oldest first.
+    pub fn unanswered(&self, heard: Option<Moment>) -> impl Iterator<Item = Moment> + '_ {
+        self.sent.iter().map(|sent| sent.at).filter(move |at| heard.is_none_or(|heard| *at > heard))
+    }
+
+    /// The first transmission of the outstanding request.
+    pub fn oldest(&self) -> Option<Moment> {
+        self.sent.front().map(|sent| sent.at)
+    }
+
+    /// See `RttEstimate::prompt`.
+    pub fn prompt(&self) -> Option<Duration> {
+        self.estimate.prompt()
+    }
+
+    /// The share of probes that this path loses by chance.
+    pub fn loss(&self) -> f64 {
+        self.loss.quick.max(self.loss.slow).max(LEAST_LOSS)
+    }
+
+    /// An answer to one of several transmissions.
+    fn learn_from_ambiguous(&mut self, first: Duration, latest: Duration, now: Moment) {
+        let fitting = self.estimate.fitting().unwrap_or(Duration::MAX);
+        // The transmissions that were sent in quick succession up to the latest.
+        let pace = self.estimate.prompt().unwrap_or_default().max(SUCCESSION);
+        let mut after = now;
+        let quick = self.sent.iter().rev().take_while(|sent| {
+            let follows = std::mem::replace(&mut after, sent.at).since(sent.at) <= pace;
+            follows || now.since(sent.at) <= fitting
+        });
+        let ages: ArrayVec<Duration, MAX_SENT> = quick.map(|sent| now.since(sent.at)).collect();
+        let late = ages.iter().filter(|age| **age > fitting).count();
+        let by_chance = self.loss().powi(i32::try_from(late).unwrap_or(i32::MAX));
+        if late > 1 && by_chance < BY_CHANCE {
+            // Hardly were all of these lost: the path has become slower.
+            return self.estimate.sample(ages.last().copied().unwrap_or(first));
+        }
+        // What is much older than a round trip was lost, rather than answered so late.
+        let within = ages.into_iter().filter(|age| *age <= fitting.saturating_mul(4)).max();
+        self.estimate.ambiguous(first, latest, within.unwrap_or_default());
     }
 
     /// After a pause of our own, answers may wait unread: judge nothing, once, before `until`.
@@ -138,6 +228,17 @@ impl Liveness {
     pub fn next_event(&self) -> Moment {
         let waiting = self.sent.iter().filter(|sent| sent.waits == Waits::Counted).map(|sent| sent.deadline).min();
         waiting.map_or(self.next, |deadline| deadline.min(self.next))
+    }
+}
+
+impl LossMemory {
+    /// What is lost in a row is an outage, and says nothing of chance.
+    fn count(&mut self, lost: bool, lost_before: u16) {
+        if !lost || lost_before < 3 {
+            let sample = f64::from(u8::from(lost));
+            self.quick += (sample - self.quick) / 32.0;
+            self.slow += (sample - self.slow) / 256.0;
+        }
     }
 }
 

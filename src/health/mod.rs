@@ -1,19 +1,27 @@
 //! Floor 2: what each path is worth. Probe schedule, measurement windows, and verdicts with
 //! hysteresis, one `PathHealth` a tunnel.
 
+mod alarm;
+mod budget;
 mod echo;
 mod estimate;
+mod habit;
 mod judge;
 mod liveness;
 mod metrics;
 mod path_health;
 mod path_mtu;
+mod sensitivity;
 mod settings;
 #[cfg(test)]
 mod tests;
 mod window;
 
+pub use alarm::{PeerSigns, Surroundings, Trouble};
+pub use budget::ProbeBudget;
+pub use habit::Traffic;
 pub use metrics::Metrics;
 pub use path_health::{MAX_TARGETS, PathHealth, Probe, ProbeKind, VerdictChange};
 pub use path_mtu::PathMtu;
+pub use sensitivity::Sensitivity;
 pub use settings::{HealthSettings, ProbeTarget};

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use arrayvec::ArrayVec;
 
+use super::alarm::{Alarm, Life, PeerSigns, Surroundings, Trouble};
 use super::echo::{EchoAnswer, EchoTarget, Returns};
 use super::judge::{Exceeded, Judge, Worse, metrics};
 use super::liveness::Liveness;
@@ -42,6 +43,7 @@ pub struct PathHealth {
     verdict_since: Moment,
     exceeded: Exceeded,
     liveness: Liveness,
+    alarm: Alarm,
     targets: Vec<EchoTarget>,
     /// Of the next inner probe, and of the first since the last restart.
     next_id: u64,
@@ -101,6 +103,7 @@ impl PathHealth {
             verdict_since: now,
             exceeded: Exceeded::default(),
             liveness,
+            alarm: Alarm::new(settings.sensitivity.nerves(), now),
             targets,
             next_id,
             first_id: next_id,
@@ -112,9 +115,11 @@ impl PathHealth {
         }
     }
 
-    /// Counts probes whose time is over as lost, and makes those due that are.
-    pub fn handle_timeout(&mut self, now: Moment) {
-        if now.since(self.poll_timeout()) > PAUSED {
+    /// Counts probes whose time is over as lost, makes those due that are, and looks for what is
+    /// unusual.
+    pub fn handle_timeout(&mut self, now: Moment, mut around: Surroundings) {
+        let due = self.poll_timeout();
+        if now.since(due) > PAUSED {
             self.liveness.excuse(now + PAUSED);
             self.targets.iter_mut().for_each(|target| target.excuse(now + PAUSED));
         }
@@ -125,7 +130,16 @@ impl PathHealth {
             self.answered_in_row = 0;
         }
         self.targets.iter_mut().for_each(|target| target.expire(now));
+        let (inner, is_down) = (self.measuring_targets().next().is_some(), self.verdict == Verdict::Down);
+        let findings = self.alarm.run(&self.liveness, &mut around, (due, now), inner, is_down);
+        if let Some(reason) = findings.dead {
+            self.answered_in_row = 0;
+            self.change(Verdict::Down, reason, now);
+        }
         self.decide(now);
+        if findings.probe {
+            self.probe_now();
+        }
         let pace = self.pace();
         self.liveness.schedule(now, pace);
         self.targets.iter_mut().for_each(|target| target.schedule(now, pace));
@@ -134,9 +148,37 @@ impl PathHealth {
     /// The IKE exchange of this path was answered. `rtt` is `None` when the request had been
     /// sent more than once, since it cannot be told which one was answered.
     pub fn handle_liveness(&mut self, rtt: Option<Duration>, now: Moment) {
+        self.alarm.hear(Life::Ike, &self.liveness, now);
         self.liveness.answer(rtt, now);
         self.count_answer();
         self.sign_of_life(now);
+    }
+
+    /// An authentic request of the peer's came over this path: it lives, whoever asks.
+    pub fn handle_request(&mut self, now: Moment) {
+        self.alarm.hear(Life::Packet, &self.liveness, now);
+    }
+
+    /// Something speaks against the path. It is asked at once.
+    pub fn handle_trouble(&mut self, trouble: Trouble, now: Moment) {
+        self.alarm.trouble(trouble, self.verdict == Verdict::Down, now);
+    }
+
+    /// The liveness probe that was polled last could not be sent: another exchange is not over.
+    pub fn handle_unsent(&mut self) {
+        self.liveness.retract();
+    }
+
+    /// It repeats a request that costs the peer a Diffie-Hellman exchange.
+    pub fn handle_heavy(&mut self) {
+        self.alarm.ask_is_heavy();
+    }
+
+    /// Another path to the same peer wants to know whether its IKE daemon answers.
+    pub fn bear_witness(&mut self) {
+        if self.liveness.oldest().is_none() {
+            self.liveness.ask();
+        }
     }
 
     /// An inner probe was answered. Not over the same path: neither good nor bad for this one.
@@ -148,9 +190,10 @@ impl PathHealth {
         if same_path {
             match target.answer(id, rtt) {
                 EchoAnswer::InTime => self.count_answer(),
-                EchoAnswer::Late => {}
+                EchoAnswer::Uncounted => {}
                 EchoAnswer::Ignored => return,
             }
+            self.alarm.hear(Life::Echo, &self.liveness, now);
             self.sign_of_life(now);
         } else {
             target.answer_elsewhere(id, rtt);
@@ -161,7 +204,8 @@ impl PathHealth {
     /// The tunnel was set up anew: whatever was measured is of another one.
     pub fn handle_restart(&mut self, now: Moment) {
         let first = now + self.settings.interval.min(OPEN_PACE) / 4;
-        self.liveness = Liveness::new(self.settings.window, first);
+        self.liveness.restart(self.settings.window, first);
+        self.alarm.restart(now);
         for target in &mut self.targets {
             *target = EchoTarget::new(target.address, self.settings.window, first);
         }
@@ -193,7 +237,40 @@ impl PathHealth {
     /// When `handle_timeout` has something to do.
     pub fn poll_timeout(&self) -> Moment {
         let targets = self.targets.iter().map(EchoTarget::next_event);
-        targets.fold(self.liveness.next_event(), Moment::min)
+        let inner = self.measuring_targets().next().is_some();
+        let alarm = self.alarm.next_event(&self.liveness, inner, self.verdict == Verdict::Down);
+        targets.fold(self.liveness.next_event(), Moment::min).min(alarm)
+    }
+
+    /// Asks the path itself once more, before what cannot be taken back.
+    pub fn ask_again(&mut self) {
+        self.liveness.ask();
+    }
+
+    /// The path is suspect, and no other path to its peer has shown that the peer answers.
+    pub fn wants_witness(&self, peer: PeerSigns, now: Moment) -> bool {
+        self.verdict != Verdict::Down && self.alarm.wants_witness(&self.liveness, peer, now)
+    }
+
+    /// It is being found out whether the path lives.
+    pub fn is_suspicious(&self) -> bool {
+        self.alarm.is_suspicious()
+    }
+
+    /// The last sign of life of any kind, since the tunnel was set up.
+    pub fn heard(&self) -> Option<Moment> {
+        self.alarm.heard()
+    }
+
+    /// When a verdict `Down` has stood so long, without a sign of life, that what cannot be taken
+    /// back may be done.
+    pub fn confirmed_at(&self) -> Option<Moment> {
+        self.alarm.confirmed_at().filter(|_| self.verdict == Verdict::Down)
+    }
+
+    /// How long an answer of the peer takes at most, as a rule; `None` until that is known.
+    pub fn round_trip(&self) -> Option<Duration> {
+        self.liveness.prompt()
     }
 
     pub fn verdict(&self) -> Verdict {
@@ -238,6 +315,15 @@ impl PathHealth {
         Some(format!("inner probes to {never} have never been answered and do not count"))
     }
 
+    /// Every kind of probe that tells whether the path lives.
+    fn probe_now(&mut self) {
+        self.liveness.ask();
+        let first = self.measuring_targets().next().map(|target| target.address);
+        if let Some(target) = self.targets.iter_mut().find(|target| Some(target.address) == first) {
+            target.ask();
+        }
+    }
+
     fn sign_of_life(&mut self, now: Moment) {
         self.alive = Some(now);
         self.lost_in_row = 0;
@@ -258,6 +344,7 @@ impl PathHealth {
                     Some(_) => format!("{} probes in a row were not answered", self.lost_in_row),
                     None => format!("none of {} probes was answered", self.lost_in_row),
                 };
+                self.alarm.fell(now);
                 self.change(Verdict::Down, reason, now);
             }
             Verdict::Unknown if self.answers >= START_ANSWERS => match self.worse() {
@@ -285,6 +372,7 @@ impl PathHealth {
                     self.change(Verdict::Degraded, format!("{answered}; the window still shows the outage"), now);
                 }
             }
+            Verdict::Down if silent => self.alarm.fell(now),
             Verdict::Unknown | Verdict::Down => {}
         }
         if self.is_open() {

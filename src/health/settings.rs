@@ -1,6 +1,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use super::Sensitivity;
 use crate::model::Permille;
 
 /// An ICMP echo target behind a tunnel, probed from the tunnel's private address.
@@ -28,6 +29,8 @@ pub struct HealthSettings {
     /// A path stays `Degraded` at least so long, whatever its window shows: no flapping when a
     /// short interval fills the window in seconds. 10 s by default.
     pub degraded_hold: Duration,
+    /// How nervously the path is watched for outages between the steady probes.
+    pub sensitivity: Sensitivity,
 }
 
 impl Default for HealthSettings {
@@ -41,6 +44,7 @@ impl Default for HealthSettings {
             rtt_limit: Duration::from_millis(400),
             jitter_limit: Duration::from_millis(60),
             degraded_hold: Duration::from_secs(10),
+            sensitivity: Sensitivity::Normal,
         }
     }
 }

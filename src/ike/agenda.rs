@@ -62,6 +62,9 @@ impl Established {
         if self.current.outstanding.is_some() {
             return;
         }
+        if let Some(rescue) = &mut self.rescue {
+            return rescue.answered(context.now);
+        }
         if let Some(closing) = &self.closing {
             let mut payloads = Vec::new();
             if matches!(closing.reason, CloseReason::AuthenticationFailed { .. } | CloseReason::IdentityMismatch { .. })

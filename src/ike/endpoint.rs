@@ -1,5 +1,6 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tracing::{debug, trace};
 
@@ -13,7 +14,7 @@ use super::session::State;
 use super::spi_pool::SpiPool;
 use super::table::Table;
 use super::wire::{Exchange, Header, Message};
-use super::{CloseReason, Event, Peer, Phase1, SaId};
+use super::{Asked, CloseReason, Event, Peer, Phase1, SaId};
 use crate::model::{Chance, Leg, Moment, PathId, Spi};
 
 /// 1,024 IKE SAs are served in one `handle_timeout`, so that it never takes long; the rest stay
@@ -160,13 +161,15 @@ impl Endpoint {
 
     /// Sends something that the peer must answer, now: the outstanding request again, byte for
     /// byte, or an empty INFORMATIONAL. `Event::Answered` tells of the answer.
-    pub fn check_liveness(&mut self, sa: SaId, now: Moment) {
+    pub fn check_liveness(&mut self, sa: SaId, now: Moment) -> Asked {
+        let mut asked = Asked::Nothing;
         self.step(sa, now, |mut state, context| {
             if let State::Established(established) = &mut state {
-                established.check_liveness(context);
+                asked = established.check_liveness(context);
             }
             Some(state)
         });
+        asked
     }
 
     /// Rekeys the Child SA now, before its lifetime asks for it.
@@ -201,6 +204,19 @@ impl Endpoint {
                     state.forget(sa, reason, context);
                     return None;
                 }
+            }
+            Some(state)
+        });
+    }
+
+    /// Deletes it over another way than its own, which is dead, and then reports `Closed`: the
+    /// outstanding request goes there byte for byte, since the peer takes the next one only after
+    /// it, `pause` later the DELETE, three times over. No answer is needed.
+    pub fn rescue(&mut self, sa: SaId, leg: Leg, pause: Duration, reason: &str, now: Moment) {
+        let reason = CloseReason::ClosedLocally { reason: reason.to_string() };
+        self.step(sa, now, |mut state, context| {
+            if let State::Established(established) = &mut state {
+                established.rescue(leg, pause, reason, context);
             }
             Some(state)
         });

@@ -10,12 +10,13 @@ use super::context::Context;
 use super::ike_sa::{IkeSa, Incoming, Input, Outstanding};
 use super::parts::Parts;
 use super::pending::Due;
+use super::rescue::Rescue;
 use super::responder_auth::HALF_OPEN_LIFETIME;
 use super::session::{Lingering, State};
 use super::succession::Retiring;
 use super::task::{Purpose, Task};
 use super::wire::{Exchange, NotifyType, Payload, WireError};
-use super::{CloseReason, Event, Peer, SaId, child_rekey, create_child, ike_rekey, informational};
+use super::{Asked, CloseReason, Event, Peer, SaId, child_rekey, create_child, ike_rekey, informational};
 use crate::model::{Leg, Moment, PathId, Spi};
 
 /// 16 Child SAs: a tunnel uses one, during rekeys and their collisions up to four.
@@ -43,12 +44,14 @@ pub struct Established {
     pub hold_until: Option<Moment>,
     announced: bool,
     pub closing: Option<Closing>,
+    /// Its own way is dead, and the peer is told of its end by another one.
+    pub rescue: Option<Rescue>,
 }
 
 /// It is being closed by us.
 pub struct Closing {
     pub reason: CloseReason,
-    until: Moment,
+    pub until: Moment,
 }
 
 /// Which of the IKE SAs a message belongs to.
@@ -87,6 +90,7 @@ impl Established {
             hold_until: None,
             announced: false,
             closing: None,
+            rescue: None,
         }
     }
 
@@ -120,11 +124,14 @@ impl Established {
             }
             Incoming::Answer(outstanding, parts) => {
                 let moved = self.follow(which, input.leg);
-                let state = self.handle_answer(which, outstanding, parts, context);
+                let state = self.handle_answer(which, outstanding, parts, input.leg, context);
                 go_on(state, moved, context)
             }
             Incoming::Request(exchange, parts) => {
                 let moved = self.follow(which, input.leg);
+                if self.announced {
+                    self.report(Event::Asked { leg: input.leg }, context);
+                }
                 let state = self.handle_request(which, exchange, parts, input.leg, context);
                 go_on(state, moved, context)
             }
@@ -135,6 +142,10 @@ impl Established {
         if let Some(closing) = self.closing.take_if(|closing| closing.until <= context.now) {
             self.end(closing.reason, context);
             return None;
+        }
+        if self.rescue.is_some() {
+            self.time_out_rescue(context);
+            return Some(State::Established(self));
         }
         if let Some(outstanding) = &mut self.current.outstanding {
             match outstanding.pending.handle_timeout(context.now) {
@@ -161,6 +172,9 @@ impl Established {
     }
 
     pub fn poll_timeout(&self) -> Option<Moment> {
+        if let (Some(rescue), Some(closing)) = (&self.rescue, &self.closing) {
+            return Some(rescue.poll_timeout().min(closing.until));
+        }
         let outstanding = self.current.outstanding.as_ref().map(|outstanding| outstanding.pending.poll_timeout());
         let retiring = self.retiring.iter().flat_map(|retiring| {
             let outstanding = retiring.sa.outstanding.as_ref().map(|outstanding| outstanding.pending.poll_timeout());
@@ -179,7 +193,10 @@ impl Established {
 
     /// Proves that the path works: asks for an answer now. A request that is on its way anyway
     /// serves as well as a new one.
-    pub fn check_liveness(&mut self, context: &mut Context<'_>) {
+    pub fn check_liveness(&mut self, context: &mut Context<'_>) -> Asked {
+        if self.closing.is_some() {
+            return Asked::Nothing;
+        }
         match &mut self.current.outstanding {
             Some(outstanding) => {
                 outstanding.pending.sent_again(context.now);
@@ -189,6 +206,11 @@ impl Established {
                 self.queue(Task::Liveness);
                 self.start_next(context);
             }
+        }
+        match self.current.outstanding.as_ref().map(|outstanding| outstanding.pending.exchange) {
+            Some(Exchange::CreateChildSa) => Asked::Heavy,
+            Some(_) => Asked::Light,
+            None => Asked::Nothing,
         }
     }
 
@@ -345,11 +367,13 @@ impl Established {
         which: Which,
         outstanding: Outstanding,
         parts: Result<Parts, WireError>,
+        leg: Leg,
         context: &mut Context<'_>,
     ) -> Option<State> {
         let Outstanding { pending, purpose } = outstanding;
         if self.announced {
             let event = Event::Answered {
+                leg,
                 first_sent: pending.first_sent,
                 last_sent: pending.last_sent,
                 transmissions: pending.transmissions,

@@ -22,15 +22,28 @@ pub enum Event {
     ChildDeleted { inbound: Spi, reason: String },
     /// The IKE SA has new keys; its `SaId` stays.
     Rekeyed { suite: String },
-    /// A request was answered: proof that the path carries packets both ways. A round-trip time
-    /// can be told only when it was sent once.
-    Answered { first_sent: Moment, last_sent: Moment, transmissions: u32 },
+    /// A request was answered, over this leg: proof that it carries packets both ways. A round-trip
+    /// time can be told only when it was sent once.
+    Answered { leg: Leg, first_sent: Moment, last_sent: Moment, transmissions: u32 },
+    /// A new request of the peer's came over this leg.
+    Asked { leg: Leg },
     /// The leg changed because an authenticated message came from another address (NAT rebinding).
     Moved { leg: Leg },
     /// The end of this `SaId`; its Child SAs have been reported as deleted before.
     Closed { reason: CloseReason },
     /// Only when keys are exported, for decryption in a protocol analyser.
     Keys(Box<IkeKeys>),
+}
+
+/// What a liveness check has sent.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Asked {
+    /// Nothing: it ends, or the peer must first have an answer of ours.
+    Nothing,
+    /// A request that costs the peer nothing.
+    Light,
+    /// One that costs the peer a Diffie-Hellman exchange, which may take a while.
+    Heavy,
 }
 
 #[derive(Debug)]

@@ -31,6 +31,7 @@ mod peer;
 mod pending;
 mod proposal;
 mod protect;
+mod rescue;
 mod responder_auth;
 mod responder_init;
 mod selectors;
@@ -44,6 +45,6 @@ mod tests;
 pub mod wire;
 
 pub use endpoint::{Endpoint, EndpointOptions, Legs};
-pub use event::{ChildSa, CloseReason, Event, IkeKeys, SaId};
+pub use event::{Asked, ChildSa, CloseReason, Event, IkeKeys, SaId};
 pub use identity::Identity;
 pub use peer::{Peer, Phase1, Phase2, Retransmission};

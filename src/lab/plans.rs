@@ -14,7 +14,7 @@ use crate::edge::{
     ConnectorPlan, DataplanePlan, Destination, LabelledRange, LinkPlan, Mode, OnStop, Plan, PortPlan, ProbePlan,
     RolePlan, RoutePlan, SiteKind, SitePlan, SteeringPlan, TunnelPlan, UnderlayPlan,
 };
-use crate::health::HealthSettings;
+use crate::health::{HealthSettings, Sensitivity};
 use crate::ike::{Identity, Phase1, Phase2, Retransmission};
 use crate::model::{ConnectorId, LinkId, PathId, Permille, Role, Secret, TrafficSelector, UnderlayId};
 use crate::steer::{Action, Matcher, Rule, RuleSet};
@@ -34,6 +34,7 @@ const HEALTH: HealthSettings = HealthSettings {
     rtt_limit: Duration::from_millis(150),
     jitter_limit: Duration::from_millis(60),
     degraded_hold: Duration::from_secs(2),
+    sensitivity: Sensitivity::Normal,
 };
 
 /// The least that the steering interval may be.
@@ -67,6 +68,7 @@ pub fn branch(block: AddressBlock, psk: &Secret, directory: &Path) -> Plan {
         metered: false,
         last_resort: false,
         preference: 1,
+        sensitivity: None,
     });
     let connector = ConnectorPlan {
         name: "cloud".into(),
@@ -113,6 +115,7 @@ pub fn pop(number: u8, pop: &Pop, block: AddressBlock, psk: &Secret, directory: 
         metered: false,
         last_resort: false,
         preference: 1,
+        sensitivity: None,
     });
     let connector = ConnectorPlan {
         name: "branch".into(),

@@ -7,6 +7,7 @@ mod dns;
 mod doorbell;
 mod host_facts;
 mod interface;
+mod link_watch;
 mod memory_site;
 mod mmsg;
 #[cfg(test)]
@@ -15,15 +16,18 @@ mod road;
 mod routes;
 mod tun;
 mod udp;
+mod unreachable_watch;
 
 pub use bell::Bell;
 pub use clock::Clock;
 pub use dns::{Asker, Names, StaticNames};
 pub use host_facts::HostFacts;
 pub use interface::Interface;
+pub use link_watch::{LinkChange, LinkWatch};
 pub use memory_site::{HostSide, MemorySite, memory_site};
 pub use mmsg::MultiMessage;
 pub use road::{Road, RoadHandle, SiteDevice, roads};
 pub use routes::{RouteNeeds, Routes};
 pub use tun::Tun;
 pub use udp::{RunLimits, UnderlaySockets, Underlays};
+pub use unreachable_watch::{Unreachable, UnreachableWatch};

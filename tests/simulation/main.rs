@@ -5,6 +5,7 @@
 
 mod network;
 mod node;
+mod outages;
 mod packet;
 mod plans;
 mod shares;

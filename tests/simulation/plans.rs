@@ -121,6 +121,7 @@ fn link(name: &str, underlay: u16, mbps: u32) -> LinkPlan {
         metered: false,
         last_resort: false,
         preference: 1,
+        sensitivity: None,
     }
 }
 

@@ -6,6 +6,7 @@ use super::super::{Disk, load};
 use super::*;
 use crate::crypto::{Backend, DhGroup, Encryption, PrfAlgorithm};
 use crate::edge::{Destination, Mode, OnStop, SiteKind};
+use crate::health::Sensitivity;
 use crate::ike::Identity;
 use crate::model::{ConnectorId, LinkId, PathId, Role, TrafficSelector, UnderlayId};
 use crate::steer::Action;
@@ -141,6 +142,18 @@ fn links_connectors_and_tunnels_keep_the_order_of_the_file() {
     assert_eq!(plan.tunnels.iter().map(|one| one.link).collect::<Vec<_>>(), [LinkId(0), LinkId(1), LinkId(2)]);
     assert_eq!(plan.connectors[0].peer_selectors, [TrafficSelector::ANY_IPV4]);
     assert_eq!(plan.connectors[1].local_selectors, [TrafficSelector::ANY_IPV4]);
+}
+
+#[test]
+fn a_link_may_be_watched_more_or_less_nervously_than_the_site() {
+    let plan = good(&site(
+        &format!("{SITE}\n[health]\nsensitivity = \"calm\"\n")
+            .replace("interface = \"eth1\"", "interface = \"eth1\"\nsensitivity = \"voice\""),
+    ));
+    assert_eq!(plan.health.sensitivity, Sensitivity::Calm);
+    assert_eq!(plan.links[0].sensitivity, Some(Sensitivity::Voice));
+    let plan = good(&site(SITE));
+    assert_eq!((plan.health.sensitivity, plan.links[0].sensitivity), (Sensitivity::Normal, None));
 }
 
 #[test]

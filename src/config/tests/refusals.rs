@@ -321,6 +321,7 @@ socket = ""
 window = 1
 loss_percent = 0.01
 rtt_ms = 0
+sensitivity = "nervous"
 [site]
 kind = "cloud""#;
     assert_eq!(
@@ -336,7 +337,8 @@ kind = "cloud""#;
             "site.toml:12:10 window 1 is out of range (5 to 600 probes)",
             "site.toml:13:16 loss_percent 0.01 is out of range (0.1 to 100 per cent)",
             "site.toml:14:10 rtt_ms 0 is out of range (1 to 10000 ms)",
-            "site.toml:16:8 unknown kind \"cloud\" (known: branch, cloud-vpc)",
+            "site.toml:15:15 unknown sensitivity \"nervous\" (known: voice, normal, calm)",
+            "site.toml:17:8 unknown kind \"cloud\" (known: branch, cloud-vpc)",
         ]
     );
     assert_eq!(

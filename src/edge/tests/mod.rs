@@ -192,6 +192,7 @@ fn plan(end: usize, mode: Mode) -> Plan {
             metered: false,
             last_resort: false,
             preference: 1,
+            sensitivity: None,
         }],
         connectors: vec![ConnectorPlan {
             name: "far".to_owned(),

@@ -17,6 +17,10 @@ pub(super) struct Live {
     pub follows_peer: bool,
     pub children: Vec<ChildLineage>,
     pub last_answer: Moment,
+    /// When the peer was last to be told over another way that this one is dead, but there was none
+    /// or this one was to be asked once more.
+    pub rescue_tried: Option<Moment>,
+    pub asked_again: bool,
 }
 
 impl Tunnel {
@@ -29,12 +33,19 @@ impl Tunnel {
                 self.rekeys += 1;
                 context.effects.push_back(Effect::Event(SiteEvent::Rekeyed { path: self.path, what: "IKE SA" }));
             }
-            Event::Answered { first_sent, transmissions, .. } => {
-                if let Some(live) = self.live.as_mut().filter(|live| live.sa == sa) {
+            Event::Answered { leg, first_sent, transmissions, .. } => {
+                // Over another link it says nothing of this path.
+                let own = |live: &&mut Live| live.sa == sa && live.leg.underlay == leg.underlay;
+                if let Some(live) = self.live.as_mut().filter(own) {
                     live.last_answer = context.now;
                     let rtt = (transmissions == 1).then(|| context.now.since(first_sent));
                     self.health.handle_liveness(rtt, context.now);
                     self.report_verdict(context);
+                }
+            }
+            Event::Asked { leg } => {
+                if self.live.as_ref().is_some_and(|live| live.sa == sa && live.leg.underlay == leg.underlay) {
+                    self.health.handle_request(context.now);
                 }
             }
             Event::Moved { leg } => {
@@ -68,7 +79,15 @@ impl Tunnel {
         }
         self.failures = 0;
         self.down_since = None;
-        self.live = Some(Live { sa, leg, follows_peer: !initiator, children: Vec::new(), last_answer: context.now });
+        self.live = Some(Live {
+            sa,
+            leg,
+            follows_peer: !initiator,
+            children: Vec::new(),
+            last_answer: context.now,
+            rescue_tried: None,
+            asked_again: false,
+        });
         self.health.handle_restart(context.now);
         self.restart_path_mtu(context);
         self.epoch = self.epoch.wrapping_add(1);

@@ -7,6 +7,7 @@ mod peer;
 use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use self::attempt::Attempt;
@@ -17,9 +18,11 @@ use super::child::ChildLineage;
 use super::{Effect, Mode, Plan, ResolveFailure, TunnelPlan, TunnelState, UnderlayFact};
 use crate::crypto::Backends;
 use crate::forward::{PathCounters, ProbeOrder, SaTable, ToWorker};
-use crate::health::{HealthSettings, PathHealth, ProbeKind, ProbeTarget};
-use crate::ike::Endpoint;
-use crate::model::{Chance, Leg, LinkId, Moment, PathId, Spi, Verdict};
+use crate::health::{
+    HealthSettings, PathHealth, PeerSigns, ProbeBudget, ProbeKind, ProbeTarget, Surroundings, Traffic, Trouble,
+};
+use crate::ike::{Asked, Endpoint};
+use crate::model::{Chance, Leg, LinkId, Moment, PathId, Spi, UnderlayId, Verdict};
 
 /// Child SAs side by side in one tunnel; a peer that wants more is refused the rest.
 pub const CHILDREN_LIMIT: u16 = 4;
@@ -27,6 +30,9 @@ pub const CHILDREN_LIMIT: u16 = 4;
 /// A tunnel that is down this long although its IKE SA has not been given up is set up anew
 /// beside it: the peer may have restarted and forgotten it.
 const REBUILD_GRACE: Duration = Duration::from_secs(2);
+
+/// How long until it is tried again to tell the peer of a dead tunnel, when no other way lived.
+const RESCUE_PAUSE: Duration = Duration::from_millis(250);
 
 /// One configured tunnel over its whole life: attempts, the IKE SA that is up, its Child SAs,
 /// its health.
@@ -78,6 +84,9 @@ pub struct Context<'a> {
     /// By `UnderlayId`: why it has no sockets.
     pub faults: &'a [Option<String>],
     pub export_keys: bool,
+    /// Of the tunnel's siblings to the same peer.
+    pub peer_signs: PeerSigns,
+    pub probes: &'a mut ProbeBudget,
     pub now: Moment,
 }
 
@@ -89,7 +98,8 @@ impl Tunnel {
         let initiates = initiates(plan, configured);
         // Dead peer detection asks after so much silence; probes that come as often do.
         let interval = plan.health.interval.min(configured.keepalive.unwrap_or(Duration::MAX));
-        let settings = HealthSettings { interval, ..plan.health };
+        let sensitivity = plan.links[usize::from(configured.link.0)].sensitivity.unwrap_or(plan.health.sensitivity);
+        let settings = HealthSettings { interval, sensitivity, ..plan.health };
         Tunnel {
             path,
             initiates,
@@ -113,7 +123,9 @@ impl Tunnel {
     pub fn handle_timeout(&mut self, context: &mut Context) {
         let now = context.now;
         if self.live.is_some() {
-            self.health.handle_timeout(now);
+            let around =
+                Surroundings { traffic: self.traffic(), peer: context.peer_signs, budget: &mut *context.probes };
+            self.health.handle_timeout(now, around);
             self.report_verdict(context);
             self.give_up_when_dead(context);
             self.send_probes(context);
@@ -145,6 +157,39 @@ impl Tunnel {
         if self.live.is_some() && !self.handle_size_answer(length, context) {
             self.health.handle_echo(id, target, same_path, rtt, context.now);
             self.report_verdict(context);
+        }
+    }
+
+    /// Something speaks against its path.
+    pub fn handle_trouble(&mut self, trouble: Trouble, now: Moment) {
+        if self.live.is_some() {
+            self.health.handle_trouble(trouble, now);
+        }
+    }
+
+    /// A sibling wants to know whether their common peer answers.
+    pub fn bear_witness(&mut self, context: &mut Context) {
+        if self.usable() {
+            self.health.bear_witness();
+            self.send_probes(context);
+        }
+    }
+
+    /// Tells the peer over another way that this tunnel is dead; `None`: there is none at present.
+    pub fn rescue(&mut self, way: Option<(String, Leg, Duration)>, context: &mut Context) {
+        let Some(live) = &mut self.live else { return };
+        let tried = live.rescue_tried.replace(context.now).is_some();
+        match way {
+            // While there was no other way, this one may have come back.
+            Some(_) if tried && !std::mem::replace(&mut live.asked_again, true) => {
+                self.health.ask_again();
+                self.send_probes(context);
+            }
+            Some((link, leg, pause)) => {
+                let reason = format!("down, and deleted at the peer over {link}");
+                context.endpoint.rescue(live.sa, leg, pause, &reason, context.now);
+            }
+            None => live.asked_again = false,
         }
     }
 
@@ -202,8 +247,9 @@ impl Tunnel {
         };
         let live = self.live.as_ref().map(|_| self.health.poll_timeout());
         let path_mtu = self.path_mtu.as_ref().filter(|_| self.usable()).map(Search::poll_timeout);
+        let rescue = self.rescue_at();
         let linger = self.children().chain(&self.retired).filter_map(ChildLineage::next_expiry).min();
-        [attempt, rebuild, live, path_mtu, linger].into_iter().flatten().min()
+        [attempt, rebuild, live, path_mtu, rescue, linger].into_iter().flatten().min()
     }
 
     pub fn state(&self) -> TunnelState {
@@ -220,6 +266,40 @@ impl Tunnel {
     /// A live Child SA and a verdict that is not `Down`.
     pub fn usable(&self) -> bool {
         self.live.as_ref().is_some_and(|live| !live.children.is_empty()) && self.verdict() != Verdict::Down
+    }
+
+    /// The verdict is final, and the peer may be told of it over another way. Only of a tunnel that
+    /// we can set up anew.
+    pub fn wants_rescue(&self, now: Moment) -> bool {
+        self.rescue_at().is_some_and(|at| at <= now)
+    }
+
+    fn rescue_at(&self) -> Option<Moment> {
+        let live = self.live.as_ref().filter(|_| self.initiates)?;
+        let confirmed = self.health.confirmed_at()?;
+        Some(confirmed.max(live.rescue_tried.map_or(confirmed, |tried| tried + RESCUE_PAUSE)))
+    }
+
+    /// The last authentic ESP packet.
+    pub fn last_in(&self) -> Option<Moment> {
+        Some(self.counters.last_in.load(Ordering::Relaxed)).filter(|last| *last > 0).map(Moment::from_nanos)
+    }
+
+    /// The last answer of the peer's IKE daemon.
+    pub fn last_answer(&self) -> Option<Moment> {
+        self.live.as_ref().map(|live| live.last_answer)
+    }
+
+    pub fn sends_by(&self, leg: Leg) -> bool {
+        self.leg().is_some_and(|own| own.underlay == leg.underlay && own.remote == leg.remote)
+    }
+
+    pub fn link_id(&self, plan: &Plan) -> LinkId {
+        self.link(plan)
+    }
+
+    pub fn underlay_id(&self, plan: &Plan) -> UnderlayId {
+        plan.links[usize::from(self.link(plan).0)].underlay
     }
 
     pub fn health(&self) -> &PathHealth {
@@ -265,7 +345,11 @@ impl Tunnel {
         let Some(live) = &self.live else { return };
         while let Some(probe) = self.health.poll_probe(context.now) {
             match probe.kind {
-                ProbeKind::Liveness => context.endpoint.check_liveness(live.sa, context.now),
+                ProbeKind::Liveness => match context.endpoint.check_liveness(live.sa, context.now) {
+                    Asked::Light => {}
+                    Asked::Heavy => self.health.handle_heavy(),
+                    Asked::Nothing => self.health.handle_unsent(),
+                },
                 ProbeKind::Echo(target) => {
                     if let Some(source) = source {
                         let order = ProbeOrder { path: self.path, id: probe.id, source, target, length: 0 };
@@ -273,6 +357,14 @@ impl Tunnel {
                     }
                 }
             }
+        }
+    }
+
+    fn traffic(&self) -> Traffic {
+        Traffic {
+            sent: self.counters.packets_out.load(Ordering::Relaxed),
+            received: self.counters.packets_in.load(Ordering::Relaxed),
+            last_in: self.last_in(),
         }
     }
 

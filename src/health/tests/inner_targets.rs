@@ -5,7 +5,7 @@ use crate::model::Permille;
 fn answers_over_another_tunnel_say_nothing() {
     // The peer returns all inner answers over a sibling, which is then cut.
     let fate = |now: Moment, kind, _: &mut Chance| match kind {
-        Kind::Ike => Fate::Back(ms(20)),
+        Kind::Ike | Kind::Site => Fate::Back(ms(20)),
         Kind::Inner(_) if now < at(10.0) => Fate::Back(ms(20)),
         Kind::Inner(_) if now < at(60.0) => Fate::Elsewhere(ms(900)),
         Kind::Inner(_) => Fate::Lost,
@@ -78,10 +78,11 @@ fn where_nothing_is_answered_no_note_speaks_of_others() {
 
 #[test]
 fn one_lost_ike_probe_does_not_make_silent_inner_targets_well() {
-    let fate = |now: Moment, kind, _: &mut Chance| match kind {
-        Kind::Ike if now >= at(120.0) && now < at(121.0) => Fate::Lost,
+    let mut lost = false;
+    let fate = move |now: Moment, kind, _: &mut Chance| match kind {
+        Kind::Ike if now >= at(120.0) && !std::mem::replace(&mut lost, true) => Fate::Lost,
         Kind::Inner(_) if now >= at(60.0) => Fate::Lost,
-        Kind::Ike | Kind::Inner(_) => Fate::Back(ms(20)),
+        Kind::Ike | Kind::Inner(_) | Kind::Site => Fate::Back(ms(20)),
     };
     let mut world = World::new(every(1000), &[target(1), target(2)], 1, fate);
     world.run(200.0);

@@ -58,8 +58,9 @@ fn round_trips_longer_than_the_interval_are_measured_and_never_lost() {
 #[test]
 fn a_sudden_longer_round_trip_is_told_from_loss() {
     for targets in [&[][..], &[target(1)][..]] {
-        let rtt = |now| if now < at(60.0) { ms(20) } else { ms(700) };
-        let mut world = World::new(every(1000), targets, 3, move |now, _, _| Fate::Back(rtt(now)));
+        let rtt = |now| if now < at(60.0) { ms(20) } else { ms(110) };
+        let settings = HealthSettings { rtt_limit: ms(80), ..every(1000) };
+        let mut world = World::new(settings, targets, 3, move |now, _, _| Fate::Back(rtt(now)));
         world.run(180.0);
         assert_eq!(world.verdicts(), [Verdict::Healthy, Verdict::Degraded]);
         assert!(world.changes[1].reason.starts_with("round-trip time"), "{}", world.changes[1].reason);
@@ -95,11 +96,12 @@ fn a_pause_of_our_own_is_not_taken_for_the_peer_s_silence() {
     // Twenty probes were due and the answer to the last one waits unread.
     let mut paused = world.now;
     for _ in 0..20 {
-        world.health.handle_timeout(paused);
+        world.now = paused;
+        world.time_out();
         world.drain();
         paused = paused + Duration::from_secs(2);
-        world.health.handle_timeout(paused);
         world.now = paused;
+        world.time_out();
         world.drain();
         world.arrivals.clear();
         world.request = None;

@@ -1,5 +1,7 @@
 mod inner_targets;
 mod measuring;
+mod outages;
+mod peace;
 mod promises;
 mod verdicts;
 
@@ -23,11 +25,31 @@ enum Fate {
 enum Kind {
     Ike,
     Inner(IpAddr),
+    /// A packet of the site's, and what comes back for it.
+    Site,
+}
+
+/// The site's packets on the path.
+#[derive(Clone, Copy)]
+struct Flow {
+    /// Time between two packets, and up to how much more by chance.
+    every: Duration,
+    spread: Duration,
+    /// They are answered over the same path.
+    answered: bool,
+    next: Moment,
+}
+
+impl Flow {
+    fn new(every: u64, spread: u64, answered: bool) -> Flow {
+        Flow { every: ms(every), spread: ms(spread), answered, next: Moment::ZERO }
+    }
 }
 
 enum Arrival {
     Ike { exchange: u64 },
     Echo { id: u64, target: IpAddr, same_path: bool, sent: Moment },
+    Site,
 }
 
 /// A path's health with the world around it: an IKE SA that has one request outstanding at a
@@ -41,6 +63,13 @@ struct World<F: FnMut(Moment, Kind, &mut Chance) -> Fate> {
     request: Option<(u64, Moment, u32)>,
     arrivals: BTreeMap<(Moment, u64), Arrival>,
     count: u64,
+    flow: Option<Flow>,
+    /// The first packet of the site at or after `missing_from`.
+    missed: Option<Moment>,
+    missing_from: Moment,
+    traffic: Traffic,
+    peer: PeerSigns,
+    budget: ProbeBudget,
     changes: Vec<VerdictChange>,
     /// How long each change came after the last own answer.
     silences: Vec<Option<Duration>>,
@@ -61,6 +90,12 @@ impl<F: FnMut(Moment, Kind, &mut Chance) -> Fate> World<F> {
             request: None,
             arrivals: BTreeMap::new(),
             count: 0,
+            flow: None,
+            missed: None,
+            missing_from: Moment::from_nanos(u64::MAX),
+            traffic: Traffic::default(),
+            peer: PeerSigns::default(),
+            budget: ProbeBudget::default(),
             changes: Vec::new(),
             silences: Vec::new(),
             probes: Vec::new(),
@@ -73,20 +108,46 @@ impl<F: FnMut(Moment, Kind, &mut Chance) -> Fate> World<F> {
         loop {
             let arrival = self.arrivals.first_key_value().map(|(&(at, _), _)| at);
             let timeout = self.health.poll_timeout();
-            let next = arrival.map_or(timeout, |at| at.min(timeout));
+            let packet = self.flow.map(|flow| flow.next.max(self.now));
+            let next = [arrival, packet].into_iter().flatten().fold(timeout, Moment::min);
             if next > end {
                 self.now = end;
                 return self;
             }
             assert!(next >= self.now, "time runs backwards");
             self.now = next;
+            if packet == Some(next) {
+                self.send();
+                continue;
+            }
             if arrival == Some(next) {
                 self.deliver();
             } else {
-                self.health.handle_timeout(self.now);
+                self.time_out();
             }
             self.drain();
             assert!(self.health.poll_timeout() > self.now || arrival == Some(next), "a timeout that stays due");
+        }
+    }
+
+    fn time_out(&mut self) {
+        let around = Surroundings { traffic: self.traffic, peer: self.peer, budget: &mut self.budget };
+        self.health.handle_timeout(self.now, around);
+    }
+
+    fn send(&mut self) {
+        let Some(flow) = &mut self.flow else { return };
+        let spread = self.chance.below(flow.spread.as_micros() as u32 + 1);
+        flow.next = self.now + flow.every + Duration::from_micros(u64::from(spread));
+        self.traffic.sent += 1;
+        if self.now >= self.missing_from {
+            self.missed.get_or_insert(self.now);
+        }
+        self.count += 1;
+        if flow.answered
+            && let Fate::Back(after) = (self.fate)(self.now, Kind::Site, &mut self.chance)
+        {
+            self.arrivals.insert((self.now + after, self.count), Arrival::Site);
         }
     }
 
@@ -109,6 +170,10 @@ impl<F: FnMut(Moment, Kind, &mut Chance) -> Fate> World<F> {
                 }
                 self.health.handle_echo(id, target, same_path, self.now.since(sent), self.now);
             }
+            Arrival::Site => {
+                self.traffic.received += 1;
+                self.traffic.last_in = Some(self.now);
+            }
         }
     }
 
@@ -127,7 +192,7 @@ impl<F: FnMut(Moment, Kind, &mut Chance) -> Fate> World<F> {
                 }
             };
             match ((self.fate)(self.now, kind, &mut self.chance), arrival) {
-                (Fate::Lost, _) | (Fate::Elsewhere(_), Arrival::Ike { .. }) => {}
+                (Fate::Lost, _) | (Fate::Elsewhere(_), Arrival::Ike { .. } | Arrival::Site) => {}
                 (Fate::Back(after), arrival) => {
                     self.arrivals.insert((self.now + after, self.count), arrival);
                 }

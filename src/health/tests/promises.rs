@@ -12,6 +12,7 @@ proptest! {
     fn no_weather_breaks_what_a_verdict_promises(
         seed in any::<u64>(),
         interval in prop_oneof![Just(100u64), Just(500), Just(1000), Just(5000)],
+        flow in prop_oneof![Just(None), (1u64..200, 0u64..50, any::<bool>()).prop_map(Some)],
         phases in proptest::collection::vec((1u64..40, 0u32..=1000, 1u64..2500, 0u32..400, 0u8..4), 1..12),
     ) {
         let total: u64 = phases.iter().map(|phase| phase.0).sum();
@@ -26,13 +27,14 @@ proptest! {
                         Kind::Inner(_) if returns == 0 => Fate::Elsewhere(delay),
                         Kind::Inner(_) if returns == 1 => Fate::Lost,
                         Kind::Ike if returns == 2 => Fate::Lost,
-                        Kind::Ike | Kind::Inner(_) => Fate::Back(delay),
+                        Kind::Ike | Kind::Inner(_) | Kind::Site => Fate::Back(delay),
                     };
                 }
             }
             Fate::Lost
         };
         let mut world = World::new(every(interval), &[target(1), target(2)], seed, fate);
+        world.flow = flow.map(|(every, spread, answered)| Flow::new(every, spread, answered));
         let mut seen = 0;
         let mut degraded_since = Moment::ZERO;
         for step in 0..total * 20 {
@@ -41,7 +43,7 @@ proptest! {
                 match change.to {
                     // Down only after a silence in which that many probes got their time.
                     Verdict::Down => {
-                        prop_assert!(silence.is_none_or(|silence| silence >= ms(500)), "{change:?}: {silence:?}");
+                        prop_assert!(silence.is_none_or(|silence| silence >= ms(90)), "{change:?}: {silence:?}");
                     }
                     Verdict::Degraded => degraded_since = change.at,
                     Verdict::Healthy => {
@@ -59,25 +61,36 @@ proptest! {
             }
         }
         prop_assert!(world.changes.windows(2).all(|pair| pair[0].to == pair[1].from));
-        // Never more than one probe of a kind each interval, and one to confirm.
-        prop_assert!(world.probes.len() as u64 <= 4 * (total * 1000 / interval.min(1000) + 2));
+        // Never more than one probe of a kind each interval and one to confirm, and where there is
+        // doubt one of each kind each 30 ms.
+        prop_assert!(world.probes.len() as u64 <= 4 * (total * 1000 / interval.min(1000) + 2) + 2 * total * 1000 / 30);
     }
 
     /// Facts in any order at any time.
     #[test]
     fn facts_in_any_order_are_survived(
         seed in any::<u64>(),
-        facts in proptest::collection::vec((0u64..5_000, 0u8..6, any::<u8>()), 1..300),
+        facts in proptest::collection::vec((0u64..5_000, 0u8..9, any::<u8>()), 1..300),
     ) {
         let targets = [ProbeTarget { address: target(1) }, ProbeTarget { address: target(2) }];
         let mut chance = Chance::from_number(seed);
         let mut health = PathHealth::new(every(100), &targets, Moment::ZERO, &mut chance);
         let mut now = Moment::ZERO;
         let mut ids = vec![0];
+        let (mut traffic, mut budget) = (Traffic::default(), ProbeBudget::default());
         for (pause, fact, detail) in facts {
             now = now + ms(pause);
             match fact {
-                0 | 1 => health.handle_timeout(now),
+                0 | 1 => {
+                    traffic.sent += u64::from(detail % 3);
+                    traffic.received += u64::from(detail % 2);
+                    traffic.last_in = if detail % 2 == 1 { Some(now) } else { traffic.last_in };
+                    let peer = PeerSigns { esp: (detail % 5 == 1).then_some(now), ike: (detail % 7 == 1).then_some(now) };
+                    health.handle_timeout(now, Surroundings { traffic, peer, budget: &mut budget });
+                }
+                6 => health.handle_trouble(Trouble::SendFailed, now),
+                7 => health.handle_request(now),
+                8 => health.handle_heavy(),
                 2 => health.handle_liveness((detail % 2 == 0).then(|| ms(u64::from(detail))), now),
                 3 => health.handle_restart(now),
                 _ => {
@@ -89,7 +102,7 @@ proptest! {
                 ids.push(probe.id);
             }
             while health.poll_change().is_some() {}
-            health.handle_timeout(now);
+            health.handle_timeout(now, Surroundings { traffic, peer: PeerSigns::default(), budget: &mut budget });
             prop_assert!(health.poll_timeout() > now);
             let _ = (health.metrics(), health.note(), health.verdict());
         }

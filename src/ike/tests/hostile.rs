@@ -73,7 +73,9 @@ proptest! {
                 5 => pair.a.endpoint.rekey_child(sa_a, child_a, pair.now),
                 10 => pair.b.endpoint.rekey_ike(sa_b, pair.now),
                 15 => pair.b.endpoint.rekey_child(sa_b, child_b, pair.now),
-                _ => pair.a.endpoint.check_liveness(sa_a, pair.now),
+                _ => {
+                    pair.a.endpoint.check_liveness(sa_a, pair.now);
+                }
             }
             pair.run_for(Duration::from_millis(10));
             let recorded: Vec<Vec<u8>> = pair.a.sent.iter().chain(&pair.b.sent).map(|sent| sent.1.clone()).collect();

@@ -172,7 +172,7 @@ fn liveness_is_answered_by_both_ends() {
     assert_eq!((answered(&pair.a), answered(&pair.b)), (5, 5));
     assert!(pair.a.has(|event| matches!(
         event,
-        Event::Answered { first_sent, last_sent, transmissions: 1 } if first_sent == last_sent
+        Event::Answered { first_sent, last_sent, transmissions: 1, .. } if first_sent == last_sent
     )));
 }
 
@@ -204,7 +204,7 @@ fn the_answer_tells_how_often_it_was_asked_for() {
     pair.run_for(Duration::from_secs(1));
     assert!(pair.a.has(|event| matches!(
         event,
-        Event::Answered { first_sent, last_sent, transmissions: 2 }
+        Event::Answered { first_sent, last_sent, transmissions: 2, .. }
             if *first_sent == asked && *last_sent == asked + Duration::from_millis(5)
     )));
     assert_eq!(answered(&pair.a), 1);

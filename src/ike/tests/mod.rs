@@ -6,4 +6,5 @@ mod proposals;
 mod puppet;
 mod refusals;
 mod rekey;
+mod rescue;
 mod unruly;

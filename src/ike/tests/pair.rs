@@ -160,6 +160,7 @@ impl End {
                 Event::Established { .. }
                 | Event::Rekeyed { .. }
                 | Event::Answered { .. }
+                | Event::Asked { .. }
                 | Event::Moved { .. }
                 | Event::Keys(_) => {}
             }

@@ -160,7 +160,9 @@ fn whatever_both_ends_ask_for_in_a_storm_ends_in_one_tunnel() {
                     let inbound = end.children[which].child.inbound;
                     end.endpoint.rekey_child(sa, inbound, now);
                 }
-                _ => end.endpoint.check_liveness(sa, now),
+                _ => {
+                    end.endpoint.check_liveness(sa, now);
+                }
             }
             pair.run_for(Duration::from_millis(u64::from(chance.below(400))));
             assert!(pair.a.is_up() && pair.b.is_up(), "seed {seed}: {:?} {:?}", pair.a.closed(), pair.b.closed());

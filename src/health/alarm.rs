@@ -1,0 +1,432 @@
+use std::fmt;
+use std::time::Duration;
+
+use super::budget::ProbeBudget;
+use super::habit::{Habit, Traffic};
+use super::liveness::Liveness;
+use super::sensitivity::Nerves;
+use crate::model::Moment;
+
+/// Between two probes of a burst.
+const STEP: Duration = Duration::from_millis(30);
+/// The same while a verdict is withheld, and after it.
+const SLOW_STEP: Duration = Duration::from_millis(100);
+/// A suspicion that has led to nothing for so long is given up.
+const GIVE_UP: Duration = Duration::from_secs(3);
+/// So long the quick steps go on after the verdict: whoever acts on it for good waits this out.
+const CONFIRMING: Duration = Duration::from_millis(100);
+/// A path that answers so soon after the verdict had a short hole, and is judged more calmly.
+const FALSE_ALARM: Duration = Duration::from_millis(500);
+/// The same of a tunnel that could be set up anew at once.
+const FALSE_ALARM_RESTART: Duration = Duration::from_secs(2);
+/// Doublings of the probes of a verdict after as many false alarms; the most probes bound them too.
+const MAX_CAUTION: u32 = 4;
+/// One doubling is taken back after so long without a false alarm.
+const CAUTION_FADES: Duration = Duration::from_secs(1_800);
+/// A timer that comes later than this was kept from running, and so may be what it waits for.
+const LATE: Duration = Duration::from_millis(20);
+/// A request that costs the peer a Diffie-Hellman exchange is answered so much later.
+const HEAVY_PATIENCE: Duration = Duration::from_millis(500);
+/// A path that brings packets is not judged before its IKE was silent for so long.
+const ONE_WAY_PATIENCE: Duration = Duration::from_millis(700);
+/// An idle path is not judged before it was silent for so long: nothing hangs on it, and what others
+/// send over its link may have made its answers late.
+const IDLE_PATIENCE: Duration = Duration::from_millis(500);
+/// Troubles of a path that lives all the same are believed once in so long.
+const TROUBLE_PAUSE: Duration = Duration::from_secs(1);
+
+/// What else than silence makes a path suspect.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Trouble {
+    /// Its interface lost its carrier or went down.
+    LinkDown,
+    /// A router, or the peer's host, said that the peer cannot be reached.
+    Unreachable,
+    /// The system did not take a packet.
+    SendFailed,
+}
+
+/// When other paths to the same peer last showed signs of life.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct PeerSigns {
+    /// An authentic ESP packet.
+    pub esp: Option<Moment>,
+    /// An answer of its IKE daemon.
+    pub ike: Option<Moment>,
+}
+
+/// What the health of a path looks at besides its own probes.
+pub struct Surroundings<'a> {
+    /// Of the path itself.
+    pub traffic: Traffic,
+    pub peer: PeerSigns,
+    pub budget: &'a mut ProbeBudget,
+}
+
+/// Watches a path for what is unusual, and then finds out quickly whether it lives: a suspicion
+/// starts a burst of probes, any sign of life ends it, and enough unanswered ones make a verdict.
+#[derive(Debug)]
+pub(super) struct Alarm {
+    nerves: Nerves,
+    habit: Habit,
+    burst: Option<Burst>,
+    doubt: Option<Doubt>,
+    /// The last sign of life of any kind.
+    heard: Option<Moment>,
+    /// The last time that a path that sends was asked.
+    asked: Moment,
+    /// IKE did not answer, but the path lived: its silence says nothing until it answers again.
+    ike_is_mute: bool,
+    /// The outstanding request is a costly one for the peer.
+    heavy: bool,
+    troubled: Option<Moment>,
+    /// When the verdict fell.
+    fell: Option<Moment>,
+    caution: u32,
+    cautious: Moment,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Burst {
+    cause: Cause,
+    began: Moment,
+    /// The next probe.
+    next: Moment,
+    /// It has its turn then; otherwise it asks for one.
+    turn: bool,
+    /// Our own lateness: no verdict before.
+    not_before: Moment,
+}
+
+/// Packets come in, but IKE does not answer: its daemon may be busy, or the way there be cut.
+#[derive(Clone, Copy, Debug)]
+struct Doubt {
+    began: Moment,
+    next: Moment,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Cause {
+    Silence(Duration),
+    Late,
+    Trouble(Trouble),
+}
+
+/// What is to be done now.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(super) struct Findings {
+    /// Send a probe of each kind that tells whether the path lives.
+    pub probe: bool,
+    /// The path is dead, for this reason.
+    pub dead: Option<String>,
+}
+
+/// What came in on the path.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Life {
+    /// The peer's IKE daemon has answered.
+    Ike,
+    /// An inner probe was answered over the path.
+    Echo,
+    /// Anything else that is authentic. It proves one direction.
+    Packet,
+}
+
+impl Alarm {
+    pub fn new(nerves: Nerves, now: Moment) -> Alarm {
+        Alarm {
+            nerves,
+            habit: Habit::new(nerves, now),
+            burst: None,
+            doubt: None,
+            heard: None,
+            asked: now,
+            ike_is_mute: false,
+            heavy: false,
+            troubled: None,
+            fell: None,
+            caution: 0,
+            cautious: now,
+        }
+    }
+
+    /// A tunnel that was set up anew.
+    pub fn restart(&mut self, now: Moment) {
+        if self.fell.take().is_some_and(|fell| now.since(fell) < FALSE_ALARM_RESTART) {
+            self.beware(now);
+        }
+        self.habit.restart();
+        (self.burst, self.doubt) = (None, None);
+        self.heard = None;
+        self.ike_is_mute = false;
+        self.heavy = false;
+    }
+
+    pub fn hear(&mut self, life: Life, liveness: &Liveness, now: Moment) {
+        self.heard = self.heard.max(Some(now));
+        let fell = self.fell.take();
+        match life {
+            Life::Ike => (self.ike_is_mute, self.heavy, self.doubt) = (false, false, None),
+            Life::Echo => self.doubt = None,
+            Life::Packet => {}
+        }
+        if life != Life::Packet && fell.is_some_and(|fell| now.since(fell) < FALSE_ALARM) {
+            self.beware(now);
+        }
+        // As many unanswered probes would have made a verdict: that of the path they do not.
+        if life != Life::Ike && self.fall_of(liveness, None).is_some_and(|at| at <= now) {
+            self.ike_is_mute = true;
+        }
+        let Some(burst) = self.burst.take() else { return };
+        match (burst.cause, life) {
+            (Cause::Silence(silence), Life::Packet) => self.habit.resumed(silence + now.since(burst.began)),
+            (Cause::Silence(_), Life::Ike | Life::Echo) => self.habit.ended(),
+            (Cause::Late | Cause::Trouble(_), Life::Ike | Life::Echo | Life::Packet) => {}
+        }
+    }
+
+    pub fn trouble(&mut self, trouble: Trouble, is_down: bool, now: Moment) {
+        let believed = self.troubled.is_none_or(|troubled| now.since(troubled) >= TROUBLE_PAUSE);
+        if self.burst.is_none() && !is_down && believed {
+            self.troubled = Some(now);
+            self.begin(Cause::Trouble(trouble), now);
+        }
+    }
+
+    /// The request that a probe has sent costs the peer a Diffie-Hellman exchange.
+    pub fn ask_is_heavy(&mut self) {
+        self.heavy = true;
+    }
+
+    /// `due` is when this was to be called; `inner` says that inner targets are probed too.
+    pub fn run(
+        &mut self,
+        liveness: &Liveness,
+        around: &mut Surroundings,
+        (due, now): (Moment, Moment),
+        inner: bool,
+        is_down: bool,
+    ) -> Findings {
+        let look = self.habit.look(around.traffic, now);
+        if look.heard {
+            self.hear(Life::Packet, liveness, around.traffic.last_in.unwrap_or(now).max(self.heard.unwrap_or(now)));
+        }
+        let late = now.since(due);
+        let mut findings = Findings::default();
+        if is_down {
+            self.follow_up(&mut findings, around.budget, now);
+            return findings;
+        }
+        if self.burst.is_none() {
+            let overdue = self.overdue(liveness).is_some_and(|at| at <= now);
+            match look.silence {
+                Some(silence) => self.begin(Cause::Silence(silence), now),
+                None if overdue => self.begin(Cause::Late, now),
+                None => {}
+            }
+        }
+        let ask = self.burst.is_none() && self.ask_at().is_some_and(|at| at <= now);
+        let dead_at = self.dead_at(liveness, inner);
+        match &mut self.burst {
+            Some(burst) => {
+                if late > LATE {
+                    burst.not_before = burst.not_before.max(now + late.min(FALSE_ALARM));
+                }
+                let (began, not_before) = (burst.began, burst.not_before);
+                let enough = dead_at.is_some_and(|at| at <= now);
+                let dead = enough && not_before <= now;
+                if dead && withheld(around.peer, began) {
+                    // Once its daemon answers somebody, it is given the time to answer here.
+                    let patience = SLOW_STEP + liveness.prompt().unwrap_or_default();
+                    burst.not_before = burst.not_before.max(now + patience);
+                } else if dead {
+                    findings.dead = Some(self.reason(liveness, now));
+                    self.fell = Some(now);
+                }
+                if now.since(began) >= GIVE_UP {
+                    // Nothing comes of it: the steady probes judge.
+                    self.burst = None;
+                    self.ike_is_mute = true;
+                    self.habit.ended();
+                }
+                // IKE may say nothing, or not yet: then haste is of no use.
+                let futile = liveness.prompt().is_none() || self.ike_is_mute && !inner;
+                self.step(&mut findings, around.budget, if enough || futile { SLOW_STEP } else { STEP }, now);
+            }
+            None if ask => {
+                // The site's packets leave and nothing comes back, which may be how it should be.
+                self.asked = now;
+                let waits = liveness.prompt().is_none() || liveness.oldest().is_some();
+                findings.probe = !waits && around.budget.turn_now(now);
+            }
+            None => {}
+        }
+        if self.burst.is_none() && findings.dead.is_none() {
+            self.doubt(&mut findings, liveness, around, now);
+        }
+        findings
+    }
+
+    /// When `run` has something to do.
+    pub fn next_event(&self, liveness: &Liveness, inner: bool, is_down: bool) -> Moment {
+        let look = self.habit.next_look();
+        let Some(burst) = &self.burst else {
+            let overdue = if is_down { None } else { self.overdue(liveness) };
+            let ask = if is_down { None } else { self.ask_at() };
+            let doubt = self.doubt.map(|doubt| doubt.next).or(self.doubt_at(liveness)).filter(|_| !is_down);
+            return [overdue, ask, doubt].into_iter().flatten().fold(look, Moment::min);
+        };
+        let dead = self.dead_at(liveness, inner).filter(|_| !is_down).map(|at| at.max(burst.not_before));
+        // One that is past is withheld: every further step looks again.
+        let dead = dead.filter(|at| *at > self.habit.looked_at());
+        look.min(burst.next).min(dead.unwrap_or(burst.next))
+    }
+
+    /// A suspicion is being looked into, and other paths to the peer are silent too.
+    pub fn wants_witness(&self, liveness: &Liveness, peer: PeerSigns, now: Moment) -> bool {
+        let began = self.burst.map(|burst| burst.began).or(self.doubt.map(|doubt| doubt.began));
+        let heard = self.heard.filter(|_| self.burst.is_some());
+        began.is_some_and(|began| {
+            let unanswered = liveness.unanswered(heard).next().zip(liveness.prompt());
+            peer.ike.is_none_or(|ike| ike <= began) && unanswered.is_some_and(|(at, prompt)| at + prompt <= now)
+        })
+    }
+
+    pub fn is_suspicious(&self) -> bool {
+        self.burst.is_some()
+    }
+
+    /// The last sign of life, since the tunnel was set up.
+    pub fn heard(&self) -> Option<Moment> {
+        self.heard
+    }
+
+    /// The verdict has stood so long that it may be acted upon for good.
+    pub fn confirmed_at(&self) -> Option<Moment> {
+        self.fell.map(|fell| fell + CONFIRMING)
+    }
+
+    /// It fell by other evidence.
+    pub fn fell(&mut self, now: Moment) {
+        self.fell.get_or_insert(now);
+    }
+
+    fn begin(&mut self, cause: Cause, now: Moment) {
+        self.burst = Some(Burst { cause, began: now, next: now, turn: false, not_before: now });
+    }
+
+    /// Sends the burst's next probe, if its turn has come.
+    fn step(&mut self, findings: &mut Findings, budget: &mut ProbeBudget, pace: Duration, now: Moment) {
+        let Some(burst) = &mut self.burst else { return };
+        if burst.next > now {
+            return;
+        }
+        let turn = if burst.turn { now } else { budget.turn(now) };
+        findings.probe = turn <= now;
+        burst.turn = !findings.probe;
+        burst.next = if findings.probe { now + pace } else { turn };
+    }
+
+    /// Is the way to the peer cut, while packets still come from there? Only if its daemon answers
+    /// over other paths.
+    fn doubt(&mut self, findings: &mut Findings, liveness: &Liveness, around: &mut Surroundings, now: Moment) {
+        if self.doubt_at(liveness).is_some_and(|at| at <= now) {
+            self.doubt = Some(Doubt { began: now, next: now });
+        }
+        let Some(doubt) = &mut self.doubt else { return };
+        if doubt.next <= now {
+            findings.probe |= around.budget.turn_now(now);
+            doubt.next = now + SLOW_STEP;
+        }
+        let began = doubt.began;
+        let others_answer = around.peer.ike.is_some_and(|ike| ike > began);
+        let enough = self.fall_of(liveness, None).is_some_and(|at| at <= now);
+        if others_answer && enough && now.since(began) >= ONE_WAY_PATIENCE {
+            let unanswered = liveness.unanswered(None).count();
+            findings.dead = Some(format!(
+                "{unanswered} probes were not answered although packets come in, and the peer answers over other tunnels"
+            ));
+        }
+        if findings.dead.is_some() || now.since(began) >= GIVE_UP {
+            self.doubt = None;
+            self.ike_is_mute = true;
+        }
+    }
+
+    fn doubt_at(&self, liveness: &Liveness) -> Option<Moment> {
+        let prompt = liveness.prompt().filter(|_| self.doubt.is_none() && !self.ike_is_mute)?;
+        Some(liveness.oldest()? + prompt)
+    }
+
+    /// After the verdict: was it only a short hole?
+    fn follow_up(&mut self, findings: &mut Findings, budget: &mut ProbeBudget, now: Moment) {
+        let Some(since) = self.fell.map(|fell| now.since(fell)).filter(|since| *since < FALSE_ALARM) else {
+            self.burst = None;
+            return;
+        };
+        self.step(findings, budget, if since < CONFIRMING { STEP } else { SLOW_STEP }, now);
+    }
+
+    /// When an unanswered probe is late, if that says anything.
+    fn overdue(&self, liveness: &Liveness) -> Option<Moment> {
+        let prompt = liveness.prompt().filter(|_| !self.ike_is_mute)?;
+        Some(liveness.unanswered(self.heard).next()? + prompt)
+    }
+
+    /// When the path is dead, if nothing is heard until then.
+    fn dead_at(&self, liveness: &Liveness, inner: bool) -> Option<Moment> {
+        let fall = self.fall_of(liveness, self.heard).filter(|_| inner || !self.ike_is_mute)?;
+        let asks_in_vain = matches!(self.burst, None | Some(Burst { cause: Cause::Late, .. }));
+        let idle = !self.habit.is_busy() && asks_in_vain;
+        let patience = if idle { liveness.unanswered(self.heard).next()? + IDLE_PATIENCE } else { fall };
+        Some(fall.max(patience).max(self.habit.expected_by().unwrap_or(fall)))
+    }
+
+    /// When enough probes that nothing since `heard` has answered have had their time.
+    fn fall_of(&self, liveness: &Liveness, heard: Option<Moment>) -> Option<Moment> {
+        let prompt = liveness.prompt()?;
+        let (_, most) = self.nerves.probes;
+        let enough = self.nerves.probes_for(liveness.loss()).saturating_mul(1 << self.caution).min(most);
+        let last = liveness.unanswered(heard).nth(usize::from(enough).saturating_sub(1))?;
+        Some(last + prompt + if self.heavy { HEAVY_PATIENCE } else { Duration::ZERO })
+    }
+
+    /// When a path that sends is to be asked.
+    fn ask_at(&self) -> Option<Moment> {
+        let since = self.heard.max(Some(self.asked))?;
+        (self.habit.is_sending() && !self.ike_is_mute).then_some(since + self.nerves.ask_after)
+    }
+
+    fn beware(&mut self, now: Moment) {
+        let fading = now.since(self.cautious).as_secs() / CAUTION_FADES.as_secs();
+        let left = self.caution.saturating_sub(u32::try_from(fading).unwrap_or(u32::MAX));
+        (self.caution, self.cautious) = ((left + 1).min(MAX_CAUTION), now);
+    }
+
+    fn reason(&self, liveness: &Liveness, now: Moment) -> String {
+        let prompt = liveness.prompt().unwrap_or_default();
+        let over = liveness.unanswered(self.heard).take_while(|at| *at + prompt <= now);
+        let first = liveness.unanswered(self.heard).next().unwrap_or(now);
+        let span = now.since(first).as_millis();
+        let cause = self.burst.map(|burst| format!(", after {}", burst.cause)).unwrap_or_default();
+        format!("{} probes within {span} ms were not answered{cause}", over.count())
+    }
+}
+
+/// The peer's packets come in by other paths, but no answer of its IKE daemon does: that may be
+/// busy. Then the steady probes judge.
+fn withheld(peer: PeerSigns, began: Moment) -> bool {
+    peer.esp.is_some_and(|esp| esp > began) && peer.ike.is_none_or(|ike| ike <= began)
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Cause::Silence(silence) => write!(f, "an unusual silence of {} ms", silence.as_millis()),
+            Cause::Late => write!(f, "a late answer"),
+            Cause::Trouble(Trouble::LinkDown) => write!(f, "its interface went down"),
+            Cause::Trouble(Trouble::Unreachable) => write!(f, "the network said that the peer is unreachable"),
+            Cause::Trouble(Trouble::SendFailed) => write!(f, "a packet could not be sent"),
+        }
+    }
+}
