@@ -73,6 +73,8 @@ pub(super) struct Alarm {
     doubt: Option<Doubt>,
     /// The last sign of life of any kind.
     heard: Option<Moment>,
+    /// The last answer to an inner probe, which proves both directions.
+    echoed: Option<Moment>,
     /// The last time that a path that sends was asked.
     asked: Moment,
     /// IKE did not answer, but the path lived: its silence says nothing until it answers again.
@@ -140,6 +142,7 @@ impl Alarm {
             burst: None,
             doubt: None,
             heard: None,
+            echoed: None,
             asked: now,
             ike_is_mute: false,
             heavy: false,
@@ -157,7 +160,7 @@ impl Alarm {
         }
         self.habit.restart();
         (self.burst, self.doubt) = (None, None);
-        self.heard = None;
+        (self.heard, self.echoed) = (None, None);
         self.ike_is_mute = false;
         self.heavy = false;
     }
@@ -167,7 +170,7 @@ impl Alarm {
         let fell = self.fell.take();
         match life {
             Life::Ike => (self.ike_is_mute, self.heavy, self.doubt) = (false, false, None),
-            Life::Echo => self.doubt = None,
+            Life::Echo => (self.doubt, self.echoed) = (None, self.heard),
             Life::Packet => {}
         }
         if life != Life::Packet && fell.is_some_and(|fell| now.since(fell) < FALSE_ALARM) {
@@ -355,7 +358,7 @@ impl Alarm {
 
     fn doubt_at(&self, liveness: &Liveness) -> Option<Moment> {
         let prompt = liveness.prompt().filter(|_| self.doubt.is_none() && !self.ike_is_mute)?;
-        Some(liveness.oldest()? + prompt)
+        Some(liveness.oldest()?.max(self.echoed.unwrap_or_default()) + prompt)
     }
 
     /// After the verdict: was it only a short hole?

@@ -97,14 +97,16 @@ fn answers_end_it_sooner_and_tell_over_which_way_they_came() {
     let (mut from_a, mut from_b) = (pair.a.sent.len(), pair.b.sent.len());
     pair.settle();
     for _ in 0..30 {
-        for (leg, bytes) in pair.a.sent[from_a..].to_vec() {
+        let sent = pair.a.sent[from_a..].to_vec();
+        for (leg, bytes) in sent {
             if leg == around {
                 let arriving = Leg { underlay: UnderlayId(0), local: leg.remote, remote: leg.local, natt: true };
                 pair.inject(false, arriving, bytes);
             }
         }
         from_a = pair.a.sent.len();
-        for (_, bytes) in pair.b.sent[from_b..].to_vec() {
+        let sent = pair.b.sent[from_b..].to_vec();
+        for (_, bytes) in sent {
             pair.inject(true, around, bytes);
         }
         from_b = pair.b.sent.len();
