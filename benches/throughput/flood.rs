@@ -35,8 +35,8 @@ pub struct Load {
 #[derive(Clone, Copy, Debug)]
 pub enum Pace {
     AsFastAsPossible,
-    /// One packet of each flow each time.
-    Every(Duration),
+    /// So many packets each time.
+    Every(Duration, usize),
 }
 
 /// A load that runs.
@@ -118,7 +118,7 @@ fn receive(socket: &UdpSocket, stop: &AtomicBool, received: &AtomicU64) {
 fn send(socket: &UdpSocket, load: Load, stop: &AtomicBool, sent: &AtomicU64) {
     let batch = match load.pace {
         Pace::AsFastAsPossible => BATCH,
-        Pace::Every(_) => usize::from(load.flows),
+        Pace::Every(_, packets) => packets,
     };
     let addresses: Vec<Option<SockaddrIn>> = (0..batch)
         .map(|index| server_address((index % usize::from(load.flows)) as u8))
@@ -128,7 +128,7 @@ fn send(socket: &UdpSocket, load: Load, stop: &AtomicBool, sent: &AtomicU64) {
     let mut headers = MultiHeaders::<SockaddrIn>::preallocate(batch, None);
     let mut due = Instant::now();
     while !stop.load(Ordering::Acquire) {
-        if let Pace::Every(pause) = load.pace {
+        if let Pace::Every(pause, _) = load.pace {
             // Late turns are made up for, without a pause between them.
             due += pause;
             std::thread::sleep(due.saturating_duration_since(Instant::now()));

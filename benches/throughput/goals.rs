@@ -46,6 +46,7 @@ pub fn judge(results: &Results) -> Vec<Goal> {
         at_least(Metric::Udp64Mixed, fastest, highest(&PEERS, Metric::Udp64Mixed), 3.0),
         at_least(Metric::Udp64Mixed, "plain veth", veth(Metric::Udp64Mixed), 0.5),
         at_most(Metric::SteadyCpu, best, lowest(&PEERS, Metric::SteadyCpu), 0.5),
+        at_most(Metric::SteadyMixedCpu, best, lowest(&PEERS, Metric::SteadyMixedCpu), 0.5),
         at_most(Metric::TcpCpuPerGigabyte, best, lowest(&PEERS, Metric::TcpCpuPerGigabyte), 0.25),
         at_least(Metric::Tcp8ThreeTunnels, "one tunnel", ours(Metric::Tcp8), 1.0),
         at_most(Metric::Memory, "gotatun", highest(&[Kind::Gotatun], Metric::Memory), 1.0),

@@ -41,12 +41,15 @@ pub enum Measure {
     /// Processor time at 40,000 packets of 64 bytes a second.
     #[value(name = "cpu")]
     Steady,
+    /// The same of eight flows whose packets alternate.
+    #[value(name = "cpux8")]
+    SteadyMixed,
     #[value(name = "latency")]
     Latency,
 }
 
 impl Measure {
-    pub const ALL: [Measure; 11] = [
+    pub const ALL: [Measure; 12] = [
         Measure::Tcp1,
         Measure::Tcp1Reverse,
         Measure::Tcp8,
@@ -56,6 +59,7 @@ impl Measure {
         Measure::Udp300,
         Measure::Udp1300,
         Measure::Steady,
+        Measure::SteadyMixed,
         Measure::Latency,
         Measure::ThreeTunnels,
     ];
@@ -64,8 +68,8 @@ impl Measure {
 /// A queue fills, a TCP window opens, a processor wakes up.
 const WARM_UP: Duration = Duration::from_millis(500);
 
-/// Eight flows of 5,000 packets a second: 40,000 a second, not in bursts of one flow.
-const STEADY: Load = Load { bytes: 64, flows: 8, pace: Pace::Every(Duration::from_micros(200)) };
+/// 40,000 a second, in bursts as applications make them.
+const STEADY: Pace = Pace::Every(Duration::from_micros(200), 8);
 
 /// One turn of a product: all that was asked for, each figure given to `add`.
 pub fn run(product: &Product, settings: &Settings, mut add: impl FnMut(Metric, f64)) -> Result<(), String> {
@@ -127,7 +131,22 @@ impl Measure {
             Measure::Udp64Mixed => flood(Metric::Udp64Mixed, 64, 8),
             Measure::Udp300 => flood(Metric::Udp300, 300, 1),
             Measure::Udp1300 => flood(Metric::Udp1300, 1_300, 1),
-            Measure::Steady => steady(bed, &pair.processes(), time, add)?,
+            Measure::Steady => {
+                let steady = Steady::measure(bed, &pair.processes(), time, 1)?;
+                add(Metric::SteadyCarried, steady.carried);
+                if let Some(ends) = steady.ends {
+                    add(Metric::SteadyCpu, ends);
+                }
+                add(Metric::SteadySoftInterrupts, steady.soft_interrupts);
+                add(Metric::SteadyMachine, steady.machine);
+            }
+            Measure::SteadyMixed => {
+                let steady = Steady::measure(bed, &pair.processes(), time, 8)?;
+                add(Metric::SteadyMixedCarried, steady.carried);
+                if let Some(ends) = steady.ends {
+                    add(Metric::SteadyMixedCpu, ends);
+                }
+            }
             Measure::Latency => {
                 let trips = RoundTrips::measure(bed, time);
                 for (metric, percent) in [(Metric::RoundTripMedian, 50), (Metric::RoundTripP99, 99)] {
@@ -162,25 +181,36 @@ fn received(bed: &Bed, load: Load, time: Duration) -> f64 {
     (flood.received() - before) as f64 / start.elapsed().as_secs_f64()
 }
 
-fn steady(bed: &Bed, processes: &[u32], time: Duration, add: &mut impl FnMut(Metric, f64)) -> Result<(), String> {
-    let flood = Flood::start(bed, STEADY);
-    sleep(WARM_UP);
-    let (start, sent, received) = (Instant::now(), flood.sent(), flood.received());
-    let before = CpuReading::of(processes);
-    sleep(time);
-    let CpuUse { processes: ends, soft_interrupts, machine } = before.until(CpuReading::of(processes));
-    let (sent, received) = (flood.sent() - sent, flood.received() - received);
-    let seconds = start.elapsed().as_secs_f64();
-    drop(flood);
-    if received == 0 {
-        return Err(format!("none of {sent} packets arrived"));
+/// At a fixed rate.
+struct Steady {
+    /// Packets a second.
+    carried: f64,
+    /// Processor time for each packet that arrived, in µs: of the two ends, if the product has any.
+    ends: Option<f64>,
+    soft_interrupts: f64,
+    machine: f64,
+}
+
+impl Steady {
+    fn measure(bed: &Bed, processes: &[u32], time: Duration, flows: u8) -> Result<Steady, String> {
+        let flood = Flood::start(bed, Load { bytes: 64, flows, pace: STEADY });
+        sleep(WARM_UP);
+        let (start, sent, received) = (Instant::now(), flood.sent(), flood.received());
+        let before = CpuReading::of(processes);
+        sleep(time);
+        let CpuUse { processes: ends, soft_interrupts, machine } = before.until(CpuReading::of(processes));
+        let (sent, received) = (flood.sent() - sent, flood.received() - received);
+        let seconds = start.elapsed().as_secs_f64();
+        drop(flood);
+        if received == 0 {
+            return Err(format!("none of {sent} packets arrived"));
+        }
+        let per_packet = |time: Duration| time.as_secs_f64() * 1e6 / received as f64;
+        Ok(Steady {
+            carried: received as f64 / seconds,
+            ends: (!processes.is_empty()).then(|| per_packet(ends)),
+            soft_interrupts: per_packet(soft_interrupts),
+            machine: per_packet(machine),
+        })
     }
-    let per_packet = |time: Duration| time.as_secs_f64() * 1e6 / received as f64;
-    add(Metric::SteadyCarried, received as f64 / seconds);
-    if !processes.is_empty() {
-        add(Metric::SteadyCpu, per_packet(ends));
-    }
-    add(Metric::SteadySoftInterrupts, per_packet(soft_interrupts));
-    add(Metric::SteadyMachine, per_packet(machine));
-    Ok(())
 }

@@ -16,6 +16,8 @@ pub enum Metric {
     SteadyCpu,
     SteadySoftInterrupts,
     SteadyMachine,
+    SteadyMixedCarried,
+    SteadyMixedCpu,
     RoundTripMedian,
     RoundTripP99,
     AddedMedian,
@@ -25,7 +27,7 @@ pub enum Metric {
 }
 
 impl Metric {
-    pub const ALL: [Metric; 20] = [
+    pub const ALL: [Metric; 22] = [
         Metric::Tcp1,
         Metric::Tcp1Reverse,
         Metric::Tcp8,
@@ -40,6 +42,8 @@ impl Metric {
         Metric::SteadyCpu,
         Metric::SteadySoftInterrupts,
         Metric::SteadyMachine,
+        Metric::SteadyMixedCarried,
+        Metric::SteadyMixedCpu,
         Metric::RoundTripMedian,
         Metric::RoundTripP99,
         Metric::AddedMedian,
@@ -64,6 +68,8 @@ impl Metric {
             Metric::SteadyCpu => "CPU-µs per packet at that rate, both ends",
             Metric::SteadySoftInterrupts => "ksoftirqd, µs per packet at that rate",
             Metric::SteadyMachine => "the whole machine, CPU-µs per packet at that rate",
+            Metric::SteadyMixedCarried => "received of 40,000 packets/s, 64 bytes, eight flows mixed",
+            Metric::SteadyMixedCpu => "CPU-µs per packet at that rate, mixed, both ends",
             Metric::RoundTripMedian => "round trip of 64 bytes, median (µs)",
             Metric::RoundTripP99 => "round trip of 64 bytes, 99th percentile (µs)",
             Metric::AddedMedian => "added one way to plain veth, median (µs)",
@@ -85,10 +91,13 @@ impl Metric {
             | Metric::Udp300
             | Metric::Udp1300
             | Metric::SteadyCarried
+            | Metric::SteadyMixedCarried
             | Metric::InnerMtu => grouped(value),
-            Metric::TcpCpuPerGigabyte | Metric::SteadyCpu | Metric::SteadySoftInterrupts | Metric::SteadyMachine => {
-                format!("{value:.2}")
-            }
+            Metric::TcpCpuPerGigabyte
+            | Metric::SteadyCpu
+            | Metric::SteadyMixedCpu
+            | Metric::SteadySoftInterrupts
+            | Metric::SteadyMachine => format!("{value:.2}"),
             Metric::RoundTripMedian
             | Metric::RoundTripP99
             | Metric::AddedMedian

@@ -122,11 +122,15 @@ pub fn read_routes(table: Option<Table<'_>>) -> RoutePlan {
 /// How packets are carried: by one thread for each core, and by the fastest ciphers, unless the
 /// file says otherwise.
 pub fn read_dataplane(table: Option<Table<'_>>) -> DataplanePlan {
-    let Some(mut table) = table else { return DataplanePlan { workers: one_a_core(), aead_backend: None } };
+    let Some(mut table) = table else {
+        return DataplanePlan { workers: one_a_core(), pinned: false, aead_backend: None };
+    };
     let workers = table.value("workers").and_then(|value| value.number::<u16>(1..=i64::from(MAX_WORKERS), ""));
     let aead_backend = table.value("aead_backend").and_then(|value| value.parse(aead_backend)).flatten();
+    let pinned = table.value("pinned").and_then(|value| value.boolean()).unwrap_or(false);
     table.finish();
-    DataplanePlan { workers: workers.and_then(NonZeroU16::new).unwrap_or_else(one_a_core), aead_backend }
+    let workers = workers.and_then(NonZeroU16::new).unwrap_or_else(one_a_core);
+    DataplanePlan { workers, pinned, aead_backend }
 }
 
 /// `None` is "auto".

@@ -1,6 +1,7 @@
 //! Floor 6: the control loop, the data-plane threads, signals.
 
 mod announce;
+mod carriers;
 mod complaints;
 mod control_loop;
 mod host;
@@ -8,6 +9,7 @@ mod inquiries;
 mod key_log;
 mod node;
 mod service;
+mod share;
 mod wan_watch;
 
 pub use host::warnings as host_warnings;

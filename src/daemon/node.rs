@@ -2,13 +2,13 @@ use std::collections::VecDeque;
 use std::io;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
+use super::carriers::{Carriers, Lending, Setting};
 use super::complaints::Complaints;
 use super::control_loop::{ControlLoop, Inboxes};
 use super::inquiries::Inquiries;
@@ -18,7 +18,7 @@ use crate::crypto::Backends;
 use crate::dataplane::{Crew, FlowTable, Worker};
 use crate::edge::{Edge, Plan, SiteEvent, SiteStatus};
 use crate::model::{Chance, Moment, WorkerId};
-use crate::net::{self, Clock, Names, RoadHandle, SiteDevice, Underlays};
+use crate::net::{self, Clock, Names, SiteDevice, Underlays};
 use crate::packet::ProbeKey;
 
 /// Messages from the workers that may wait for control; beyond it they are lost and counted, and
@@ -27,9 +27,6 @@ const MESSAGE_QUEUE: usize = 4_096;
 
 /// Requests of clients that may wait.
 const CALL_QUEUE: usize = 64;
-
-/// How long a worker sleeps at most when nothing wakes it.
-const WORKER_NAP: Duration = Duration::from_millis(100);
 
 /// What a node is made of besides its plan.
 pub struct Parts {
@@ -49,11 +46,9 @@ pub struct Parts {
 pub struct Node {
     calls: mpsc::Sender<Call>,
     stop: Option<oneshot::Sender<()>>,
-    stop_workers: Arc<AtomicBool>,
-    wake_workers: Vec<RoadHandle>,
     ended: Arc<Notify>,
     control: Option<JoinHandle<()>>,
-    workers: Vec<JoinHandle<()>>,
+    carriers: Option<Carriers>,
 }
 
 /// Tells that a thread has ended, in whatever way.
@@ -72,7 +67,7 @@ impl Node {
         let mut seed = [0; 32];
         getrandom::fill(&mut seed).map_err(|error| io::Error::other(error.to_string()))?;
         let mut chance = Chance::from_seed(seed);
-        let workers = plan.dataplane.workers;
+        let (workers, pinned) = (plan.dataplane.workers, plan.dataplane.pinned);
         let backends = match plan.dataplane.aead_backend {
             Some(backend) => Backends::only(backend),
             None => {
@@ -96,28 +91,11 @@ impl Node {
         let (stop, stop_inbox) = oneshot::channel();
 
         let (roads, handles) = net::roads(parts.site, crew.hand_over.clone(), underlays.clone(), to_control)?;
-        let mut node = Node {
-            calls,
-            stop: Some(stop),
-            stop_workers: Arc::new(AtomicBool::new(false)),
-            wake_workers: handles.clone(),
-            ended: Arc::new(Notify::new()),
-            control: None,
-            workers: Vec::new(),
-        };
-        for (id, mut road) in (0..).map(WorkerId).zip(roads) {
-            let mut worker = Worker::new(id, crew.clone());
-            let (stop, clock, ending) = (node.stop_workers.clone(), clock.clone(), Ending(node.ended.clone()));
-            let carry = move || {
-                let _ending = ending;
-                while !stop.load(Ordering::Acquire) {
-                    if !worker.turn(&mut road, clock.now()).worked {
-                        road.wait(WORKER_NAP);
-                    }
-                }
-            };
-            node.workers.push(std::thread::Builder::new().name(format!("trefoil-{}", id.0)).spawn(carry)?);
-        }
+        let mut node = Node { calls, stop: Some(stop), ended: Arc::new(Notify::new()), control: None, carriers: None };
+        let pairs = (0..).map(|id| Worker::new(WorkerId(id), crew.clone())).zip(roads).collect();
+        let setting = Setting { clock: clock.clone(), lending: Lending::USUAL, pinned };
+        let ended = node.ended.clone();
+        node.carriers = Some(Carriers::start(pairs, handles.clone(), &setting, move || ended.notify_one())?);
         let control = ControlLoop {
             edge,
             clock,
@@ -175,9 +153,7 @@ impl Node {
         }
         // Control first: while it tells the peers, the workers still carry their answers.
         let ended = self.control.take().is_none_or(|control| control.join().is_ok());
-        self.stop_workers.store(true, Ordering::Release);
-        self.wake_workers.iter().for_each(RoadHandle::wake);
-        let all_ended = self.workers.drain(..).map(|worker| worker.join().is_ok()).fold(ended, |all, one| all && one);
+        let all_ended = self.carriers.take().is_none_or(Carriers::stop) && ended;
         if !all_ended {
             tracing::error!("a thread of the node ended with a panic; see above");
         }
@@ -194,6 +170,7 @@ impl Drop for Node {
 mod tests {
     use super::*;
     use std::path::Path;
+    use std::time::Duration;
 
     #[test]
     fn the_end_of_a_thread_is_noticed() {
@@ -208,13 +185,14 @@ mod tests {
             events: None,
             addresses: None,
         };
-        let node = Node::start(crate::config::load(&example).unwrap().plan, parts).unwrap();
+        let mut node = Node::start(crate::config::load(&example).unwrap().plan, parts).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let within = |patience| runtime.block_on(async { tokio::time::timeout(patience, node.ended()).await.is_ok() });
-        assert!(!within(Duration::from_millis(300)), "all threads run");
+        let within = |node: &Node, patience| {
+            runtime.block_on(async { tokio::time::timeout(patience, node.ended()).await.is_ok() })
+        };
+        assert!(!within(&node, Duration::from_millis(300)), "all threads run");
         // As if it had panicked.
-        node.stop_workers.store(true, Ordering::Release);
-        node.wake_workers.iter().for_each(RoadHandle::wake);
-        assert!(within(Duration::from_secs(5)));
+        drop(node.carriers.take());
+        assert!(within(&node, Duration::from_secs(5)));
     }
 }

@@ -71,9 +71,10 @@ pub struct Worker {
 /// What a turn did.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Turn {
-    /// There was something to do, and perhaps more waits. After a turn without work a thread may
-    /// wait for its descriptors.
+    /// There was something to do.
     pub worked: bool,
+    /// A listing goes on: the next turn shall come without waiting for anything.
+    pub unfinished: bool,
 }
 
 impl Worker {
@@ -94,12 +95,21 @@ impl Worker {
         self.id
     }
 
+    /// Its thread is about to wait until there is something to do.
+    pub fn waits(&self) {
+        if let Some(counters) = self.crew.counters.get(usize::from(self.id.0)) {
+            counters.waited();
+        }
+    }
+
     /// The whole loop body: orders, what other workers left, then one batch from the WAN, then
     /// one from the site, so that neither waits for more than a batch of the other.
     pub fn turn(&mut self, io: &mut impl RoadIo, now: Moment) -> Turn {
         let Worker { id, crew, published, sweep, census, from_site, from_wan, exits } = self;
         let forwarding = published.load();
-        let Some(counters) = crew.counters.get(usize::from(id.0)) else { return Turn { worked: false } };
+        let Some(counters) = crew.counters.get(usize::from(id.0)) else {
+            return Turn { worked: false, unfinished: false };
+        };
         if let Some(seen) = crew.seen.get(usize::from(id.0)) {
             // Everything of the turn before is sent: nothing of an older value is in use here.
             seen.store(forwarding.generation, Ordering::Release);
@@ -152,8 +162,9 @@ impl Worker {
         road.flush_site();
 
         sweep.turn(&crew.flows, now);
-        worked |= census.turn(&mut road);
-        counters.turned(worked);
-        Turn { worked }
+        let unfinished = census.turn(&mut road);
+        worked |= unfinished;
+        counters.turned();
+        Turn { worked, unfinished }
     }
 }

@@ -42,6 +42,8 @@ pub struct Plan {
 pub struct DataplanePlan {
     /// Threads that carry packets.
     pub workers: NonZeroU16,
+    /// Each of the threads stays on a core of its own.
+    pub pinned: bool,
     /// Whose ciphers seal and open packets; `None`: whose are the fastest here.
     pub aead_backend: Option<Backend>,
 }

@@ -22,7 +22,7 @@ pub struct WorkerCounters {
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct WorkerTotals {
     pub turns: u64,
-    /// Turns without work, after which it waited for some.
+    /// How often its thread waited for something to do.
     pub waits: u64,
     /// Inner packets of the site that it sent to the WAN, and their bytes.
     pub packets_out: u64,
@@ -37,11 +37,12 @@ pub struct WorkerTotals {
 }
 
 impl WorkerCounters {
-    pub fn turned(&self, worked: bool) {
+    pub fn turned(&self) {
         add(&self.turns, 1);
-        if !worked {
-            add(&self.waits, 1);
-        }
+    }
+
+    pub fn waited(&self) {
+        add(&self.waits, 1);
     }
 
     pub fn sent(&self, packets: u64, bytes: u64) {
@@ -97,8 +98,9 @@ mod tests {
     #[test]
     fn all_that_is_counted_is_read_again() {
         let counters = WorkerCounters::default();
-        counters.turned(true);
-        counters.turned(false);
+        counters.turned();
+        counters.turned();
+        counters.waited();
         counters.sent(3, 300);
         counters.received(4, 400);
         counters.handed_over();

@@ -51,9 +51,9 @@ impl Doorbell {
         fell.is_ok()
     }
 
-    /// The worker will look for all that was left for it so far.
-    pub fn wake_up(&self) {
-        self.0.state.swap(AWAKE, Ordering::AcqRel);
+    /// The worker will look for all that was left for it so far; has anybody called?
+    pub fn wake_up(&self) -> bool {
+        self.0.state.swap(AWAKE, Ordering::AcqRel) == CALLED
     }
 
     /// Stops the ringing.

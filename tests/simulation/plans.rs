@@ -107,7 +107,7 @@ fn site(name: &str, kind: SiteKind, native: &str) -> Plan {
         local_ports: PortPlan { ike: 500, natt: 4500 },
         remote_ports: PortPlan { ike: 500, natt: 4500 },
         routes: RoutePlan { device: "none".to_owned(), table: 1, rule_priority: 1, on_stop: OnStop::Release },
-        dataplane: DataplanePlan { workers: WORKERS, aead_backend: None },
+        dataplane: DataplanePlan { workers: WORKERS, pinned: false, aead_backend: None },
         control_socket: PathBuf::new(),
     }
 }

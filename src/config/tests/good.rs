@@ -23,6 +23,7 @@ fn the_data_plane_is_as_the_file_says() {
     assert_eq!(plan("workers = 3").workers.get(), 3);
     assert_eq!(plan("aead_backend = \"aes-gcm\"").aead_backend, Some(Backend::RustCrypto));
     assert_eq!(plan("aead_backend = \"auto\"").aead_backend, None);
+    assert!(plan("pinned = true").pinned && !plan("").pinned);
 }
 
 #[test]

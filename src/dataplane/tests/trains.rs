@@ -393,7 +393,7 @@ fn workers_count_what_they_do_and_their_sums_are_those_of_the_paths() {
     assert_eq!((sum(|worker| worker.packets_out), sum(|worker| worker.bytes_out)), (60, bytes));
     assert_eq!(totals[0].handed_over, totals[1].taken_over + totals[2].taken_over);
     assert!(totals[1].taken_over > 0 && totals[2].taken_over > 0);
-    assert!(totals.iter().all(|worker| worker.turns > worker.waits && worker.waits > 0));
+    assert!(totals.iter().all(|worker| worker.turns > 0));
     assert_eq!(edge.crew.counters[0].drops().get(DropReason::Malformed), 1);
     cross(&mut edge, &mut pop);
     assert_eq!(pop.crew.counters[0].totals().packets_in, 60);

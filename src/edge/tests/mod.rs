@@ -214,7 +214,7 @@ fn plan(end: usize, mode: Mode) -> Plan {
         local_ports: PortPlan { ike: 500, natt: 4500 },
         remote_ports: PortPlan { ike: 500, natt: 4500 },
         routes: RoutePlan { device: "none".to_owned(), table: 1, rule_priority: 1, on_stop: OnStop::Release },
-        dataplane: DataplanePlan { workers: NonZeroU16::MIN, aead_backend: None },
+        dataplane: DataplanePlan { workers: NonZeroU16::MIN, pinned: false, aead_backend: None },
         control_socket: PathBuf::new(),
     }
 }

@@ -1,14 +1,14 @@
 //! A worker's world in production: its queue of the site device, its sockets, and the queues to
 //! control and to the other workers.
 
-mod spin;
+mod lookout;
 #[cfg(test)]
 mod tests;
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crossbeam_queue::ArrayQueue;
 use nix::errno::Errno;
@@ -16,7 +16,7 @@ use nix::poll::PollTimeout;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 use tokio::sync::mpsc;
 
-use self::spin::Spin;
+pub use self::lookout::Lookout;
 use super::bell::round_up;
 use super::doorbell::Doorbell;
 use super::{MemorySite, MultiMessage, RunLimits, Tun, UnderlaySockets, Underlays};
@@ -59,10 +59,11 @@ pub struct Road {
     /// Which underlay is received from first, so that a busy one does not starve the others.
     first: usize,
     ready: Ready,
+    /// Somebody has called, and `has_work` has not told it yet.
+    called: bool,
     calls: MultiMessage,
     limits: RunLimits,
     poller: Epoll,
-    spin: Spin,
     /// By `WorkerId`.
     doorbells: Arc<[Doorbell]>,
     hand_over: Arc<HandOver>,
@@ -112,7 +113,6 @@ pub fn roads(
     to_control: mpsc::Sender<ToControl>,
 ) -> io::Result<(Vec<Road>, Vec<RoadHandle>)> {
     let (site, workers) = (Arc::new(site), hand_over.workers());
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let doorbells = std::iter::repeat_with(Doorbell::new).take(workers).collect::<io::Result<Arc<[_]>>>()?;
     let (mut roads, mut handles) = (Vec::new(), Vec::new());
     for (worker, doorbell) in (0..).map(WorkerId).zip(doorbells.iter()) {
@@ -126,10 +126,10 @@ pub fn roads(
             watched: Arc::default(),
             first: 0,
             ready: Ready::default(),
+            called: false,
             calls: MultiMessage::default(),
             limits: RunLimits::default(),
             poller: Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?,
-            spin: Spin::new(workers, cores),
             doorbells: doorbells.clone(),
             hand_over: hand_over.clone(),
             orders,
@@ -159,20 +159,25 @@ impl Road {
     /// Waits until there may be something to do, at most `timeout`, rounded up to milliseconds.
     /// It may return early for nothing.
     pub fn wait(&mut self, timeout: Duration) {
-        self.take_up_sockets();
-        if self.look_for_a_while() {
-            return;
-        }
-        let doorbell = self.doorbell().clone();
-        if !doorbell.fall_asleep() {
-            return;
-        }
-        // What came before we were asleep has rung for nobody.
-        let work = !self.orders.is_empty() || self.hand_over.is_waiting(self.worker);
-        let asleep_since = Instant::now();
-        self.ask(if work { PollTimeout::ZERO } else { round_up(timeout) });
-        doorbell.wake_up();
-        self.spin.slept(asleep_since.elapsed());
+        // Whoever was kept from this core by our turn goes on first: often that is the one who is
+        // sending to us, with the rest of what it has to send.
+        std::thread::yield_now();
+        let calm = self.fall_asleep();
+        self.ask(if calm { round_up(timeout) } else { PollTimeout::ZERO });
+        self.wake_up();
+    }
+
+    /// Is something known to wait for a turn? A call is told once.
+    pub fn has_work(&mut self) -> bool {
+        let called = self.doorbell().is_called() && self.doorbell().wake_up();
+        let called = std::mem::take(&mut self.called) || called;
+        let to_read = self.ready.site && self.site_lives || self.ready.sockets.iter().flatten().any(|ready| *ready);
+        called || to_read || self.is_left_work()
+    }
+
+    /// The worker it is the world of.
+    pub fn worker(&self) -> WorkerId {
+        self.worker
     }
 
     /// False once the site device has been deleted under us; only a new `Road` helps.
@@ -180,27 +185,19 @@ impl Road {
         self.site_lives
     }
 
-    /// Is there something to do within the short while that we may wait awake? At least whoever
-    /// was kept from this core by our turn goes on first: often that is the one who is sending to
-    /// us, with the rest of what it has to send.
-    fn look_for_a_while(&mut self) -> bool {
-        let budget = self.spin.budget();
-        let started = Instant::now();
-        if budget.is_zero() {
-            std::thread::yield_now();
-        }
-        loop {
-            if self.doorbell().is_called() {
-                self.doorbell().wake_up();
-                return true;
-            }
-            if self.ask(PollTimeout::ZERO) > 0 {
-                return true;
-            }
-            if started.elapsed() >= budget {
-                return false;
-            }
-        }
+    /// From now on a call rings; `false` when something has been left for the worker before.
+    fn fall_asleep(&mut self) -> bool {
+        self.take_up_sockets();
+        // What came before we were asleep has rung for nobody.
+        self.doorbell().fall_asleep() && !self.is_left_work()
+    }
+
+    fn wake_up(&mut self) {
+        self.called |= self.doorbell().wake_up();
+    }
+
+    fn is_left_work(&self) -> bool {
+        !self.orders.is_empty() || self.hand_over.is_waiting(self.worker)
     }
 
     /// Asks the poller what there is to read and returns how much that was.
@@ -337,7 +334,9 @@ impl RoadIo for Road {
             let (pair, ready) = (&self.watched[position], &mut self.ready.sockets[position]);
             // IKE first: it is little, and a path's life hangs on it.
             for (natt, ready) in [false, true].into_iter().zip(ready) {
-                if !*ready || pair.descriptor(natt, self.worker).is_none() {
+                // Not every worker has a socket of every port.
+                *ready &= pair.descriptor(natt, self.worker).is_some();
+                if !*ready {
                     continue;
                 }
                 match pair.receive(natt, self.worker, &mut self.calls, batch, &mut bytes) {

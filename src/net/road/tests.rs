@@ -1,6 +1,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::num::NonZero;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
 use super::*;
 use crate::edge::PortPlan;
