@@ -8,8 +8,14 @@ use crate::steer::Rule;
 /// would take a rule as ragged as nobody writes.
 const PARTS_MAX: usize = 256;
 
-/// Comparisons of rows in one look at all rules: some seconds.
+/// Comparisons of rows in one look at all rules: about a second.
 const STEPS_MAX: u64 = 200_000_000;
+
+/// What taking one row from another costs, in comparisons.
+const STEPS_OF_TAKING: u64 = 100;
+
+/// Flows tried of each row: one that no earlier rule matches shows that its rule is reached.
+const TRIALS: u64 = 8;
 
 /// Something about a rule that its author can hardly have meant.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -62,6 +68,9 @@ impl Coverage<'_> {
 
     /// The earlier rules that leave nothing of these rows.
     fn taken_by(&self, rule: usize, rows: &[Row], steps: &mut u64) -> Option<Vec<usize>> {
+        if self.is_seen_reached(rule, rows, steps) {
+            return None;
+        }
         let mut left: Vec<Row> = rows.to_vec();
         let mut taken_by = Vec::new();
         for (earlier, its_rows) in self.rows.iter().enumerate().take(rule) {
@@ -70,6 +79,7 @@ impl Coverage<'_> {
                 if !left.iter().any(|part| part.meets(row)) {
                     continue;
                 }
+                *steps += left.len() as u64 * STEPS_OF_TAKING;
                 left = left.iter().flat_map(|part| part.without(row)).collect();
                 if taken_by.last() != Some(&earlier) {
                     taken_by.push(earlier);
@@ -83,6 +93,18 @@ impl Coverage<'_> {
             }
         }
         None
+    }
+
+    /// Does one of a few flows of these rows pass all earlier rules? Nearly every rule of a sound
+    /// file is found reached here, without the work of taking rows apart.
+    fn is_seen_reached(&self, rule: usize, rows: &[Row], steps: &mut u64) -> bool {
+        let earlier = || self.rows.iter().take(rule).flatten();
+        rows.iter().flat_map(|row| (0..TRIALS).map(move |trial| (row.family, row.spot(trial)))).any(|(family, spot)| {
+            let mut looked_at = 0;
+            let passes = earlier().inspect(|_| looked_at += 1).all(|row| row.family != family || !row.holds(&spot));
+            *steps += looked_at;
+            passes
+        })
     }
 
     /// Up to `most` overlaps, in the order of the later rule.

@@ -59,6 +59,15 @@ pub const fn number(address: IpAddr) -> u128 {
     }
 }
 
+/// Numbers without a visible order (splitmix64), the same in every run.
+fn scatter(state: &mut u64) -> u64 {
+    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let mut z = *state;
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
 impl Row {
     /// All ways to match: together they match exactly what the matcher does.
     pub fn all_of(matcher: &Matcher) -> Vec<Row> {
@@ -146,6 +155,23 @@ impl Row {
             connector: ConnectorId(pick(6, 0) as u16),
             minute: WeekMinute::new(pick(7, 9 * 60) as u16).unwrap_or_default(),
         }
+    }
+
+    /// Values that it holds, one for each axis; another choice of them for each number.
+    pub fn spot(&self, number: u64) -> [u128; AXES] {
+        let mut state = number;
+        self.axes.each_ref().map(|ranges| {
+            let count = ranges.iter().count().max(1) as u64;
+            let range = ranges.iter().nth((scatter(&mut state) % count) as usize);
+            range.map_or(0, |(first, last)| match last - first {
+                u128::MAX => scatter(&mut state).into(),
+                span => first + u128::from(scatter(&mut state)) % (span + 1),
+            })
+        })
+    }
+
+    pub fn holds(&self, spot: &[u128; AXES]) -> bool {
+        BY_VARIETY.into_iter().all(|axis| self.axes[axis].contains(spot[axis]))
     }
 
     pub fn is_within(&self, other: &Row) -> bool {
