@@ -2,6 +2,7 @@
 //! runs that looks for allocations.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use trefoil::crypto::Encryption;
@@ -160,6 +161,7 @@ pub fn forwarding() -> Forwarding {
     Forwarding {
         generation: 1,
         policy_epoch: 1,
+        dwell: Duration::from_secs(30),
         site: SiteFace {
             native: ["10.1.0.0/16".parse().expect("a network")].into(),
             own: (1..=6).map(|last| [10, 254, 0, last].into()).collect(),

@@ -7,7 +7,7 @@ use super::timers::Timers;
 use super::tunnel::{CHILDREN_LIMIT, Context, ProbeAnswer, Tunnel};
 use super::{Destination, Effect, Plan, ResolveFailure, SiteEvent, UnderlayFact, snapshot};
 use crate::crypto::Backends;
-use crate::forward::{Forwarding, HeavyFlow, MIN_DWELL, SaTable, ToControl};
+use crate::forward::{Forwarding, HeavyFlow, SaTable, ToControl};
 use crate::ha::RoleSelector;
 use crate::health::{ProbeBudget, Trouble};
 use crate::ike::{Endpoint, EndpointOptions};
@@ -402,7 +402,7 @@ impl Edge {
             paths.map(|(path, tunnel)| snapshot::Published::of(path, tunnel, &self.steering)).collect();
         let underlays_changed = std::mem::take(&mut self.underlays_changed);
         if switched || underlays_changed || present != self.published {
-            self.steer_until = now + MIN_DWELL + self.plan.steering.interval;
+            self.steer_until = now + self.plan.steering.dwell() + self.plan.steering.interval;
             self.published = present;
             self.publish();
         }

@@ -255,6 +255,26 @@ pub struct SteeringPlan {
     pub interval: Duration,
 }
 
+impl SteeringPlan {
+    /// Flows that are well enough elsewhere come over to a path only when it has been well for this
+    /// long: a path that comes and goes would draw them to and fro.
+    pub fn hold_down(&self) -> Duration {
+        self.interval
+    }
+
+    /// A flow stays at least so long on a path that is well enough, so that it is not moved for what
+    /// the next re-steer may undo.
+    pub fn dwell(&self) -> Duration {
+        self.interval * 3
+    }
+
+    /// What was sent in this time counts when shares are brought in line, and as much time is looked
+    /// ahead: by default the shares are true over a minute.
+    pub fn horizon(&self) -> Duration {
+        self.interval * 3
+    }
+}
+
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct PortPlan {
     pub ike: u16,

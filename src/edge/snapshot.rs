@@ -103,6 +103,7 @@ pub fn build(sources: Sources) -> Forwarding {
     Forwarding {
         generation: sources.generation,
         policy_epoch: sources.policy_epoch,
+        dwell: plan.steering.dwell(),
         site: SiteFace {
             native: plan.site.native.clone().into_boxed_slice(),
             own: plan.tunnels.iter().filter_map(|tunnel| tunnel.private_local).map(|private| private.addr()).collect(),

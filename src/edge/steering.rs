@@ -4,19 +4,10 @@ use std::time::Duration;
 
 use super::tunnel::Tunnel;
 use super::{Effect, Plan, snapshot};
-use crate::forward::{HeavyFlow, MIN_DWELL, MoveOrder, ToWorker};
+use crate::forward::{HeavyFlow, MoveOrder, ToWorker};
 use crate::health::Metrics;
 use crate::model::{Moment, PathId, Role, Verdict, WorkerId};
 use crate::steer::{Action, Elephant, Load, Quality, Shift, SlaStanding, rebalance};
-
-/// Flows that are well enough elsewhere come over to a path only when it has been well for this
-/// long: a path that comes and goes would draw them to and fro.
-pub const HOLD_DOWN: Duration = Duration::from_secs(10);
-
-/// What was sent in this time counts when shares are brought in line, and as much time is looked
-/// ahead: the shares are true over a minute.
-const PAST: Duration = Duration::from_secs(30);
-const AHEAD: Duration = Duration::from_secs(30);
 
 /// A moved flow that never pauses moves all the same after this time: well within an interval.
 const PATIENCE: Duration = Duration::from_millis(900);
@@ -98,14 +89,15 @@ impl Steering {
 
     /// Follows the verdicts, and judges what was measured when it is time.
     pub fn follow(&mut self, plan: &Plan, tunnels: &[Tunnel], now: Moment) {
+        let hold_down = plan.steering.hold_down();
         for (memory, tunnel) in self.paths.iter_mut().zip(tunnels) {
             let verdict = if tunnel.usable() { tunnel.verdict() } else { Verdict::Down };
             if memory.verdict != verdict {
                 (memory.verdict, memory.since) = (verdict, now);
             }
             // At the start nothing has come and gone yet.
-            let early = memory.since.since(self.started) < HOLD_DOWN;
-            memory.settled = verdict == Verdict::Healthy && (early || now.since(memory.since) >= HOLD_DOWN);
+            let early = memory.since.since(self.started) < hold_down;
+            memory.settled = verdict == Verdict::Healthy && (early || now.since(memory.since) >= hold_down);
         }
         if self.measures && now >= self.next_judge {
             self.next_judge = now + JUDGE;
@@ -139,7 +131,7 @@ impl Steering {
     pub fn count(&mut self, plan: &Plan, tunnels: &[Tunnel], now: Moment) -> Effect {
         self.span = now.since(self.counted_at).max(Duration::from_millis(1));
         self.counted_at = now;
-        let kept = PAST.as_nanos().div_ceil(plan.steering.interval.as_nanos().max(1));
+        let kept = plan.steering.horizon().as_nanos().div_ceil(plan.steering.interval.as_nanos().max(1));
         for (memory, tunnel) in self.paths.iter_mut().zip(tunnels) {
             let bytes = tunnel.counters().bytes_out.load(Ordering::Relaxed);
             memory.sent.push_back(bytes.saturating_sub(memory.counted));
@@ -196,12 +188,12 @@ impl Steering {
         }
         let elephants: Vec<Elephant> = flows
             .iter()
-            .filter(|flow| flow.moved_at.is_none_or(|at| now.since(at) >= MIN_DWELL))
+            .filter(|flow| flow.moved_at.is_none_or(|at| now.since(at) >= plan.steering.dwell()))
             .map(|flow| Elephant {
                 key: flow.key,
                 path: flow.path,
                 peers: (0..).zip(&group).fold(0, |bits, (place, (index, _))| bits | (flow.peers >> index & 1) << place),
-                expected: flow.rate.saturating_mul(AHEAD.as_secs()),
+                expected: flow.rate.saturating_mul(plan.steering.horizon().as_secs()),
             })
             .collect();
         rebalance(&loads, &elephants)
@@ -211,7 +203,7 @@ impl Steering {
         let memory = self.path(path)?;
         let tunnel = plan.tunnels.get(usize::from(path.0))?;
         let last = u128::from(memory.sent.back().copied().unwrap_or_default());
-        let expected = last * AHEAD.as_nanos() / self.span.as_nanos().max(1);
+        let expected = last * plan.steering.horizon().as_nanos() / self.span.as_nanos().max(1);
         Some(Load {
             path,
             weight: snapshot::weight(plan, tunnel),

@@ -1,5 +1,3 @@
-use std::time::Duration;
-
 use arrayvec::ArrayVec;
 
 use super::{ChildFace, ConnectorFace, FlowReport, Forwarding, MoveCause, PathFace};
@@ -11,10 +9,6 @@ use crate::steer::{
 
 /// Tunnels of one role.
 pub const ROLE_PATHS: usize = 3;
-
-/// A flow stays at least so long on a path that is well enough, three re-steers by default: so
-/// that it is not moved for what the next re-steer may undo.
-pub const MIN_DWELL: Duration = Duration::from_secs(30);
 
 /// A path with the Child SA on it that covers a packet.
 #[derive(Clone, Copy, Debug)]
@@ -75,7 +69,7 @@ impl Forwarding {
             }
         }
         let candidates: ArrayVec<Candidate, ROLE_PATHS> = ways.iter().map(|way| way.path.candidate()).collect();
-        let dwelt = held.moved_at.is_none_or(|at| now.since(at) >= MIN_DWELL);
+        let dwelt = held.moved_at.is_none_or(|at| now.since(at) >= self.dwell);
         let choose = |path: Option<PathId>| {
             let present = path.map(|path| Present { path, rule: held.rule, dwelt });
             choose_by(matched, &flow.key, &candidates, present)

@@ -1,6 +1,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use arrayvec::ArrayVec;
 use ipnet::IpNet;
@@ -19,6 +20,8 @@ pub struct Forwarding {
     /// A flow whose entry has another one chooses its path again at its next packet: after a
     /// change of rules, and at each re-steer.
     pub policy_epoch: u32,
+    /// A flow that has moved stays so long where it is well enough.
+    pub dwell: Duration,
     pub site: SiteFace,
     /// Destination address to connector, by longest prefix.
     pub routes: RouteTable,

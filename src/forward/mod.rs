@@ -9,7 +9,7 @@ mod route;
 mod sa_table;
 mod worker_counters;
 
-pub use decide::{Decision, Held, MIN_DWELL, ROLE_PATHS, Way};
+pub use decide::{Decision, Held, ROLE_PATHS, Way};
 pub use flow::{FlowMove, FlowReport, HeavyFlow, MOVES_KEPT, MoveCause, MoveOrder};
 pub use forwarding::{ChildFace, ConnectorFace, Forwarding, PathCounters, PathFace, SiteFace};
 pub use message::{FlowQuestion, ProbeOrder, ToControl, ToWorker};

@@ -94,7 +94,9 @@ impl Demo {
         let wan = self.world.wan.counters();
         let voice_lost = self.voice_lost(now);
         self.watch.handle_look(&status, &wan, voice_lost, now);
-        let end = self.advance(&wan, now)?;
+        let tunnels = || status.connectors.iter().flat_map(|connector| &connector.tunnels);
+        let measured = tunnels().all(|tunnel| tunnel.verdict != "unknown");
+        let end = self.advance(&wan, measured, now)?;
         while let Some(note) = self.watch.poll_note() {
             self.screen.note(&note);
             self.notes.push(note);
@@ -111,10 +113,11 @@ impl Demo {
         self.screen.poll_failure().map_or(Ok(()), |error| Err(WorldError::Output(error)))
     }
 
-    fn advance(&mut self, wan: &[[WanCounters; 2]], now: Moment) -> Result<Option<End>, WorldError> {
+    /// Traffic waits until every path is measured: it would pass over the ones that are not.
+    fn advance(&mut self, wan: &[[WanCounters; 2]], measured: bool, now: Moment) -> Result<Option<End>, WorldError> {
         let Some((timeline, began)) = &self.script else {
             let up = self.watch.episodes().first().and_then(|start| start.detected);
-            if let Some(time) = up {
+            if let Some(time) = up.filter(|_| measured) {
                 self.begin(time, now)?;
             } else if now.since(Moment::ZERO) > START_LIMIT {
                 return Ok(Some(End::Failed("the six tunnels never came up".into())));

@@ -219,12 +219,17 @@ impl Summary {
             }
         }
         for link in &self.links {
-            if let Some(light) = link.light_percent
-                && (light - link.configured_percent).abs() > SHARE_TOLERANCE
+            // New flows go by bandwidth, and then some move so that all bytes do, transfers included:
+            // either may be what a few seconds show.
+            let is_far = |share: f64| (share - link.configured_percent).abs() > SHARE_TOLERANCE;
+            if let Some((light, all)) = link.light_percent.zip(link.all_percent)
+                && is_far(light)
+                && is_far(all)
             {
                 let (name, configured) = (link.link, link.configured_percent);
-                missed
-                    .push(format!("{name} carried {light:.1} % of the light flows instead of some {configured:.1} %"));
+                missed.push(format!(
+                    "{name} carried {light:.1} % of the light flows and {all:.1} % of all bytes instead of some {configured:.1} %"
+                ));
             }
         }
         if self.sessions.broken + self.bulk.broken > 0 {

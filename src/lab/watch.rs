@@ -100,8 +100,7 @@ impl Watch {
         self.look_at_tunnels(connector, now);
         self.look_at_role(connector, now);
         self.look_at_voice(wan, voice_lost, now);
-        let light_moved: Vec<bool> =
-            (0..LINKS.len()).map(|link| up(wan, link).light_bytes > up(&self.last_wan, link).light_bytes).collect();
+        let over_dsl = up(wan, DSL).offered_bytes.saturating_sub(up(&self.last_wan, DSL).offered_bytes);
         let voice_on = self.voice_on;
         if let Some(episode) = self.episodes.last_mut() {
             let since = now.since(episode.begins);
@@ -114,7 +113,7 @@ impl Watch {
                 Act::FibreRecovers => voice_on == Some(FIBRE),
                 // Nothing moves on the wire that is cut; the flows themselves tell.
                 Act::DslCut => true,
-                Act::DslBack => episode.detected.is_some() && light_moved.get(DSL) == Some(&true),
+                Act::DslBack => episode.detected.is_some() && over_dsl > MORE_THAN_PROBES,
                 Act::PopLost => connector.active_role == Role::Secondary.name(),
                 Act::PopBack => connector.active_role == Role::Primary.name(),
             };
@@ -222,6 +221,9 @@ impl Episode {
         }
     }
 }
+
+/// Bytes between two looks that are more than two tunnels' probes and keepalives.
+const MORE_THAN_PROBES: u64 = 4_000;
 
 /// Whether the branch's status shows what the act did.
 fn shows(act: Act, connector: &ConnectorStatus) -> bool {

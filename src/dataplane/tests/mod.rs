@@ -282,6 +282,7 @@ fn view(pop: bool) -> Forwarding {
     Forwarding {
         generation: 1,
         policy_epoch: 1,
+        dwell: Duration::from_secs(30),
         site: SiteFace {
             native: own_site.iter().map(|network| network.parse().unwrap()).collect(),
             own: (0..PATHS).map(|path| private(pop, path)).collect(),
