@@ -34,7 +34,7 @@ pub struct Lending {
 
 impl Lending {
     pub const USUAL: Lending =
-        Lending { window: Duration::from_millis(10), patience: 5, full: 930, calm: 50, idle: 500 };
+        Lending { window: Duration::from_millis(10), patience: 5, full: 930, calm: 5, idle: 500 };
 }
 
 /// What all threads are given.
