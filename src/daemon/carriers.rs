@@ -8,6 +8,8 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use tokio::sync::Notify;
+
 use super::share::Share;
 use crate::dataplane::Worker;
 use crate::model::Moment;
@@ -24,7 +26,7 @@ pub struct Lending {
     /// The first thread lends a worker after so many windows ...
     pub patience: u32,
     /// ... in which it took at least so many thousandths of a core. One that has to share its
-    /// core never does, and there another thread would not help.
+    /// core seldom does, and there another thread would not help.
     pub full: u32,
     /// A borrower gives its worker back after so many windows ...
     pub calm: u32,
@@ -86,12 +88,12 @@ struct Carrier {
 }
 
 impl Carriers {
-    /// A thread for each worker; `ending` is called at the end of each thread, however it ends.
+    /// A thread for each worker; `ended` is told of the end of each, however it ends.
     pub fn start(
         workers: Vec<(Worker, Road)>,
         handles: Vec<RoadHandle>,
         setting: &Setting,
-        ending: impl Fn() + Clone + Send + 'static,
+        ended: &Arc<Notify>,
     ) -> io::Result<Carriers> {
         let now = setting.clock.now();
         let carrier = |(worker, road)| Carrier { worker, road, last_turn: now, unfinished: false, turns: 0 };
@@ -106,7 +108,7 @@ impl Carriers {
         });
         let mut carriers = Carriers { shared: shared.clone(), handles, threads: Vec::new() };
         for number in 0..count {
-            let (shared, setting, ending) = (shared.clone(), setting.clone(), Ending(ending.clone()));
+            let (shared, setting, ending) = (shared.clone(), setting.clone(), Ending(ended.clone()));
             let (lookout, mine) = (Lookout::new()?, first.take().unwrap_or_default());
             let serve = move || {
                 let _ending = ending;
@@ -149,27 +151,30 @@ impl Drop for Carriers {
 }
 
 /// Tells that a thread has ended, in whatever way.
-struct Ending<F: Fn()>(F);
+pub struct Ending(pub Arc<Notify>);
 
-impl<F: Fn()> Drop for Ending<F> {
+impl Drop for Ending {
     fn drop(&mut self) {
-        (self.0)();
+        self.0.notify_one();
     }
 }
 
 impl Desk {
     fn leave(&self, mut carriers: Vec<Carrier>) {
-        self.left.lock().unwrap_or_else(PoisonError::into_inner).append(&mut carriers);
+        let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
+        left.append(&mut carriers);
         self.full.store(true, Ordering::Release);
         self.changed.notify_all();
     }
 
     /// Without waiting; costs one load while nothing lies there.
     fn take(&self) -> Vec<Carrier> {
-        if !self.full.swap(false, Ordering::AcqRel) {
+        if !self.full.load(Ordering::Acquire) {
             return Vec::new();
         }
-        std::mem::take(&mut self.left.lock().unwrap_or_else(PoisonError::into_inner))
+        let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
+        self.full.store(false, Ordering::Release);
+        std::mem::take(&mut *left)
     }
 
     /// Waits until something lies there or `stop` is set.
@@ -369,7 +374,7 @@ mod tests {
         let (roads, handles) = net::roads(site, crew.hand_over.clone(), underlays, to_control).unwrap();
         let pairs = (0..).map(|id| Worker::new(WorkerId(id), crew.clone())).zip(roads).collect();
         let setting = Setting { clock, lending, pinned: false };
-        World { carriers: Carriers::start(pairs, handles, &setting, || {}).unwrap(), crew, gate, _inbox }
+        World { carriers: Carriers::start(pairs, handles, &setting, &Arc::default()).unwrap(), crew, gate, _inbox }
     }
 
     /// Packets of SAs that nobody knows, for every worker in turn; returns when all are counted.
@@ -401,6 +406,7 @@ mod tests {
         let world = world(Lending { full: 1_001, ..Lending::USUAL });
         send_and_await(&world, 300);
         assert_eq!(world.carriers.shared.lent.load(Ordering::Relaxed), 0);
+        assert!(world.crew.counters.iter().all(|counters| counters.totals().waits > 0));
         assert!(world.carriers.stop());
     }
 }

@@ -8,7 +8,7 @@ use std::time::Instant;
 use arc_swap::ArcSwap;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
-use super::carriers::{Carriers, Lending, Setting};
+use super::carriers::{Carriers, Ending, Lending, Setting};
 use super::complaints::Complaints;
 use super::control_loop::{ControlLoop, Inboxes};
 use super::inquiries::Inquiries;
@@ -51,15 +51,6 @@ pub struct Node {
     carriers: Option<Carriers>,
 }
 
-/// Tells that a thread has ended, in whatever way.
-struct Ending(Arc<Notify>);
-
-impl Drop for Ending {
-    fn drop(&mut self) {
-        self.0.notify_one();
-    }
-}
-
 impl Node {
     pub fn start(plan: Plan, parts: Parts) -> io::Result<Node> {
         let clock = parts.clock;
@@ -94,8 +85,7 @@ impl Node {
         let mut node = Node { calls, stop: Some(stop), ended: Arc::new(Notify::new()), control: None, carriers: None };
         let pairs = (0..).map(|id| Worker::new(WorkerId(id), crew.clone())).zip(roads).collect();
         let setting = Setting { clock: clock.clone(), lending: Lending::USUAL, pinned };
-        let ended = node.ended.clone();
-        node.carriers = Some(Carriers::start(pairs, handles.clone(), &setting, move || ended.notify_one())?);
+        node.carriers = Some(Carriers::start(pairs, handles.clone(), &setting, &node.ended)?);
         let control = ControlLoop {
             edge,
             clock,

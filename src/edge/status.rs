@@ -25,7 +25,7 @@ pub struct SiteStatus {
 pub struct WorkerStatus {
     pub worker: u16,
     pub turns: u64,
-    /// Turns without work, after which it waited for some.
+    /// How often its thread waited for something to do; one thread may serve several workers.
     pub waits: u64,
     /// Inner packets that it sent to the WAN, and their bytes.
     pub packets_out: u64,

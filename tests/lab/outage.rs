@@ -221,10 +221,10 @@ fn cutting_the_wan_that_brings_all_answers_does_not_make_its_siblings_look_down(
 
 /// The worst that an outage may last for the site's packets: a multiple of what `docs/steering.md` promises, for the
 /// scheduling of a busy machine.
-const DETECTION: Duration = Duration::from_millis(2_000);
+const DETECTION: Duration = Duration::from_millis(1_000);
 
 /// The same for packets to the site, whose PoP must be told.
-const TOLD: Duration = Duration::from_millis(2_500);
+const TOLD: Duration = Duration::from_millis(1_500);
 
 /// 500 packets a second from the LAN host to the server and back, already flowing.
 pub fn steady_stream(bench: &Bench) -> Stream {
