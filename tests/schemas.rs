@@ -105,7 +105,7 @@ fn faults(whole: &Value, schema: &Value, value: &Value, place: &str) -> Vec<Stri
 
 #[test]
 fn what_trefoil_prints_is_what_is_shipped() {
-    for kind in ["site", "profile", "policy"] {
+    for kind in ["site", "profile", "policy", "scenario"] {
         let output = Command::new(env!("CARGO_BIN_EXE_trefoil")).args(["schema", kind]).output().expect("it runs");
         let shipped = std::fs::read(root().join(format!("schemas/{kind}.schema.json"))).expect("a schema");
         assert!(output.status.success() && output.stdout == shipped, "{kind}");
@@ -124,7 +124,9 @@ fn every_example_is_valid() {
         let found = faults(&schema, &schema, &document(text), "");
         assert!(found.is_empty(), "{}: {found:#?}", name.display());
     };
-    for (kind, folder) in [("site", "examples"), ("profile", "profiles"), ("policy", "policy")] {
+    for (kind, folder) in
+        [("site", "examples"), ("profile", "profiles"), ("policy", "policy"), ("scenario", "scenarios")]
+    {
         for file in files(folder) {
             check(kind, &file, &std::fs::read_to_string(&file).expect("readable"));
         }
@@ -137,6 +139,20 @@ fn every_example_is_valid() {
         let text = block.split("```").next().expect("an end");
         check("policy", Path::new(&format!("docs/policy.md, block {}", number + 1)), text);
     }
+    check("scenario", Path::new("docs/scoreboard.md"), example_scenario());
+}
+
+fn example_scenario() -> &'static str {
+    let page = include_str!("../docs/scoreboard.md");
+    page.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).expect("an example")
+}
+
+#[test]
+fn the_example_of_the_scoreboard_page_is_a_good_scenario() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("page.toml");
+    std::fs::write(&file, example_scenario()).expect("written");
+    trefoil::config::load_scenario(&file).unwrap_or_else(|found| panic!("{found:#?}"));
 }
 
 #[test]
@@ -206,6 +222,24 @@ fn the_policy_schema_and_the_loader_know_the_same_keys() {
             ("[[application.service]]", "/properties/application/items/properties/service/items/properties"),
             ("[[sla]]", "/properties/sla/items/properties"),
             ("[[test]]", "/properties/test/items/properties"),
+        ],
+    );
+}
+
+#[test]
+fn the_scenario_schema_and_the_loader_know_the_same_keys() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let scenario = folder.path().join("s.toml");
+    std::fs::write(&scenario, with_unknown(&["[link.a]", "[[event]]", "[[traffic]]"])).expect("written");
+    let found = trefoil::config::load_scenario(&scenario).expect_err("unknown keys");
+    compare_keys(
+        &found,
+        &schema("scenario"),
+        &[
+            ("", "/properties"),
+            ("[link.a]", "/$defs/link/properties"),
+            ("[[event]]", "/$defs/event/properties"),
+            ("[[traffic]]", "/$defs/traffic/properties"),
         ],
     );
 }

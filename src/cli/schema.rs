@@ -17,6 +17,8 @@ enum Kind {
     Profile,
     /// Rules
     Policy,
+    /// What happens to links in a simulation
+    Scenario,
 }
 
 pub fn run(args: &SchemaArgs) -> ExitCode {
@@ -29,5 +31,6 @@ const fn text(kind: Kind) -> &'static str {
         Kind::Site => include_str!("../../schemas/site.schema.json"),
         Kind::Profile => include_str!("../../schemas/profile.schema.json"),
         Kind::Policy => include_str!("../../schemas/policy.schema.json"),
+        Kind::Scenario => include_str!("../../schemas/scenario.schema.json"),
     }
 }

@@ -11,6 +11,7 @@ use super::files::{Disk, Files};
 use super::policy::{self, PolicyFiles, Vocabulary};
 use super::profile::Profiles;
 use super::psk::{PSK_CHARACTERS_MAX, PskFiles};
+use super::scenario::{self, Scenario};
 use super::site::SiteDraft;
 use super::source::{Source, Spot};
 use super::table::{Table, Value};
@@ -90,6 +91,24 @@ fn read_policy(
     }
     let (links, connectors) = vocabulary.into_names();
     Ok(PolicyFiles { rules: policy.rules, tests: policy.tests, links, connectors, warnings })
+}
+
+/// Reads a scenario. The error is every finding.
+pub fn load_scenario(file: &Path) -> Result<Scenario, Vec<Diagnostic>> {
+    load_scenario_from(file, &Disk)
+}
+
+/// `load_scenario` from anywhere.
+pub fn load_scenario_from(file: &Path, files: &dyn Files) -> Result<Scenario, Vec<Diagnostic>> {
+    let report = Report::default();
+    let loader = Loader { folder: Path::new(""), files, report: &report };
+    let scenario = loader.open(file, None).and_then(|source| {
+        let document = loader.parse(&source);
+        scenario::read(Table::of_document(&document, &source, &report), &report)
+    });
+    let failed = report.error_count() > 0;
+    let findings = report.into_diagnostics();
+    scenario.filter(|_| !failed).ok_or(findings)
 }
 
 /// The policy files that a site names, in order; the error is every finding of the site.

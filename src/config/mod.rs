@@ -16,6 +16,7 @@ mod load;
 mod policy;
 mod profile;
 mod psk;
+mod scenario;
 mod settings;
 mod site;
 mod source;
@@ -30,9 +31,15 @@ mod tests;
 
 pub use diagnostic::{Diagnostic, Severity};
 pub use files::{Disk, FILE_BYTES_MAX, Files};
-pub use load::{Loaded, load, load_from, load_policy, load_policy_beside, load_policy_from, policy_files_of};
+pub use load::{
+    Loaded, load, load_from, load_policy, load_policy_beside, load_policy_from, load_scenario, load_scenario_from,
+    policy_files_of,
+};
 pub use policy::{
     Expected, Failure, LinkState, Outcome, PolicyFiles, PolicyLink, PolicyTest, flow as parse_flow, marked_flow,
+};
+pub use scenario::{
+    Change, Direction, LineShape, Scenario, ScenarioEvent, ScenarioLink, ScenarioTraffic, Trace, TrafficKind, Where,
 };
 pub use settings::defaults;
 pub use wording::Complaint;

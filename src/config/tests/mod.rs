@@ -1,5 +1,5 @@
 //! The loader as a whole, with files in memory. `good.rs` reads what is right, `refusals.rs`,
-//! `keys.rs`, `policies.rs` and `profiles.rs` show each refusal with its place and text, `hostile.rs` throws anything at it.
+//! `keys.rs`, `policies.rs`, `profiles.rs` and `scenarios.rs` show each refusal with its place and text, `hostile.rs` throws anything at it.
 
 mod broken;
 mod corners;
@@ -9,6 +9,7 @@ mod keys;
 mod policies;
 mod profiles;
 mod refusals;
+mod scenarios;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
