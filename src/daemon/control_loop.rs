@@ -237,6 +237,7 @@ impl ControlLoop {
                         let _ = events.send((self.clock.now(), event));
                     }
                 }
+                Effect::Record(..) => {}
                 Effect::Keys(record) => {
                     if let Some(log) = &mut self.key_log
                         && let Err(error) = log.record(&record)

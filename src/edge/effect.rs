@@ -1,11 +1,11 @@
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
-use super::SiteEvent;
+use super::{Fact, SiteEvent};
 use crate::crypto::Encryption;
 use crate::forward::{Forwarding, ToWorker};
 use crate::ike::IkeKeys;
-use crate::model::{PathId, Secret, Spi, UnderlayId, WorkerId};
+use crate::model::{Moment, PathId, Secret, Spi, UnderlayId, WorkerId};
 
 /// What control wants done to the world outside.
 #[derive(Debug)]
@@ -20,6 +20,8 @@ pub enum Effect {
         underlay: UnderlayId,
     },
     Event(SiteEvent),
+    /// Only when a flight recorder follows.
+    Record(Moment, Fact),
     /// Only when keys are exported.
     Keys(KeyRecord),
 }

@@ -1,17 +1,19 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
-use super::steering::Steering;
+use super::steering::{self, Steering};
 use super::timers::Timers;
 use super::tunnel::{CHILDREN_LIMIT, Context, ProbeAnswer, Tunnel};
-use super::{Destination, Effect, Plan, ResolveFailure, SiteEvent, UnderlayFact, snapshot};
+use super::watch::Watch;
+use super::{Destination, Effect, Fact, Plan, ResolveFailure, SiteEvent, UnderlayFact, snapshot};
 use crate::crypto::Backends;
 use crate::forward::{Forwarding, HeavyFlow, SaTable, ToControl};
 use crate::ha::RoleSelector;
 use crate::health::{ProbeBudget, Trouble};
 use crate::ike::{Endpoint, EndpointOptions};
-use crate::model::{Chance, ConnectorId, Leg, Moment, PathId, Role, UnderlayId, WeekMinute};
+use crate::model::{Chance, ConnectorId, Leg, Moment, PathId, Role, UnderlayId, Verdict, WeekMinute};
 use crate::steer::Quality;
 
 /// What Linux says of a datagram that is larger than the path's MTU.
@@ -51,6 +53,8 @@ pub struct Edge {
     pub(super) generation: u64,
     policy_epoch: u32,
     pub(super) steering: Steering,
+    /// While a flight recorder follows.
+    watch: Option<Watch>,
     /// Where the hours of the rules last changed.
     minute: WeekMinute,
     next_steer: Moment,
@@ -137,12 +141,20 @@ impl Edge {
             next_steer: now + plan.steering.interval,
             steer_until: now,
             steering: Steering::new(&plan, now),
+            watch: None,
             underlays_changed: false,
             stopping: false,
             plan,
         };
         let first = edge.snapshot();
         (edge, first)
+    }
+
+    /// From now on what decisions rest on is told as `Effect::Record`; when called again, everything is
+    /// told anew, for something was lost.
+    pub fn record(&mut self, now: Moment) {
+        self.steering.watch();
+        self.watch.get_or_insert_default().start_over(now);
     }
 
     /// An underlay has this address and these ports now, or none.
@@ -275,8 +287,12 @@ impl Edge {
                 self.with_tunnel(index, now, |tunnel, context| tunnel.handle_timeout(context));
                 self.look_after(index, now);
             }
-            for connector in &mut self.connectors {
+            for (index, connector) in (0..).zip(&mut self.connectors) {
+                let is_due = connector.roles.poll_timeout().is_some_and(|due| due <= now);
                 connector.roles.handle_timeout(now);
+                if is_due && self.watch.is_some() {
+                    self.effects.push_back(Effect::Record(now, Fact::RoleTimeout { connector: ConnectorId(index) }));
+                }
             }
             if now >= self.next_steer {
                 self.next_steer = now + self.plan.steering.interval;
@@ -320,12 +336,14 @@ impl Edge {
         }
         let tunnels = self.timers.next();
         let roles = self.connectors.iter().filter_map(|connector| connector.roles.poll_timeout()).min();
-        [endpoint, tunnels, roles, Some(self.next_steer), self.steering.poll_timeout()].into_iter().flatten().min()
+        let watch = self.watch.as_ref().map(Watch::poll_timeout);
+        let steering = [Some(self.next_steer), self.steering.poll_timeout(), watch];
+        [endpoint, tunnels, roles].into_iter().chain(steering).flatten().min()
     }
 
     /// What was measured of a tunnel.
     pub(super) fn metrics(&self, path: PathId) -> Quality {
-        self.tunnels.get(usize::from(path.0)).map(super::steering::quality).unwrap_or_default()
+        self.tunnels.get(usize::from(path.0)).map(steering::quality).unwrap_or_default()
     }
 
     /// What is known of an underlay that has sockets.
@@ -370,9 +388,15 @@ impl Edge {
         let of = |index: &usize| self.plan.tunnels.get(*index).map(|tunnel| usize::from(tunnel.connector.0));
         let connectors: BTreeSet<usize> = touched.iter().filter_map(of).collect();
         for index in connectors {
+            let usable = Role::ALL.map(|role| self.usable(index, role));
+            let roles = &mut self.connectors[index].roles;
+            let before = self.watch.is_some().then(|| roles.clone());
             for role in Role::ALL {
-                let usable = self.usable(index, role);
-                self.connectors[index].roles.handle_usable(role, usable, now);
+                roles.handle_usable(role, usable[role.index()], now);
+            }
+            if before.is_some_and(|before| before != *roles) {
+                let fact = Fact::Usable { connector: ConnectorId(index as u16), usable, active: roles.active() };
+                self.effects.push_back(Effect::Record(now, fact));
             }
         }
         for index in 0..self.connectors.len() {
@@ -396,7 +420,7 @@ impl Edge {
             // Every flow chooses among the tunnels of the role that carries now.
             self.policy_epoch = self.policy_epoch.wrapping_add(1);
         }
-        self.steering.follow(&self.plan, &self.tunnels, now);
+        self.follow(now);
         let paths = (0..).map(PathId).zip(&self.tunnels);
         let present: Vec<_> =
             paths.map(|(path, tunnel)| snapshot::Published::of(path, tunnel, &self.steering)).collect();
@@ -405,6 +429,22 @@ impl Edge {
             self.steer_until = now + self.plan.steering.dwell() + self.plan.steering.interval;
             self.published = present;
             self.publish();
+        }
+    }
+
+    /// Tells steering what paths are like, and the flight recorder of it.
+    fn follow(&mut self, now: Moment) {
+        let verdict = |tunnel: &Tunnel| if tunnel.usable() { tunnel.verdict() } else { Verdict::Down };
+        self.steering.follow(&self.plan, self.tunnels.iter().map(verdict), now);
+        let judged = self.steering.is_to_judge(now).then(|| {
+            let measured: Vec<Quality> = self.tunnels.iter().map(steering::quality).collect();
+            self.steering.judge(&self.plan, measured.iter().copied(), now);
+            measured
+        });
+        if let Some(watch) = &mut self.watch {
+            let followed = watch.followed(&self.steering, self.tunnels.iter().map(verdict), judged);
+            let whole = watch.whole(&self.steering, self.connectors.iter().map(|connector| &connector.roles), now);
+            self.effects.extend(followed.into_iter().chain(whole).map(|fact| Effect::Record(now, fact)));
         }
     }
 
@@ -419,15 +459,26 @@ impl Edge {
             self.policy_epoch = self.policy_epoch.wrapping_add(1);
             self.publish();
         }
-        let survey = self.steering.count(&self.plan, &self.tunnels, now);
-        self.effects.push_back(survey);
+        let sent = || self.tunnels.iter().map(|tunnel| tunnel.counters().bytes_out.load(Ordering::Relaxed));
+        let sent: Vec<u64> = sent().collect();
+        let number = self.steering.count(&self.plan, sent.iter().copied(), now);
+        if let Some(watch) = &mut self.watch {
+            self.effects.push_back(Effect::Record(now, watch.counted(number, sent.into_iter())));
+        }
+        self.effects.push_back(steering::survey(&self.plan, number));
     }
 
     /// What the flows have sent since the re-steer before.
     fn handle_survey(&mut self, number: u64, flows: &[HeavyFlow], now: Moment) {
         let active = self.active_roles();
-        let moves = self.steering.moves(number, flows, &active, &self.plan, &self.tunnels, now);
-        self.effects.extend(moves);
+        let shifts = self.steering.shifts(number, flows, &active, &self.plan, now);
+        if self.watch.is_some() {
+            let flows = if shifts.is_empty() { Vec::new() } else { flows.to_vec() };
+            let fact = Fact::Surveyed { number, flows, shifts: shifts.clone() };
+            self.effects.push_back(Effect::Record(now, fact));
+        }
+        let orders = shifts.into_iter().map(|shift| steering::order(&self.plan, &self.tunnels, shift, now));
+        self.effects.extend(orders);
     }
 
     fn active_roles(&self) -> Vec<Role> {

@@ -4,6 +4,7 @@ mod child;
 mod effect;
 mod event;
 mod explain;
+mod fact;
 mod flow_status;
 mod machine;
 mod plan;
@@ -17,10 +18,12 @@ mod steering;
 mod tests;
 mod timers;
 mod tunnel;
+mod watch;
 
 pub use effect::{Effect, KeyRecord, ResolveFailure, UnderlayFact};
 pub use event::{SiteEvent, TunnelState};
 pub use explain::{CandidateStatus, Explanation, PassedOver, RuleMatch};
+pub use fact::{Fact, PathStanding, Whole};
 pub use flow_status::{FlowList, FlowStatus, MoveStatus};
 pub use machine::Edge;
 pub use plan::{
@@ -32,3 +35,4 @@ pub use rule_status::RuleStatus;
 pub use status::{
     ChangeStatus, ConnectorState, ConnectorStatus, DropStatus, FailureStatus, SiteStatus, TunnelStatus, WorkerStatus,
 };
+pub use steering::Steering;

@@ -1,7 +1,9 @@
 use std::collections::VecDeque;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
+use super::fact::PathStanding;
 use super::tunnel::Tunnel;
 use super::{Effect, Plan, snapshot};
 use crate::forward::{HeavyFlow, MoveOrder, ToWorker};
@@ -24,13 +26,19 @@ const JUDGE: Duration = Duration::from_secs(1);
 /// A score that is published again must have changed by this part of it: one eighth.
 const SCORE_STEP: u32 = 8;
 
-/// What steering remembers between one re-steer and the next.
-pub(super) struct Steering {
+/// What steering remembers between one re-steer and the next. It depends on nothing but what it is
+/// told, so that a recording of that gives the same decisions again.
+///
+/// Recordings hold it as it is: a new field needs a default.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Steering {
     /// By `PathId`.
     paths: Vec<Memory>,
     started: Moment,
     /// A rule asks what paths measure.
     measures: bool,
+    /// What paths measure is recorded, whatever the rules ask.
+    watched: bool,
     next_judge: Moment,
     /// The survey that is under way, or was last.
     survey: u64,
@@ -40,8 +48,8 @@ pub(super) struct Steering {
 }
 
 /// What steering remembers of a path.
-#[derive(Clone)]
-pub(super) struct Memory {
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Memory {
     verdict: Verdict,
     since: Moment,
     /// See `Candidate`.
@@ -76,6 +84,7 @@ impl Steering {
             paths: vec![memory; plan.tunnels.len()],
             started: now,
             measures,
+            watched: false,
             next_judge: now,
             survey: 0,
             counted_at: now,
@@ -83,15 +92,24 @@ impl Steering {
         }
     }
 
+    /// From now on it asks what paths measure once a second, whatever the rules ask.
+    pub fn watch(&mut self) {
+        self.watched = true;
+    }
+
     pub fn path(&self, id: PathId) -> Option<&Memory> {
         self.paths.get(usize::from(id.0))
     }
 
-    /// Follows the verdicts, and judges what was measured when it is time.
-    pub fn follow(&mut self, plan: &Plan, tunnels: &[Tunnel], now: Moment) {
+    /// How it holds each path to stand.
+    pub fn standings(&self) -> impl Iterator<Item = PathStanding> {
+        self.paths.iter().map(|&Memory { settled, sla, score, epoch, .. }| PathStanding { settled, sla, score, epoch })
+    }
+
+    /// Follows the verdicts, by `PathId`; that of a path which is not usable is `Down`.
+    pub fn follow(&mut self, plan: &Plan, verdicts: impl Iterator<Item = Verdict>, now: Moment) {
         let hold_down = plan.steering.hold_down();
-        for (memory, tunnel) in self.paths.iter_mut().zip(tunnels) {
-            let verdict = if tunnel.usable() { tunnel.verdict() } else { Verdict::Down };
+        for (memory, verdict) in self.paths.iter_mut().zip(verdicts) {
             if memory.verdict != verdict {
                 (memory.verdict, memory.since) = (verdict, now);
             }
@@ -99,79 +117,75 @@ impl Steering {
             let early = memory.since.since(self.started) < hold_down;
             memory.settled = verdict == Verdict::Healthy && (early || now.since(memory.since) >= hold_down);
         }
-        if self.measures && now >= self.next_judge {
-            self.next_judge = now + JUDGE;
-            for (memory, tunnel) in self.paths.iter_mut().zip(tunnels) {
-                let measured = quality(tunnel);
-                let standing = memory.sla.judge(plan.rules.sla_classes(), &measured);
-                if standing.misses_more_than(memory.sla) {
-                    memory.epoch = memory.epoch.wrapping_add(1);
-                }
-                memory.sla = standing;
-                let score = measured.score();
-                if !is_alike(memory.score, score) {
-                    memory.score = score;
-                }
+    }
+
+    pub fn is_to_judge(&self, now: Moment) -> bool {
+        self.poll_timeout().is_some_and(|due| due <= now)
+    }
+
+    /// Judges what was measured, by `PathId`.
+    pub fn judge(&mut self, plan: &Plan, measured: impl Iterator<Item = Quality>, now: Moment) {
+        self.next_judge = now + JUDGE;
+        if !self.measures {
+            return;
+        }
+        for (memory, measured) in self.paths.iter_mut().zip(measured) {
+            let standing = memory.sla.judge(plan.rules.sla_classes(), &measured);
+            if standing.misses_more_than(memory.sla) {
+                memory.epoch = memory.epoch.wrapping_add(1);
+            }
+            memory.sla = standing;
+            let score = measured.score();
+            if !is_alike(memory.score, score) {
+                memory.score = score;
             }
         }
     }
 
     pub fn poll_timeout(&self) -> Option<Moment> {
-        self.measures.then_some(self.next_judge)
+        (self.measures || self.watched).then_some(self.next_judge)
     }
 
     /// What a path has sent between the last two counts.
     pub fn load_mbps(&self, path: PathId) -> f64 {
         let bytes = self.path(path).and_then(|memory| memory.sent.back().copied()).unwrap_or_default();
-        let mbps = bytes as f64 * 8.0 / 1e6 / self.span.as_secs_f64();
+        let mbps = bytes as f64 * 8.0 / 1e6 / self.span.max(Duration::from_millis(1)).as_secs_f64();
         (mbps * 1e3).round() / 1e3
     }
 
-    /// Counts what each path has sent, and asks a worker which flows it was.
-    pub fn count(&mut self, plan: &Plan, tunnels: &[Tunnel], now: Moment) -> Effect {
+    /// Counts what each path has sent, by `PathId`, and gives the number of the survey that is to say
+    /// which flows it was.
+    pub fn count(&mut self, plan: &Plan, sent: impl Iterator<Item = u64>, now: Moment) -> u64 {
         self.span = now.since(self.counted_at).max(Duration::from_millis(1));
         self.counted_at = now;
         let kept = plan.steering.horizon().as_nanos().div_ceil(plan.steering.interval.as_nanos().max(1));
-        for (memory, tunnel) in self.paths.iter_mut().zip(tunnels) {
-            let bytes = tunnel.counters().bytes_out.load(Ordering::Relaxed);
+        for (memory, bytes) in self.paths.iter_mut().zip(sent) {
             memory.sent.push_back(bytes.saturating_sub(memory.counted));
             memory.counted = bytes;
             while memory.sent.len() as u128 > kept {
                 memory.sent.pop_front();
             }
         }
-        self.survey += 1;
-        let workers = u64::from(plan.dataplane.workers.get());
-        let worker = WorkerId((self.survey % workers) as u16);
-        Effect::Order(worker, ToWorker::Survey { number: self.survey })
+        self.survey = self.survey.wrapping_add(1);
+        self.survey
     }
 
-    /// The answer to `count`: the moves that bring the shares in line.
-    pub fn moves(
-        &self,
-        number: u64,
-        flows: &[HeavyFlow],
-        active: &[Role],
-        plan: &Plan,
-        tunnels: &[Tunnel],
-        now: Moment,
-    ) -> Vec<Effect> {
+    /// Which flows of a survey are to move, so that the shares come in line.
+    pub fn shifts(&self, number: u64, flows: &[HeavyFlow], active: &[Role], plan: &Plan, now: Moment) -> Vec<Shift> {
         if number != self.survey {
             return Vec::new();
         }
-        let mut effects = Vec::new();
+        let mut shifts = Vec::new();
         for (index, connector) in plan.connectors.iter().enumerate() {
             let role = active.get(index).copied().unwrap_or(Role::Primary);
             let Some(of_role) = &connector.roles[role.index()] else { continue };
             let of_connector = flows.iter().filter(|flow| of_role.tunnels.contains(&flow.path));
-            for shift in self.shifts(plan, &of_role.tunnels, of_connector, now) {
-                effects.push(self.order(plan, tunnels, shift, now));
-            }
+            shifts.extend(self.shifts_among(plan, &of_role.tunnels, of_connector, now));
         }
-        effects
+        shifts
     }
 
-    fn shifts<'a>(
+    fn shifts_among<'a>(
         &self,
         plan: &Plan,
         paths: &[PathId],
@@ -207,17 +221,24 @@ impl Steering {
         Some(Load {
             path,
             weight: snapshot::weight(plan, tunnel),
-            sent: memory.sent.iter().sum(),
+            sent: memory.sent.iter().fold(0, |sum: u64, bytes| sum.saturating_add(*bytes)),
             expected: u64::try_from(expected).unwrap_or(u64::MAX),
         })
     }
+}
 
-    fn order(&self, plan: &Plan, tunnels: &[Tunnel], shift: Shift, now: Moment) -> Effect {
-        let metrics = |path: PathId| tunnels.get(usize::from(path.0)).map(|tunnel| tunnel.health().metrics());
-        let gap = gap(metrics(shift.from).unwrap_or_default(), metrics(shift.to).unwrap_or_default());
-        let order = MoveOrder { key: shift.key, from: shift.from, to: shift.to, gap, by: now + PATIENCE };
-        Effect::Order(plan.home(shift.from), ToWorker::Move(order))
-    }
+/// Asks a worker which flows have sent what was counted; they take turns.
+pub(super) fn survey(plan: &Plan, number: u64) -> Effect {
+    let workers = u64::from(plan.dataplane.workers.get());
+    Effect::Order(WorkerId((number % workers) as u16), ToWorker::Survey { number })
+}
+
+/// Moves a flow without packets overtaking each other.
+pub(super) fn order(plan: &Plan, tunnels: &[Tunnel], shift: Shift, now: Moment) -> Effect {
+    let metrics = |path: PathId| tunnels.get(usize::from(path.0)).map(|tunnel| tunnel.health().metrics());
+    let gap = gap(metrics(shift.from).unwrap_or_default(), metrics(shift.to).unwrap_or_default());
+    let order = MoveOrder { key: shift.key, from: shift.from, to: shift.to, gap, by: now + PATIENCE };
+    Effect::Order(plan.home(shift.from), ToWorker::Move(order))
 }
 
 /// After which pause no packet on the new path overtakes one on the old: none, when the new one

@@ -1,4 +1,5 @@
 use arrayvec::ArrayVec;
+use serde::{Deserialize, Serialize};
 
 use super::{ChildFace, ConnectorFace, FlowReport, Forwarding, MoveCause, PathFace};
 use crate::model::{DropReason, FlowKey, Moment, PathId, Role, RuleId, Verdict};
@@ -19,7 +20,7 @@ pub struct Way<'a> {
 }
 
 /// What is known of a flow that chooses again; all `None` for a new one.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Held {
     pub path: Option<PathId>,
     pub rule: Option<RuleId>,

@@ -2,6 +2,7 @@ use std::fmt;
 use std::time::Duration;
 
 use arrayvec::ArrayVec;
+use serde::{Deserialize, Serialize};
 
 use crate::model::{Dscp, FlowKey, Moment, PathId, RuleId};
 use crate::steer::Why;
@@ -19,7 +20,8 @@ pub struct FlowMove {
 }
 
 /// Why a flow went over to another path. `Display` says it in plain words.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum MoveCause {
     /// Its path could carry nothing any more.
     PathLost,
@@ -78,7 +80,7 @@ pub struct MoveOrder {
 }
 
 /// A flow that was seen to send much since the survey before.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct HeavyFlow {
     pub key: FlowKey,
     pub path: PathId,

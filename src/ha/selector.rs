@@ -1,6 +1,8 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::model::{Moment, Role};
 
 /// How long after the start the primary role takes over at once when it comes up second: the
@@ -16,13 +18,16 @@ const MAX_UNREAD: usize = 8;
 /// The primary role does while one of its tunnels is usable; when the last one goes, the secondary
 /// role does at once; and when the primary has been usable without a break for the hold time,
 /// traffic goes back. Order: `handle_*`, then `poll_switch` until `None`, then `poll_timeout`.
-#[derive(Debug)]
+///
+/// Recordings hold it as it is: a new field needs a default.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct RoleSelector {
     state: State,
     /// By `Role::index`, of configured roles only.
     usable: [bool; 2],
     configured: [bool; 2],
     hold: Duration,
+    #[serde(skip)]
     switches: VecDeque<Switch>,
 }
 
@@ -36,7 +41,8 @@ pub struct Switch {
     pub at: Moment,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 enum State {
     /// Neither role has been usable since the start. Nothing is carried.
     Starting { until: Moment },

@@ -1,6 +1,8 @@
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
+use serde::{Deserialize, Serialize};
+
 /// Numbers of the IP protocols that are told apart here.
 pub mod protocol {
     pub const ICMP: u8 = 1;
@@ -13,7 +15,7 @@ pub mod protocol {
 /// The 5-tuple of a flow as it leaves the site. Protocols without ports have 0 in both; an ICMP
 /// echo request has its identifier in `source_port` and a reply in `destination_port`, so that
 /// their keys are the reverse of each other. Later fragments of a datagram have both ports 0.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct FlowKey {
     pub segment: u8,
     pub protocol: u8,
@@ -56,7 +58,8 @@ impl fmt::Debug for FlowKey {
 }
 
 /// A differentiated-services code point, 0 to 63 (RFC 2474).
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+#[serde(try_from = "u8", into = "u8")]
 pub struct Dscp(u8);
 
 impl Dscp {
@@ -73,5 +76,19 @@ impl Dscp {
 
     pub const fn value(self) -> u8 {
         self.0
+    }
+}
+
+impl TryFrom<u8> for Dscp {
+    type Error = &'static str;
+
+    fn try_from(value: u8) -> Result<Dscp, &'static str> {
+        Dscp::new(value).ok_or("a DSCP is 0 to 63")
+    }
+}
+
+impl From<Dscp> for u8 {
+    fn from(dscp: Dscp) -> u8 {
+        dscp.value()
     }
 }

@@ -1,20 +1,26 @@
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 /// Index of a WAN link in the plan.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct LinkId(pub u16);
 
 /// Index of a connector in the plan.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct ConnectorId(pub u16);
 
 /// Index of a configured tunnel in the plan, over all connectors. A path is that tunnel as
 /// steering sees it, so both share the number.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct PathId(pub u16);
 
 /// Index of a rule in the compiled rule set, in file order.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct RuleId(pub u32);
 
 /// Index of a data-plane worker.
@@ -57,7 +63,8 @@ impl fmt::Display for Spi {
 }
 
 /// The HA role of a group of tunnels: all tunnels of one role lead to one PoP.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Role {
     Primary,
     Secondary,

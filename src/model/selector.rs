@@ -2,12 +2,13 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
 
 use super::FlowKey;
 
 /// One IKEv2 traffic selector (RFC 7296 3.13.1): a range of addresses of one family, a protocol
 /// (0 is any) and a range of ports (0 to 65,535 is any). `first <= last` in both ranges.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct TrafficSelector {
     pub protocol: u8,
     pub ports: (u16, u16),
@@ -89,7 +90,7 @@ impl fmt::Display for TrafficSelector {
 
 /// The negotiated selectors of a Child SA, from our side: what may leave (`local` to `remote`)
 /// and what may arrive (`remote` to `local`).
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Selectors {
     pub local: Box<[TrafficSelector]>,
     pub remote: Box<[TrafficSelector]>,

@@ -1,7 +1,10 @@
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 /// A bandwidth in megabits per second, at least 1.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[serde(try_from = "u32", into = "u32")]
 pub struct Mbps(u32);
 
 impl Mbps {
@@ -21,7 +24,8 @@ impl fmt::Display for Mbps {
 }
 
 /// A share in thousandths, 0 to 1,000.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
+#[serde(try_from = "u16", into = "u16")]
 pub struct Permille(u16);
 
 impl Permille {
@@ -49,5 +53,33 @@ impl Permille {
 impl fmt::Display for Permille {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{} %", self.0 / 10, self.0 % 10)
+    }
+}
+
+impl TryFrom<u32> for Mbps {
+    type Error = &'static str;
+
+    fn try_from(value: u32) -> Result<Mbps, &'static str> {
+        Mbps::new(value).ok_or("a bandwidth is at least 1 Mbps")
+    }
+}
+
+impl From<Mbps> for u32 {
+    fn from(value: Mbps) -> u32 {
+        value.value()
+    }
+}
+
+impl TryFrom<u16> for Permille {
+    type Error = &'static str;
+
+    fn try_from(value: u16) -> Result<Permille, &'static str> {
+        Permille::new(value).ok_or("a share is 0 to 1,000")
+    }
+}
+
+impl From<Permille> for u16 {
+    fn from(value: Permille) -> u16 {
+        value.value()
     }
 }

@@ -1,7 +1,10 @@
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 /// A minute of the week, 0 to 10,079, from Monday 00:00 in the site's time.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
+#[serde(try_from = "u16", into = "u16")]
 pub struct WeekMinute(u16);
 
 impl WeekMinute {
@@ -33,6 +36,20 @@ impl fmt::Display for WeekMinute {
         let day = WeekMinute::DAYS.get(usize::from(self.0 / WeekMinute::PER_DAY)).copied().unwrap_or("?");
         let minute = self.0 % WeekMinute::PER_DAY;
         write!(f, "{day} {:02}:{:02}", minute / 60, minute % 60)
+    }
+}
+
+impl TryFrom<u16> for WeekMinute {
+    type Error = &'static str;
+
+    fn try_from(value: u16) -> Result<WeekMinute, &'static str> {
+        WeekMinute::new(value).ok_or("a minute of the week is 0 to 10,079")
+    }
+}
+
+impl From<WeekMinute> for u16 {
+    fn from(value: WeekMinute) -> u16 {
+        value.value()
     }
 }
 

@@ -1,5 +1,7 @@
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::{SlaClass, SlaId};
 use crate::model::{LinkId, PathId, Permille, Verdict};
 
@@ -46,7 +48,7 @@ impl Candidate {
 
 /// Which SLA classes a path meets and which it misses. A class that is in neither was not
 /// measured: that is never taken for meeting it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct SlaStanding {
     meets: u64,
     misses: u64,
@@ -92,7 +94,7 @@ impl SlaStanding {
 }
 
 /// What was measured of a path. `None` is never zero.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Quality {
     pub loss: Option<Permille>,
     /// Median round-trip time.

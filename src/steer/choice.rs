@@ -1,10 +1,12 @@
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use super::{MAX_CANDIDATES, SlaId};
 use crate::model::{DropReason, LinkId, PathId, RuleId, Verdict};
 
 /// The one decision about a flow, with its reason.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Choice {
     /// The rule that matched first, if any did.
     pub rule: Option<RuleId>,
@@ -21,7 +23,8 @@ pub struct Choice {
 }
 
 /// Why a flow goes where it goes. `Display` says it in plain words.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Why {
     /// No other path is up.
     OnlyCandidate,
@@ -56,7 +59,8 @@ pub enum Why {
 }
 
 /// Why a flow stays where it is. `Display` says it in plain words.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Stay {
     /// No path is better than its own.
     AmongBest,
@@ -71,7 +75,8 @@ pub enum Stay {
 }
 
 /// What took a candidate out of the choice. `Display` says it in plain words.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Standing {
     /// Nothing.
     Best,

@@ -1,4 +1,5 @@
 use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
 
 use super::classify::Row;
 use crate::model::{ConnectorId, Dscp, FlowKey, WeekMinute, protocol};
@@ -16,7 +17,8 @@ pub struct NewFlow {
 
 /// Every list that is not empty must contain the flow's value. Port ranges include both ends;
 /// only TCP and UDP have ports, so a flow of another protocol never matches a list of ports.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Matcher {
     pub sources: Vec<IpNet>,
     pub destinations: Vec<IpNet>,
@@ -32,7 +34,8 @@ pub struct Matcher {
 }
 
 /// One way in which an application is reached. A list that is empty contains everything.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Service {
     pub destinations: Vec<IpNet>,
     pub protocols: Vec<u8>,

@@ -1,3 +1,5 @@
+use serde::{Deserialize, Serialize};
+
 use crate::model::{FlowKey, PathId};
 
 /// Nothing is moved while every path would have its share of the bytes but for this part of all,
@@ -34,7 +36,7 @@ pub struct Elephant {
 }
 
 /// One flow that is to go over to another path.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 pub struct Shift {
     pub key: FlowKey,
     pub from: PathId,

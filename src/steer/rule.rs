@@ -1,8 +1,10 @@
+use serde::{Deserialize, Serialize};
+
 use super::Matcher;
 use crate::model::{Dscp, LinkId};
 
 /// One entry of a policy: which flows it is about, and what becomes of them.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Rule {
     pub name: String,
     /// Where it was written, as `policy/branch.toml:9`; empty when in no file.
@@ -11,14 +13,16 @@ pub struct Rule {
     pub action: Action,
 }
 
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Action {
     Steer(Steering),
     Drop,
 }
 
 /// How a path is chosen for the flows of a rule, and what else is done to them.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Steering {
     pub links: Links,
     pub strategy: PathStrategy,
@@ -30,7 +34,8 @@ pub struct Steering {
 }
 
 /// Which links the flows of a rule may use. The lists are not empty and name no link twice.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Links {
     #[default]
     Any,
@@ -41,7 +46,8 @@ pub enum Links {
 }
 
 /// How one of the allowed links is chosen where several would do.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum PathStrategy {
     /// Shared by the bandwidth of the paths.
     #[default]
@@ -74,7 +80,8 @@ impl PathStrategy {
 
 /// What becomes of a flow that had to leave for another link or role, once what it left is well
 /// again.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum OnFailback {
     /// It goes back.
     #[default]
@@ -95,7 +102,8 @@ impl OnFailback {
 }
 
 /// Index of an SLA class in the rule set, below `SLA_CLASSES_MAX`.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct SlaId(pub u8);
 
 impl Action {

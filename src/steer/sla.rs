@@ -1,5 +1,7 @@
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::model::Permille;
 
 /// Whether a path meets a class is one bit of a 64-bit word.
@@ -7,7 +9,7 @@ pub const SLA_CLASSES_MAX: usize = 64;
 
 /// What an application needs of a path to work well. A limit that is `None` asks for nothing; one
 /// that is there is met by what was measured, never by what is unknown.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct SlaClass {
     pub name: String,
     pub loss_max: Option<Permille>,

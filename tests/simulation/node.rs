@@ -117,7 +117,7 @@ impl Node {
                 Effect::Publish(forwarding) => self.crew.published.store(forwarding),
                 Effect::Order(worker, order) => self.workers[usize::from(worker.0)].1.orders.push_back(order),
                 Effect::Event(event) => self.events.push((now, event)),
-                Effect::Resolve { .. } | Effect::Keys(_) => {}
+                Effect::Resolve { .. } | Effect::Keys(_) | Effect::Record(..) => {}
             }
         }
         while let Some((leg, mut bytes)) = self.edge.poll_transmit() {

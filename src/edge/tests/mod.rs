@@ -96,7 +96,7 @@ impl Pair {
             match effect {
                 Effect::Publish(forwarding) => self.published[end].push(forwarding),
                 Effect::Event(event) => self.events[end].push((self.now, event)),
-                Effect::Order(..) | Effect::Resolve { .. } | Effect::Keys(_) => {}
+                Effect::Order(..) | Effect::Resolve { .. } | Effect::Keys(_) | Effect::Record(..) => {}
             }
         }
         while let Some((leg, bytes)) = self.ends[end].poll_transmit() {
