@@ -207,6 +207,7 @@ mod tests {
             why: "link 2 of the rule, healthy".to_owned(),
             stays: Some("it is there, and no path is better".to_owned()),
             live: Some(crate::cli::flows::tests::flow()),
+            past: None,
         };
         let expected = "\
 tcp 10.20.1.5:51000 -> 203.0.113.9:443, DSCP 0

@@ -3,10 +3,10 @@ use serde::{Deserialize, Serialize};
 use super::flow_status::{FlowList, FlowStatus, end, flow_status, link_name, protocol_name, tunnel_name};
 use super::machine::Edge;
 use super::report::{StatusFacts, unix_ms};
-use super::{ConnectorPlan, Plan};
-use crate::forward::{Decision, FlowReport, Forwarding, Held};
+use super::{ConnectorPlan, Plan, Steering};
+use crate::forward::{Decision, FlowReport, Forwarding, Held, Way};
 use crate::model::{DropReason, Dscp, FlowKey, LinkId, Moment, PathId, Role};
-use crate::steer::{Action, Links, NewFlow, OnFailback, Rule, RuleSet, Standing, Stay};
+use crate::steer::{Action, Links, NewFlow, OnFailback, Quality, Rule, RuleSet, SlaId, Standing};
 
 /// Rules before the one that matched that are shown.
 const RULES_SHOWN: usize = 8;
@@ -39,6 +39,9 @@ pub struct Explanation {
     pub stays: Option<String>,
     /// The flow as the data plane knows it, if it does.
     pub live: Option<FlowStatus>,
+    /// Of a past moment: what was recorded of the flow.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub past: Option<PastFlow>,
 }
 
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -85,6 +88,41 @@ pub struct CandidateStatus {
     pub load_mbps: f64,
 }
 
+/// What was recorded of a flow around a past moment.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub struct PastFlow {
+    /// In order; decisions that changed nothing are not among them.
+    pub decisions: Vec<PastDecision>,
+    /// What else must be known to read this answer, in plain words.
+    pub notes: Vec<String>,
+}
+
+/// A path was chosen for a flow.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct PastDecision {
+    pub at_ms: u64,
+    /// `null` of its first decision.
+    pub from: Option<String>,
+    /// `null` when it was refused.
+    pub tunnel: Option<String>,
+    pub rule: Option<String>,
+    pub why: String,
+    /// Of a move: see `MoveStatus`.
+    pub cause: Option<String>,
+    pub reason: Option<String>,
+}
+
+/// What an explanation is made from: the present, or a moment of a recording.
+pub struct Grounds<'a, There: Fn(Way) -> bool> {
+    pub plan: &'a Plan,
+    pub forwarding: &'a Forwarding,
+    pub steering: &'a Steering,
+    pub measured: &'a dyn Fn(PathId) -> Quality,
+    /// Which Child SAs are there.
+    pub there: There,
+    pub unix_ms_at_zero: u64,
+}
+
 impl Edge {
     /// Where a flow goes by the published value, decided by the function that the packet road
     /// uses. `live` is the flow as a worker knows it; without a code point of its own in the
@@ -99,9 +137,38 @@ impl Edge {
         now: Moment,
     ) -> Explanation {
         let dscp = dscp.or(live.map(|live| live.dscp)).unwrap_or(Dscp::DEFAULT);
-        let plan = self.plan();
+        let held = live.map_or_else(Held::default, |live| Held {
+            path: live.path,
+            rule: live.rule,
+            arrived_on: live.arrived_on,
+            moved_at: live.history.last().map(|moved| moved.at),
+            ordered: None,
+        });
+        let grounds = Grounds {
+            plan: self.plan(),
+            forwarding,
+            steering: &self.steering,
+            measured: &|path| self.metrics(path),
+            there: |way: Way| forwarding.has_sa(way),
+            unix_ms_at_zero: facts.unix_ms_at_zero,
+        };
+        let told = grounds.explain(key, dscp, &held, now);
+        Explanation { live: live.map(|live| flow_status(live, self.plan(), facts)), ..told }
+    }
+
+    /// The flows of a worker's answer.
+    pub fn flow_list(&self, flows: &[FlowReport], matching: u64, facts: &StatusFacts, now: Moment) -> FlowList {
+        let flows = flows.iter().map(|flow| flow_status(flow, self.plan(), facts)).collect();
+        FlowList { at_ms: unix_ms(facts, now), matching, flows }
+    }
+}
+
+impl<There: Fn(Way) -> bool> Grounds<'_, There> {
+    /// Where a flow goes that was so held, decided by the function that the packet road uses.
+    pub fn explain(&self, key: FlowKey, dscp: Dscp, held: &Held, now: Moment) -> Explanation {
+        let (plan, forwarding) = (self.plan, self.forwarding);
         let mut told = Explanation {
-            at_ms: unix_ms(facts, now),
+            at_ms: self.unix_ms_at_zero.saturating_add(now.as_nanos() / 1_000_000),
             protocol: protocol_name(key.protocol),
             source: end(&key, true),
             destination: end(&key, false),
@@ -115,7 +182,8 @@ impl Edge {
             tunnel: None,
             why: String::new(),
             stays: None,
-            live: live.map(|live| flow_status(live, plan, facts)),
+            live: None,
+            past: None,
         };
         let connector = match forwarding.connector_for(&key) {
             Ok(connector) => connector,
@@ -125,14 +193,7 @@ impl Edge {
             }
         };
         let flow = NewFlow { key, dscp, connector: connector.id, minute: forwarding.minute };
-        let held = live.map_or_else(Held::default, |live| Held {
-            path: live.path,
-            rule: live.rule,
-            arrived_on: live.arrived_on,
-            moved_at: live.history.last().map(|moved| moved.at),
-            ordered: None,
-        });
-        let decision = forwarding.decide(connector, &flow, &held, now);
+        let decision = forwarding.decide_where(connector, &flow, held, now, &self.there);
         let choice = &decision.choice;
         told.connector = plan.connectors.get(usize::from(connector.id.0)).map(|connector| connector.name.clone());
         told.active_role = Some(connector.active.to_string());
@@ -150,36 +211,7 @@ impl Edge {
             Action::Drop => None,
         });
         let paths = role.map_or_else(Vec::new, |connector_plan| of_role(connector_plan, connector.active));
-        told.candidates = paths
-            .into_iter()
-            .map(|path| {
-                let standing = standing_of(&decision, path);
-                let face = forwarding.path(path);
-                let metrics = self.metrics(path);
-                let ms = |span: std::time::Duration| (span.as_secs_f64() * 1e6).round() / 1e3;
-                CandidateStatus {
-                    tunnel: tunnel_name(plan, path),
-                    link: link_name(plan, path),
-                    verdict: face.map_or("down", |face| face.verdict.name()).to_owned(),
-                    standing: match standing {
-                        Some(standing) => standing.to_string(),
-                        None if face.is_some_and(|face| face.usable) => "its traffic selectors do not cover it".into(),
-                        None => Standing::Down.to_string(),
-                    },
-                    best: standing == Some(Standing::Best),
-                    preference: face.map_or(0, |face| face.preference),
-                    weight: face.map_or(0, |face| face.weight),
-                    metered: face.is_some_and(|face| face.metered),
-                    last_resort: face.is_some_and(|face| face.last_resort),
-                    loss_percent: metrics.loss.map(|loss| f64::from(loss.value()) / 10.0),
-                    rtt_ms: metrics.rtt.map(ms),
-                    jitter_ms: metrics.jitter.map(ms),
-                    score_ms: metrics.score().map(|score| f64::from(score) / 1e3),
-                    meets_sla: sla.and_then(|class| face?.sla.of(class)),
-                    load_mbps: self.steering.load_mbps(path),
-                }
-            })
-            .collect();
+        told.candidates = paths.into_iter().map(|path| self.candidate(path, &decision, sla)).collect();
         told.tunnel = decision.way.map(|way| tunnel_name(plan, way.path.id));
         told.why = match (decision.way, decision.uncovered) {
             (None, true) if choice.why.drop_reason() == Some(DropReason::NoPath) => {
@@ -187,15 +219,36 @@ impl Edge {
             }
             _ => choice.why.to_string(),
         };
-        // That no path is better is what `why` says.
-        told.stays = choice.stay.filter(|stay| *stay != Stay::AmongBest || live.is_some()).map(|stay| stay.to_string());
+        told.stays = choice.stay.map(|stay| stay.to_string());
         told
     }
 
-    /// The flows of a worker's answer.
-    pub fn flow_list(&self, flows: &[FlowReport], matching: u64, facts: &StatusFacts, now: Moment) -> FlowList {
-        let flows = flows.iter().map(|flow| flow_status(flow, self.plan(), facts)).collect();
-        FlowList { at_ms: unix_ms(facts, now), matching, flows }
+    fn candidate(&self, path: PathId, decision: &Decision, sla: Option<SlaId>) -> CandidateStatus {
+        let standing = standing_of(decision, path);
+        let face = self.forwarding.path(path);
+        let metrics = (self.measured)(path);
+        let ms = |span: std::time::Duration| (span.as_secs_f64() * 1e6).round() / 1e3;
+        CandidateStatus {
+            tunnel: tunnel_name(self.plan, path),
+            link: link_name(self.plan, path),
+            verdict: face.map_or("down", |face| face.verdict.name()).to_owned(),
+            standing: match standing {
+                Some(standing) => standing.to_string(),
+                None if face.is_some_and(|face| face.usable) => "its traffic selectors do not cover it".into(),
+                None => Standing::Down.to_string(),
+            },
+            best: standing == Some(Standing::Best),
+            preference: face.map_or(0, |face| face.preference),
+            weight: face.map_or(0, |face| face.weight),
+            metered: face.is_some_and(|face| face.metered),
+            last_resort: face.is_some_and(|face| face.last_resort),
+            loss_percent: metrics.loss.map(|loss| f64::from(loss.value()) / 10.0),
+            rtt_ms: metrics.rtt.map(ms),
+            jitter_ms: metrics.jitter.map(ms),
+            score_ms: metrics.score().map(|score| f64::from(score) / 1e3),
+            meets_sla: sla.and_then(|class| face?.sla.of(class)),
+            load_mbps: self.steering.load_mbps(path),
+        }
     }
 }
 

@@ -22,7 +22,7 @@ mod watch;
 
 pub use effect::{Effect, KeyRecord, ResolveFailure, UnderlayFact};
 pub use event::{SiteEvent, TunnelState};
-pub use explain::{CandidateStatus, Explanation, PassedOver, RuleMatch};
+pub use explain::{CandidateStatus, Explanation, Grounds, PassedOver, PastDecision, PastFlow, RuleMatch};
 pub use fact::{Fact, PathStanding, Whole};
 pub use flow_status::{FlowList, FlowStatus, MoveStatus};
 pub use machine::Edge;

@@ -54,8 +54,21 @@ impl Forwarding {
     /// Rules, then the pick among the active role's usable paths whose selectors cover the flow. The
     /// packet road and the explanation both come here.
     pub fn decide(&self, connector: &ConnectorFace, flow: &NewFlow, held: &Held, now: Moment) -> Decision<'_> {
+        self.decide_where(connector, flow, held, now, &|way| self.has_sa(way))
+    }
+
+    /// As `decide`, where `there` says which Child SAs are there: the decision of another time, or of
+    /// another machine.
+    pub fn decide_where(
+        &self,
+        connector: &ConnectorFace,
+        flow: &NewFlow,
+        held: &Held,
+        now: Moment,
+        there: &impl Fn(Way) -> bool,
+    ) -> Decision<'_> {
         let matched = self.rules.first_match(flow);
-        if let Some(way) = self.kept_on_secondary(connector, flow, held, matched) {
+        if let Some(way) = self.kept_on_secondary(connector, flow, held, matched, there) {
             return self.keep(way, flow, held, matched);
         }
         let mut ways: ArrayVec<Way, ROLE_PATHS> = ArrayVec::new();
@@ -64,7 +77,7 @@ impl Forwarding {
             if !path.usable {
                 continue;
             }
-            match self.covering(path, &flow.key) {
+            match covering(path, &flow.key, there) {
                 Some(way) => ways.push(way),
                 None => uncovered = true,
             }
@@ -133,9 +146,7 @@ impl Forwarding {
 
     /// The first Child SA of the path that covers the flow and is there.
     pub fn covering<'a>(&self, path: &'a PathFace, key: &FlowKey) -> Option<Way<'a>> {
-        // A flow entry has one byte for the index.
-        let ways = path.children.iter().enumerate().take(256).map(|child| Way { path, child });
-        ways.into_iter().find(|way| way.child.1.selectors.cover_outbound(key) && self.has_sa(*way))
+        covering(path, key, &|way| self.has_sa(way))
     }
 
     pub fn has_sa(&self, way: Way) -> bool {
@@ -149,6 +160,7 @@ impl Forwarding {
         flow: &NewFlow,
         held: &Held,
         matched: Option<(RuleId, &Rule)>,
+        there: &impl Fn(Way) -> bool,
     ) -> Option<Way<'_>> {
         let path = self.path(held.path?)?;
         let keeps = path.connector == connector.id
@@ -158,7 +170,7 @@ impl Forwarding {
             && path.verdict < Verdict::Degraded
             && matched.map(|(id, _)| id) == held.rule
             && matched.is_some_and(|(_, rule)| keeps_place(rule));
-        keeps.then(|| self.covering(path, &flow.key))?
+        keeps.then(|| covering(path, &flow.key, there))?
     }
 
     fn keep<'a>(&'a self, way: Way<'a>, flow: &NewFlow, held: &Held, matched: Option<(RuleId, &Rule)>) -> Decision<'a> {
@@ -230,6 +242,12 @@ impl Forwarding {
             ) => MoveCause::Preferred,
         })
     }
+}
+
+fn covering<'a>(path: &'a PathFace, key: &FlowKey, there: &impl Fn(Way) -> bool) -> Option<Way<'a>> {
+    // A flow entry has one byte for the index.
+    let mut ways = path.children.iter().enumerate().take(256).map(|child| Way { path, child });
+    ways.find(|way| way.child.1.selectors.cover_outbound(key) && there(*way))
 }
 
 /// Does the rule ask for more than a share by bandwidth?
