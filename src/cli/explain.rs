@@ -42,7 +42,7 @@ pub fn run(args: &ExplainArgs) -> ExitCode {
     let told = match control::ask(&args.socket, request) {
         Ok(Response::Explanation(told)) => told,
         Ok(Response::Refused { reason }) => return output::fail(&reason),
-        Ok(Response::Status(_) | Response::Flows(_) | Response::Rules { .. }) => {
+        Ok(Response::Status(_) | Response::Flows(_) | Response::Rules { .. } | Response::Done { .. }) => {
             return output::fail("the daemon answered something else");
         }
         Err(error) => return output::fail(&error.to_string()),

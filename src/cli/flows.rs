@@ -28,7 +28,7 @@ pub fn run(args: &FlowsArgs) -> ExitCode {
     let list = match control::ask(&args.socket, request) {
         Ok(Response::Flows(list)) => list,
         Ok(Response::Refused { reason }) => return output::fail(&reason),
-        Ok(Response::Status(_) | Response::Explanation(_) | Response::Rules { .. }) => {
+        Ok(Response::Status(_) | Response::Explanation(_) | Response::Rules { .. } | Response::Done { .. }) => {
             return output::fail("the daemon answered something else");
         }
         Err(error) => return output::fail(&error.to_string()),

@@ -4,6 +4,7 @@
 pub mod check;
 pub mod demo;
 pub mod explain;
+pub mod failover;
 pub mod flows;
 mod log;
 mod output;
@@ -38,6 +39,7 @@ enum Verb {
     Rules(rules::RulesArgs),
     Flows(flows::FlowsArgs),
     Explain(explain::ExplainArgs),
+    Failover(failover::FailoverArgs),
     Release(release::ReleaseArgs),
     Schema(schema::SchemaArgs),
 }
@@ -58,6 +60,7 @@ pub fn main() -> ExitCode {
         Verb::Rules(args) => rules::run(&args),
         Verb::Flows(args) => flows::run(&args),
         Verb::Explain(args) => explain::run(&args),
+        Verb::Failover(args) => failover::run(&args),
         Verb::Release(args) => release::run(&args),
         Verb::Schema(args) => schema::run(&args),
     }

@@ -21,7 +21,7 @@ pub fn run(args: &RulesArgs) -> ExitCode {
     let (at_ms, rules) = match control::ask(&args.socket, Request::Rules {}) {
         Ok(Response::Rules { at_ms, rules }) => (at_ms, rules),
         Ok(Response::Refused { reason }) => return output::fail(&reason),
-        Ok(Response::Status(_) | Response::Flows(_) | Response::Explanation(_)) => {
+        Ok(Response::Status(_) | Response::Flows(_) | Response::Explanation(_) | Response::Done { .. }) => {
             return output::fail("the daemon answered something else");
         }
         Err(error) => return output::fail(&error.to_string()),

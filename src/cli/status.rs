@@ -24,7 +24,7 @@ pub fn run(args: &StatusArgs) -> ExitCode {
     let status = match control::ask(&args.socket, Request::Status {}) {
         Ok(Response::Status(status)) => status,
         Ok(Response::Refused { reason }) => return output::fail(&reason),
-        Ok(Response::Flows(_) | Response::Explanation(_) | Response::Rules { .. }) => {
+        Ok(Response::Flows(_) | Response::Explanation(_) | Response::Rules { .. } | Response::Done { .. }) => {
             return output::fail("the daemon answered something else");
         }
         Err(error) => return output::fail(&error.to_string()),
@@ -57,7 +57,7 @@ pub fn render(status: &SiteStatus) -> String {
             ConnectorState::Down => "Down",
         };
         text.push_str(&format!(
-            "\nconnector {}: {state}, traffic on the {} role{}\n",
+            "\nconnector {}: {state}, traffic on the {} role{}{}\n",
             connector.name,
             connector.active_role,
             connector.last_switch.as_ref().map_or_else(String::new, |switch| format!(
@@ -65,6 +65,7 @@ pub fn render(status: &SiteStatus) -> String {
                 age(switch.at_ms, status),
                 switch.reason
             )),
+            if connector.held { ", held there by the operator" } else { "" },
         ));
         let rows: Vec<[String; COLUMNS]> = std::iter::once(HEADINGS.map(str::to_owned))
             .chain(connector.tunnels.iter().map(|tunnel| row(tunnel, &connector.active_role)))
@@ -238,6 +239,7 @@ mod tests {
                 state: ConnectorState::PartiallyUp,
                 active_role: "primary".to_owned(),
                 last_switch: None,
+                held: false,
                 tunnels: vec![tunnel("fibre", "primary", true), tunnel("dsl", "primary", false)],
             }],
             drops: vec![DropStatus { reason: "not_native".to_owned(), packets: 7 }],

@@ -102,7 +102,7 @@ fn build_connector(
         mtu: draft.mtu,
         pmtu_discovery: draft.pmtu_discovery,
         roles,
-        failback_hold: draft.failback_hold,
+        failback: draft.failback,
     })
 }
 

@@ -1,7 +1,5 @@
-use std::ops::RangeInclusive;
-use std::time::Duration;
-
 use super::diagnostic::Report;
+use super::failback;
 use super::keepalive::Keepalive;
 use super::label;
 use super::profile::BUILT_IN;
@@ -13,6 +11,7 @@ use super::wan::Wan;
 use super::wording::{self, Complaint};
 use super::words;
 use crate::edge::{LabelledRange, Mode};
+use crate::ha::Failback;
 use crate::model::{Role, TrafficSelector};
 
 /// 6 tunnels each stay within the 65,535 numbers of `PathId` and of the SA slots.
@@ -21,8 +20,6 @@ pub const CONNECTORS_MAX: usize = 1024;
 const RANGES_MAX: usize = 1024;
 /// RFC 7296 3.13 counts selectors in one byte; one is kept for the tunnel's private address.
 pub const SELECTORS_MAX: usize = 254;
-const FAILBACK_HOLD: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(86_400);
-const FAILBACK_HOLD_DEFAULT: Duration = Duration::from_secs(60);
 
 /// A `[connector.*]` table as written, each field checked by itself.
 pub struct ConnectorDraft {
@@ -45,7 +42,7 @@ pub struct ConnectorDraft {
     pub phase1: Option<At<String>>,
     pub phase2: Option<At<String>>,
     pub keepalive: Keepalive,
-    pub failback_hold: Duration,
+    pub failback: Failback,
     /// By `Role::index`.
     pub roles: [Option<RoleDraft>; 2],
 }
@@ -87,7 +84,7 @@ impl ConnectorDraft {
         };
         let (phase1, phase2) = (profile("phase1"), profile("phase2"));
         let keepalive = table.table("keepalive").map(|table| Keepalive::read(table, report)).unwrap_or_default();
-        let failback_hold = table.value("failback_hold").and_then(|value| value.duration(FAILBACK_HOLD));
+        let failback = failback::read(&mut table, report);
         let mut context = RoleContext { connector: name.value, mode, wan, keys, report };
         let roles = Role::ALL.map(|role| {
             let table = table.table(role.name())?;
@@ -118,7 +115,7 @@ impl ConnectorDraft {
             phase1,
             phase2,
             keepalive,
-            failback_hold: failback_hold.unwrap_or(FAILBACK_HOLD_DEFAULT),
+            failback,
             roles,
         }
     }

@@ -9,6 +9,7 @@ mod build;
 mod check;
 mod connector;
 mod diagnostic;
+mod failback;
 mod files;
 mod keepalive;
 mod label;

@@ -72,6 +72,11 @@ impl<'a> Table<'a> {
     /// The value of this key, if there.
     pub fn value(&mut self, key: &'static str) -> Option<Value<'a>> {
         self.known.push(key);
+        self.earlier(key)
+    }
+
+    /// The value of a key that only earlier versions had: nobody is led to it.
+    pub fn earlier(&mut self, key: &str) -> Option<Value<'a>> {
         let entry = self.entries.iter_mut().find(|entry| entry.key == key)?;
         entry.taken = true;
         Some(entry.value.clone())

@@ -4,10 +4,10 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
 use crate::edge::{Explanation, FlowList, RuleStatus, SiteStatus};
-use crate::model::{Dscp, FlowKey};
+use crate::model::{Dscp, FlowKey, Role};
 
 /// A question to the running daemon, e.g. `{"request":"status"}`.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(tag = "request", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Request {
     // With braces: serde denies unknown fields to structures only.
@@ -34,6 +34,31 @@ pub enum Request {
         #[serde(default)]
         dscp: Option<u8>,
     },
+    /// Sends a connector's traffic to a role.
+    Failover {
+        /// Without it, the only connector with two roles.
+        #[serde(default)]
+        connector: Option<String>,
+        /// Without it, the role that does not carry the traffic now.
+        #[serde(default)]
+        to: Option<RoleName>,
+    },
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub enum RoleName {
+    Primary,
+    Secondary,
+}
+
+impl From<RoleName> for Role {
+    fn from(name: RoleName) -> Role {
+        match name {
+            RoleName::Primary => Role::Primary,
+            RoleName::Secondary => Role::Secondary,
+        }
+    }
 }
 
 impl Request {
@@ -56,10 +81,19 @@ impl Request {
 #[serde(tag = "answer", rename_all = "snake_case")]
 pub enum Response {
     Status(Box<SiteStatus>),
-    Rules { at_ms: u64, rules: Vec<RuleStatus> },
+    Rules {
+        at_ms: u64,
+        rules: Vec<RuleStatus>,
+    },
     Flows(Box<FlowList>),
     Explanation(Box<Explanation>),
-    Refused { reason: String },
+    /// An order was obeyed; what has happened and what will, in plain words.
+    Done {
+        says: String,
+    },
+    Refused {
+        reason: String,
+    },
 }
 
 /// A question on its way to the control loop, with where the answer goes.

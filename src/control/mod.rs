@@ -5,5 +5,5 @@ mod message;
 mod server;
 
 pub use client::{ClientError, ask};
-pub use message::{Call, Request, Response};
+pub use message::{Call, Request, Response, RoleName};
 pub use server::{BindError, Server};

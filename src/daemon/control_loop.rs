@@ -16,7 +16,7 @@ use crate::control::{Call, Request, Response};
 use crate::dataplane::Crew;
 use crate::edge::{Edge, Effect, ResolveFailure, SiteEvent, StatusFacts, UnderlayPlan};
 use crate::forward::{FlowReport, Forwarding, ToControl, ToWorker};
-use crate::model::{Moment, PathId, UnderlayId};
+use crate::model::{Moment, PathId, Role, UnderlayId};
 use crate::net::{Asker, Clock, Interface, Names, RoadHandle, UnderlaySockets, Underlays, Unreachable};
 
 /// How often underlays are looked at: one without sockets is tried again, one whose interface
@@ -174,6 +174,10 @@ impl ControlLoop {
             }
             Request::Explain { .. } if call.request.flow().is_none() => {
                 let _ = call.reply.send(Response::Refused { reason: "a DSCP is 0 to 63".to_owned() });
+            }
+            Request::Failover { connector, to } => {
+                let told = self.edge.fail_over(connector.as_deref(), to.map(Role::from), self.clock.now());
+                let _ = call.reply.send(done(told));
             }
             Request::Flows { .. } | Request::Explain { .. } => {
                 let Some(question) = self.inquiries.ask(call, self.clock.now()) else { return };
@@ -341,5 +345,13 @@ impl ControlLoop {
                 changed
             });
         }
+    }
+}
+
+/// The answer to an order.
+fn done(told: Result<String, String>) -> Response {
+    match told {
+        Ok(says) => Response::Done { says },
+        Err(reason) => Response::Refused { reason },
     }
 }

@@ -38,9 +38,9 @@ impl Inquiries {
         }
         self.last += 1;
         let id = self.last;
-        let (off_preferred, limit) = match request {
-            Request::Flows { off_preferred, limit } => (off_preferred, limit),
-            Request::Status {} | Request::Rules {} | Request::Explain { .. } => (false, 1),
+        let (off_preferred, limit) = match &request {
+            Request::Flows { off_preferred, limit } => (*off_preferred, *limit),
+            Request::Status {} | Request::Rules {} | Request::Explain { .. } | Request::Failover { .. } => (false, 1),
         };
         let key = request.flow().map(|(key, _)| key);
         self.waiting.insert(id, Inquiry { request, reply, asked: now });

@@ -123,7 +123,11 @@ impl Node {
         self.calls.blocking_send(Call { request: Request::Status {}, reply }).ok()?;
         match answer.blocking_recv().ok()? {
             Response::Status(status) => Some(*status),
-            Response::Flows(_) | Response::Explanation(_) | Response::Rules { .. } | Response::Refused { .. } => None,
+            Response::Flows(_)
+            | Response::Explanation(_)
+            | Response::Rules { .. }
+            | Response::Done { .. }
+            | Response::Refused { .. } => None,
         }
     }
 

@@ -18,6 +18,11 @@ pub enum Fact {
     RoleTimeout {
         connector: ConnectorId,
     },
+    /// An operator has sent the traffic to this role.
+    FailedOver {
+        connector: ConnectorId,
+        to: crate::model::Role,
+    },
     /// So many tunnels of the roles are usable, and this role carries.
     Usable {
         connector: ConnectorId,

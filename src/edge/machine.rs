@@ -113,7 +113,7 @@ impl Edge {
             .map(|connector| Connector {
                 roles: RoleSelector::new(
                     Role::ALL.map(|role| connector.roles[role.index()].is_some()),
-                    connector.failback_hold,
+                    connector.failback,
                     now,
                 ),
                 last_switch: None,
@@ -155,6 +155,13 @@ impl Edge {
     pub fn record(&mut self, now: Moment) {
         self.steering.watch();
         self.watch.get_or_insert_default().start_over(now);
+    }
+
+    /// Tells the flight recorder, if one follows.
+    pub(super) fn note(&mut self, fact: Fact, now: Moment) {
+        if self.watch.is_some() {
+            self.effects.push_back(Effect::Record(now, fact));
+        }
     }
 
     /// An underlay has this address and these ports now, or none.

@@ -7,6 +7,7 @@ mod explain;
 mod fact;
 mod flow_status;
 mod machine;
+mod operator;
 mod plan;
 mod report;
 mod rescue;

@@ -9,6 +9,7 @@ use ipnet::IpNet;
 
 use crate::crypto::Backend;
 use crate::esp;
+use crate::ha::Failback;
 use crate::health::{HealthSettings, Sensitivity};
 use crate::ike::{Identity, Phase1, Phase2, Retransmission};
 use crate::model::{ConnectorId, LinkId, Mbps, PathId, Role, Secret, TrafficSelector, UnderlayId, WorkerId};
@@ -161,8 +162,8 @@ pub struct ConnectorPlan {
     pub pmtu_discovery: bool,
     /// By `Role::index`. A connector has at least one.
     pub roles: [Option<RolePlan>; 2],
-    /// How long the primary role must have been usable before traffic goes back to it.
-    pub failback_hold: Duration,
+    /// When traffic goes back to the primary role.
+    pub failback: Failback,
 }
 
 /// Who opens the tunnels (seeds: Responder Only and Bidirectional; Initiator and Responder).

@@ -68,6 +68,7 @@ impl Edge {
             },
             active_role: active.to_string(),
             last_switch: connector.last_switch.as_ref().map(|change| change_status(change, facts)),
+            held: connector.roles.is_held(),
             tunnels,
         }
     }

@@ -48,6 +48,9 @@ pub struct ConnectorStatus {
     /// `primary` or `secondary`: the role that carries the traffic.
     pub active_role: String,
     pub last_switch: Option<ChangeStatus>,
+    /// An operator has sent the traffic to the secondary role, and it stays there.
+    #[serde(default)]
+    pub held: bool,
     /// Every configured tunnel, up or not, in the order of the site file.
     pub tunnels: Vec<TunnelStatus>,
 }

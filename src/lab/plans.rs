@@ -14,6 +14,7 @@ use crate::edge::{
     ConnectorPlan, DataplanePlan, Destination, LabelledRange, LinkPlan, Mode, OnStop, Plan, PortPlan, ProbePlan,
     RolePlan, RoutePlan, SiteKind, SitePlan, SteeringPlan, TunnelPlan, UnderlayPlan,
 };
+use crate::ha::Failback;
 use crate::health::{HealthSettings, Sensitivity};
 use crate::ike::{Identity, Phase1, Phase2, Retransmission};
 use crate::model::{ConnectorId, LinkId, PathId, Permille, Role, Secret, TrafficSelector, UnderlayId};
@@ -81,7 +82,7 @@ pub fn branch(block: AddressBlock, psk: &Secret, directory: &Path) -> Plan {
         mtu: Some(INNER_MTU),
         roles: Role::ALL.map(|role| Some(role_plan(role, first_tunnel(role)))),
         pmtu_discovery: false,
-        failback_hold: FAILBACK_HOLD,
+        failback: Failback::After(FAILBACK_HOLD),
     };
     let tunnels = Role::ALL.into_iter().zip(0u8..).zip(&POPS).flat_map(|((role, number), pop)| {
         (0u8..).zip(&LINKS).map(move |(link, line)| TunnelPlan {
@@ -128,7 +129,7 @@ pub fn pop(number: u8, pop: &Pop, block: AddressBlock, psk: &Secret, directory: 
         mtu: Some(INNER_MTU),
         roles: [Some(role_plan(Role::Primary, 0)), None],
         pmtu_discovery: false,
-        failback_hold: FAILBACK_HOLD,
+        failback: Failback::After(FAILBACK_HOLD),
     };
     let tunnels = (0u8..).zip(&LINKS).map(|(link, line)| TunnelPlan {
         local_id: Some(Identity::Fqdn(pop.name.into())),

@@ -13,6 +13,7 @@ pub fn status(active: Role, primary: [&str; 3]) -> SiteStatus {
         state: ConnectorState::Up,
         active_role: active.name().into(),
         last_switch: None,
+        held: false,
         tunnels: tunnels.chain(others).collect(),
     };
     SiteStatus {

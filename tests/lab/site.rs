@@ -7,6 +7,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use trefoil::ha::Failback;
+
 use super::namespace::Namespace;
 use super::strongswan::Connection;
 use super::topology::{DSL, FIBRE, LAN_RANGE, LINKS, LTE, POPS, SERVER_RANGE, WanLink};
@@ -18,7 +20,7 @@ pub struct Site {
     pub psk: String,
     pub ike_lifetime: Duration,
     pub child_lifetime: Duration,
-    pub failback_hold: Duration,
+    pub failback: Failback,
     pub rebuild_interval: Duration,
     pub steering_interval: Duration,
     /// Leave no blackhole behind.
@@ -54,7 +56,7 @@ impl Site {
             psk: "the lab has no secrets".to_owned(),
             ike_lifetime: Duration::from_secs(4 * 3600),
             child_lifetime: Duration::from_secs(3600),
-            failback_hold: Duration::from_secs(3),
+            failback: Failback::After(Duration::from_secs(3)),
             rebuild_interval: Duration::from_secs(2),
             steering_interval: Duration::from_secs(10),
             release_on_stop: false,
@@ -118,6 +120,14 @@ impl Site {
         )
     }
 
+    fn failback_in_toml(&self) -> String {
+        match self.failback {
+            Failback::Immediate => "\"immediate\"".to_owned(),
+            Failback::After(hold) => format!("{{ after = \"{}s\" }}", hold.as_secs()),
+            Failback::Manual => "\"manual\"".to_owned(),
+        }
+    }
+
     fn site_file(&self, socket: &Path) -> String {
         let mut text = format!(
             r#"profiles = ["profiles/*.toml"]
@@ -159,13 +169,13 @@ workers = {}
 network_ranges = ["servers:{SERVER_RANGE}"]
 phase1 = "lab"
 phase2 = "lab"
-failback_hold = "{}s"
+failback = {}
 pmtu_discovery = {}
 
 [connector.pops.keepalive]
 rebuild_interval = "{}s"
 "#,
-            self.failback_hold.as_secs(),
+            self.failback_in_toml(),
             self.pmtu_discovery,
             self.rebuild_interval.as_secs()
         );

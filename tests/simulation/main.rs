@@ -5,6 +5,7 @@
 
 mod network;
 mod node;
+mod operations;
 mod outages;
 mod packet;
 mod plans;

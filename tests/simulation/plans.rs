@@ -9,6 +9,7 @@ use trefoil::edge::{
     ConnectorPlan, DataplanePlan, Destination, LinkPlan, Mode, OnStop, Plan, PortPlan, ProbePlan, RolePlan, RoutePlan,
     SiteKind, SitePlan, SteeringPlan, TunnelPlan, UnderlayPlan,
 };
+use trefoil::ha::Failback;
 use trefoil::health::HealthSettings;
 use trefoil::ike::{Identity, Phase1, Phase2, Retransmission};
 use trefoil::model::{ConnectorId, LinkId, Mbps, PathId, Role, Secret, TrafficSelector, UnderlayId};
@@ -137,7 +138,7 @@ fn connector(name: &str, mode: Mode, local: &str, range: &str, roles: [Option<Ro
         mtu: None,
         roles,
         pmtu_discovery: false,
-        failback_hold: Duration::from_secs(15),
+        failback: Failback::After(Duration::from_secs(15)),
     }
 }
 

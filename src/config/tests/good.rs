@@ -6,6 +6,7 @@ use super::super::{Disk, load};
 use super::*;
 use crate::crypto::{Backend, DhGroup, Encryption, PrfAlgorithm};
 use crate::edge::{Destination, Mode, OnStop, SiteKind};
+use crate::ha::Failback;
 use crate::health::Sensitivity;
 use crate::ike::Identity;
 use crate::model::{ConnectorId, LinkId, PathId, Role, TrafficSelector, UnderlayId};
@@ -36,7 +37,7 @@ fn a_small_site_takes_the_defaults_of_the_seeds() {
     assert_eq!((plan.routes.device.as_str(), plan.routes.on_stop), ("trefoil0", OnStop::Block));
     assert_eq!(plan.control_socket, Path::new("/run/trefoil/control.sock"));
     let connector = &plan.connectors[0];
-    assert_eq!((connector.mode, connector.failback_hold), (Mode::Initiator, Duration::from_secs(60)));
+    assert_eq!((connector.mode, connector.failback), (Mode::Initiator, Failback::After(Duration::from_secs(60))));
     assert_eq!(connector.local_selectors, [TrafficSelector::of_network("10.20.0.0/16".parse().unwrap())]);
     assert_eq!(connector.peer_selectors, [TrafficSelector::of_network("10.0.0.0/8".parse().unwrap())]);
     assert_eq!(connector.roles[0].as_ref().unwrap().tunnels, [PathId(0), PathId(1)]);
@@ -51,6 +52,30 @@ fn a_small_site_takes_the_defaults_of_the_seeds() {
     assert_eq!(tunnel.phase1.encryption, [Encryption::AesGcm256, Encryption::AesGcm128]);
     assert!(tunnel.phase1.integrity.is_empty() && !tunnel.phase1.prf.contains(&PrfAlgorithm::Sha1));
     assert!(tunnel.phase2.groups.contains(&DhGroup::Ecp256));
+}
+
+#[test]
+fn failback_is_at_once_after_a_time_or_by_hand() {
+    let failback = |text: &str| {
+        let plan = good(&changed("[connector.pop]", &format!("[connector.pop]\n{text}")));
+        plan.connectors[0].failback
+    };
+    assert_eq!(failback("failback = \"immediate\""), Failback::Immediate);
+    assert_eq!(failback("failback = \"manual\""), Failback::Manual);
+    assert_eq!(failback("failback = { after = \"5m\" }"), Failback::After(Duration::from_secs(300)));
+}
+
+#[test]
+fn the_earlier_word_for_failback_is_still_read() {
+    let read = |hold: &str| {
+        let files = changed("[connector.pop]", &format!("[connector.pop]\nfailback_hold = \"{hold}\""));
+        (files.load().unwrap().plan.connectors[0].failback, files.findings())
+    };
+    let says =
+        |now: &str| vec![format!("site.toml:17:17 warning: failback_hold is written in another way now ({now})")];
+    let (hold, told) = read("90s");
+    assert_eq!((hold, told), (Failback::After(Duration::from_secs(90)), says("failback = { after = \"90s\" }")));
+    assert_eq!(read("0s"), (Failback::Immediate, says("failback = \"immediate\"")));
 }
 
 #[test]

@@ -294,14 +294,36 @@ fn numbers_and_durations_stay_in_their_range() {
     let files = changed("\n[site]", "[health]\ninterval=\"50ms\"\n[steering]\ninterval=\"500ms\"\n[site]");
     assert_eq!(
         files
-            .with_change("[connector.pop]", "[connector.pop]\nfailback_hold=60\nkeepalive={interval=\"2m\"}")
+            .with_change("[connector.pop]", "[connector.pop]\nfailback={after=60}\nkeepalive={interval=\"2m\"}")
             .findings(),
         [
             "site.toml:2:10 \"50ms\" is out of range (100ms to 1m)",
             "site.toml:4:10 \"500ms\" is out of range (1s to 1h)",
-            "site.toml:20:15 failback_hold 60 has no unit (such as \"60s\", with ms, s, m, h or d)",
+            "site.toml:20:17 after 60 has no unit (such as \"60s\", with ms, s, m, h or d)",
             "site.toml:21:21 the keepalive interval leaves no time for an answer (interval below dead_after, which is 1m)",
         ]
+    );
+}
+
+#[test]
+fn a_failback_that_says_nothing_or_two_things_is_refused() {
+    let told = |text: &str| said("[connector.pop]", &format!("[connector.pop]\n{text}"));
+    let example = "{ after = \"60s\" }";
+    assert_eq!(
+        told("failback = \"soon\""),
+        [format!("site.toml:17:12 unknown failback \"soon\" (\"immediate\", \"manual\" or {example})")]
+    );
+    assert_eq!(told("failback = {}"), [format!("site.toml:17:12 missing after in [failback] (such as {example})")]);
+    assert_eq!(
+        told("failback = { after = \"0s\", until = 5 }"),
+        [
+            "site.toml:17:22 \"0s\" is out of range (1s to 1d)",
+            "site.toml:17:28 unknown key \"until\" in [failback] (known: after)",
+        ]
+    );
+    assert_eq!(
+        told("failback = \"manual\"\nfailback_hold = \"9s\""),
+        ["site.toml:18:17 failback is given at site.toml:17 already (without failback_hold)"]
     );
 }
 

@@ -14,6 +14,7 @@ use std::time::Duration;
 use super::*;
 use crate::crypto::{Backend, Backends, DhGroup, Encryption, PrfAlgorithm};
 use crate::forward::Forwarding;
+use crate::ha::Failback;
 use crate::health::HealthSettings;
 use crate::ike::{ChildSa, Identity, Phase1, Phase2, Retransmission};
 use crate::model::{
@@ -205,7 +206,7 @@ fn plan(end: usize, mode: Mode) -> Plan {
             mtu: None,
             roles: [Some(RolePlan { pop_location: None, tunnels: vec![PathId(0)] }), None],
             pmtu_discovery: false,
-            failback_hold: Duration::from_secs(15),
+            failback: Failback::After(15 * SECOND),
         }],
         tunnels: vec![tunnel],
         rules: Arc::default(),
