@@ -85,6 +85,7 @@ fn deciding(c: &mut Criterion) {
             rule: Some(RuleId(0)),
             by_rule: false,
             kept: false,
+            draining: false,
             mark: None,
             child: 0,
             peers: 0,

@@ -9,7 +9,7 @@ use trefoil::crypto::Encryption;
 use trefoil::dataplane::{BATCH, Crew, FlowTable, RoadIo, Unsent, Worker};
 use trefoil::esp::{InboundSa, OutboundSa};
 use trefoil::forward::{
-    ChildFace, ConnectorFace, Forwarding, PathFace, RouteTable, SaTable, SiteFace, ToControl, ToWorker,
+    ChildFace, ConnectorFace, Duty, Forwarding, PathFace, RouteTable, SaTable, SiteFace, ToControl, ToWorker,
 };
 use trefoil::model::{
     ConnectorId, Leg, LinkId, OutboundSlot, PathId, Role, Secret, Selectors, Spi, TrafficSelector, UnderlayId, Verdict,
@@ -138,6 +138,7 @@ pub fn forwarding() -> Forwarding {
             role: Role::Primary,
             epoch: 1,
             usable: true,
+            duty: Duty::InService,
             verdict: Verdict::Healthy,
             link: LinkId(path),
             preference: 1,

@@ -14,6 +14,7 @@ pub mod rules;
 pub mod run;
 pub mod schema;
 pub mod status;
+pub mod tunnel;
 mod workers;
 
 use std::process::ExitCode;
@@ -40,6 +41,7 @@ enum Verb {
     Flows(flows::FlowsArgs),
     Explain(explain::ExplainArgs),
     Failover(failover::FailoverArgs),
+    Tunnel(tunnel::TunnelArgs),
     Release(release::ReleaseArgs),
     Schema(schema::SchemaArgs),
 }
@@ -61,6 +63,7 @@ pub fn main() -> ExitCode {
         Verb::Flows(args) => flows::run(&args),
         Verb::Explain(args) => explain::run(&args),
         Verb::Failover(args) => failover::run(&args),
+        Verb::Tunnel(args) => tunnel::run(&args),
         Verb::Release(args) => release::run(&args),
         Verb::Schema(args) => schema::run(&args),
     }

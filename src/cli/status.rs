@@ -72,6 +72,15 @@ pub fn render(status: &SiteStatus) -> String {
             .collect();
         text.push_str(&align(&rows, 6));
         for tunnel in &connector.tunnels {
+            if let Some(since) = tunnel.duty_since_ms {
+                text.push_str(&format!(
+                    "  {}/{}: {} by the operator for {}\n",
+                    tunnel.role,
+                    tunnel.name,
+                    tunnel.duty,
+                    age(since, status)
+                ));
+            }
             if let Some(change) = &tunnel.last_change {
                 text.push_str(&format!(
                     "  {}/{}: {} -> {} {} ago: {}\n",
@@ -139,7 +148,7 @@ fn row(tunnel: &TunnelStatus, active: &str) -> [String; COLUMNS] {
         |value: Option<f64>, unit: &str| value.map_or_else(|| "-".to_owned(), |value| format!("{value:.1}{unit}"));
     let sum = |drops: &[DropStatus]| drops.iter().map(|drop| drop.packets).sum::<u64>().to_string();
     [
-        if tunnel.role == active && tunnel.usable { "*" } else { "" }.to_owned(),
+        if tunnel.role == active && tunnel.usable && tunnel.duty_since_ms.is_none() { "*" } else { "" }.to_owned(),
         format!("{}/{}", tunnel.role, tunnel.name),
         tunnel.link.clone(),
         tunnel.remote.clone().unwrap_or_else(|| "-".to_owned()),
@@ -198,6 +207,8 @@ mod tests {
             remote: usable.then(|| "192.0.2.1:4500".to_owned()),
             state: if usable { "up" } else { "waiting" }.to_owned(),
             usable,
+            duty: if usable { "in service" } else { "drained" }.to_owned(),
+            duty_since_ms: (!usable).then_some(50_000),
             verdict: if usable { "healthy" } else { "down" }.to_owned(),
             loss_percent: usable.then_some(0.0),
             rtt_ms: usable.then_some(20.25),
@@ -256,6 +267,7 @@ connector pop: Partially Up, traffic on the primary role
   primary/fibre: connecting -> up 60 s ago: Child SA established
   primary/fibre: dropped out: 2 too_big
   primary/fibre: packets of up to 1338 bytes fit
+  primary/dsl: drained by the operator for 50 s
   primary/dsl: connecting -> up 60 s ago: Child SA established
   primary/dsl: last failure 10 s ago: no answer to IKE_SA_INIT
   primary/dsl: dropped out: 2 too_big

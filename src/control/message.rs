@@ -3,7 +3,7 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
-use crate::edge::{Explanation, FlowList, RuleStatus, SiteStatus};
+use crate::edge::{Explanation, FlowList, RuleStatus, SiteStatus, TunnelOrder};
 use crate::model::{Dscp, FlowKey, Role};
 
 /// A question to the running daemon, e.g. `{"request":"status"}`.
@@ -42,6 +42,15 @@ pub enum Request {
         /// Without it, the role that does not carry the traffic now.
         #[serde(default)]
         to: Option<RoleName>,
+    },
+    /// Drains a tunnel, takes it down or takes it up.
+    Tunnel {
+        /// `connector/role/tunnel`, or the end of it where that is enough.
+        name: String,
+        order: TunnelOrder,
+        /// Even if no other tunnel of a role that carries traffic is left.
+        #[serde(default)]
+        force: bool,
     },
 }
 

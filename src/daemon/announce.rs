@@ -11,6 +11,7 @@ pub fn announce(event: &SiteEvent, plan: &Plan, stopping: bool) {
             let tunnel = name(*path, plan);
             match (from, to) {
                 _ if stopping => info!(%tunnel, %from, %to, reason, "tunnel closed"),
+                (_, TunnelState::Down) => info!(%tunnel, %from, %to, reason, "tunnel closed"),
                 (_, TunnelState::Up) => info!(%tunnel, %from, %to, reason, "tunnel up"),
                 (TunnelState::Up, _) => warn!(%tunnel, %from, %to, reason, "tunnel lost"),
                 (_, TunnelState::Waiting | TunnelState::Listening) => {
@@ -52,6 +53,10 @@ pub fn announce(event: &SiteEvent, plan: &Plan, stopping: bool) {
             warn!(connector, %address, "both roles lead to the same PoP: there is no redundancy");
         }
         SiteEvent::PathMtu { path, from, to } => info!(tunnel = %name(*path, plan), from, to, "path MTU found"),
+        SiteEvent::Duty { path, from, to } => {
+            let (tunnel, reason) = (name(*path, plan), "an operator said so");
+            info!(%tunnel, from = from.name(), to = to.name(), reason, "tunnel duty changed");
+        }
         SiteEvent::Rekeyed { path, what } => info!(tunnel = %name(*path, plan), what, "rekeyed"),
     }
 }

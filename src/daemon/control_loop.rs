@@ -179,6 +179,10 @@ impl ControlLoop {
                 let told = self.edge.fail_over(connector.as_deref(), to.map(Role::from), self.clock.now());
                 let _ = call.reply.send(done(told));
             }
+            Request::Tunnel { name, order, force } => {
+                let told = self.edge.order_tunnel(&name, order, force, self.clock.now());
+                let _ = call.reply.send(done(told));
+            }
             Request::Flows { .. } | Request::Explain { .. } => {
                 let Some(question) = self.inquiries.ask(call, self.clock.now()) else { return };
                 // All share the flow table, so one worker answers for all; they take turns.

@@ -40,7 +40,11 @@ impl Inquiries {
         let id = self.last;
         let (off_preferred, limit) = match &request {
             Request::Flows { off_preferred, limit } => (*off_preferred, *limit),
-            Request::Status {} | Request::Rules {} | Request::Explain { .. } | Request::Failover { .. } => (false, 1),
+            Request::Status {}
+            | Request::Rules {}
+            | Request::Explain { .. }
+            | Request::Failover { .. }
+            | Request::Tunnel { .. } => (false, 1),
         };
         let key = request.flow().map(|(key, _)| key);
         self.waiting.insert(id, Inquiry { request, reply, asked: now });

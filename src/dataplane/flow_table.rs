@@ -43,6 +43,8 @@ pub struct FlowEntry {
     pub by_rule: bool,
     /// It stays on the other role's path although traffic went back.
     pub kept: bool,
+    /// It is about to leave its path, which is drained.
+    pub draining: bool,
     /// What the rule marks the flow's packets with.
     pub mark: Option<Dscp>,
     /// Index of the Child SA in the path's `children`.
@@ -60,6 +62,8 @@ pub struct Leaving {
     pub entry: FlowEntry,
     /// It is to go over to this path, and now is the time.
     pub ordered: Option<PathId>,
+    /// Since the packet before.
+    pub paused: Duration,
 }
 
 /// What is remembered of a flow, under its key as it leaves the site.
@@ -180,10 +184,11 @@ impl FlowTable {
     pub fn leave(&self, key: &FlowKey, bytes: u64, now: Moment) -> Option<Leaving> {
         self.change(key, |flow| {
             let ordered = if flow.ordered { flow.due(now) } else { None };
+            let paused = now.since(flow.last_left);
             flow.bytes = flow.bytes.saturating_add(bytes);
             flow.packets = flow.packets.saturating_add(1);
             flow.last_left = now;
-            Leaving { entry: flow.entry, ordered }
+            Leaving { entry: flow.entry, ordered, paused }
         })
     }
 
@@ -225,6 +230,7 @@ impl FlowTable {
             rule: None,
             by_rule: false,
             kept: false,
+            draining: false,
             mark: None,
             child: 0,
             peers: 0,
@@ -409,6 +415,7 @@ pub(super) mod tests {
             rule: None,
             by_rule: false,
             kept: false,
+            draining: false,
             mark: None,
             child: 0,
             peers: 0b111,
@@ -426,7 +433,7 @@ pub(super) mod tests {
         assert_eq!(table.leave(&key(1), 100, START), None);
         assert!(table.pin(key(1), entry(3), None, 100, START));
         let found = table.leave(&key(1), 50, START + Duration::from_secs(1)).unwrap();
-        assert_eq!(found, Leaving { entry: entry(3), ordered: None });
+        assert_eq!(found, Leaving { entry: entry(3), ordered: None, paused: Duration::from_secs(1) });
         let told = table.get(&key(1)).unwrap();
         assert_eq!((told.path, told.bytes, told.packets), (Some(PathId(3)), 150, 2));
         assert_eq!(table.len(), 1);

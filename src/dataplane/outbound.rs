@@ -1,9 +1,11 @@
+use std::time::Duration;
+
 use super::flow_table::{FlowEntry, Leaving};
 use super::road::Road;
 use crate::forward::{ConnectorFace, Held, PathFace, ProbeOrder, Way};
 use crate::model::{DropReason, Dscp, PathId};
 use crate::packet::{Offload, Parsed, Probe, Refusal, SegmentKind, Segments, SitePacket, parse, refuse, set_dscp};
-use crate::steer::NewFlow;
+use crate::steer::{NewFlow, Stay};
 
 const UDP_HEADER: usize = 8;
 
@@ -44,8 +46,8 @@ impl<'a> Road<'a> {
     /// The way that the flow is pinned to, or a new choice; and what to mark its packets with.
     fn way_of(&mut self, parsed: &Parsed) -> Result<(Way<'a>, Option<Dscp>), Dropped> {
         let known = self.flows.leave(&parsed.key, parsed.total_len as u64, self.now);
-        if let Some(Leaving { entry, ordered: None }) = &known
-            && let Some(way) = self.pinned(entry)
+        if let Some(Leaving { entry, ordered: None, paused }) = &known
+            && let Some(way) = self.pinned(entry, *paused)
         {
             return Ok((way, entry.mark));
         }
@@ -54,11 +56,12 @@ impl<'a> Road<'a> {
     }
 
     /// The way of an entry, while all that it was chosen by is still so.
-    fn pinned(&self, entry: &FlowEntry) -> Option<Way<'a>> {
+    fn pinned(&self, entry: &FlowEntry, paused: Duration) -> Option<Way<'a>> {
         let path = self.forwarding.path(entry.path?)?;
         let holds = entry.path_epoch == path.epoch
             && entry.policy_epoch == self.forwarding.policy_epoch
             && path.usable
+            && !(entry.draining && path.duty.lets_go(paused, self.now))
             && (entry.kept || self.forwarding.connector(path.connector)?.active == path.role);
         let child = path.children.get(usize::from(entry.child)).filter(|_| holds)?;
         let way = Way { path, child: (usize::from(entry.child), child) };
@@ -89,6 +92,7 @@ impl<'a> Road<'a> {
             arrived_on: known.entry.arrived_on,
             moved_at: self.flows.moved_at(&parsed.key),
             ordered: known.ordered,
+            paused: known.paused,
         });
         let decision = self.forwarding.decide(connector, &flow, &held, self.now);
         let choice = decision.choice;
@@ -110,6 +114,7 @@ impl<'a> Road<'a> {
             rule: choice.rule,
             by_rule: decision.by_rule,
             kept: decision.kept,
+            draining: choice.stay == Some(Stay::Draining),
             mark,
             child: way.child.0 as u8,
             peers: decision.peers,

@@ -1,6 +1,7 @@
 use std::fmt;
 use std::net::Ipv4Addr;
 
+use crate::forward::Duty;
 use crate::model::{ConnectorId, PathId, Role, Verdict};
 
 /// What an operator is told, once, when it happens.
@@ -49,6 +50,12 @@ pub enum SiteEvent {
         from: u16,
         to: u16,
     },
+    /// An operator has drained the tunnel, taken it down, or taken it up again.
+    Duty {
+        path: PathId,
+        from: Duty,
+        to: Duty,
+    },
     Rekeyed {
         path: PathId,
         what: &'static str,
@@ -65,6 +72,8 @@ pub enum TunnelState {
     Resolving,
     Connecting,
     Up,
+    /// An operator has taken it down.
+    Down,
 }
 
 impl fmt::Display for TunnelState {
@@ -75,6 +84,7 @@ impl fmt::Display for TunnelState {
             TunnelState::Resolving => "resolving",
             TunnelState::Connecting => "connecting",
             TunnelState::Up => "up",
+            TunnelState::Down => "down",
         })
     }
 }

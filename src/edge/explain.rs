@@ -4,7 +4,7 @@ use super::flow_status::{FlowList, FlowStatus, end, flow_status, link_name, prot
 use super::machine::Edge;
 use super::report::{StatusFacts, unix_ms};
 use super::{ConnectorPlan, Plan, Steering};
-use crate::forward::{Decision, FlowReport, Forwarding, Held, Way};
+use crate::forward::{Decision, Duty, FlowReport, Forwarding, Held, Way};
 use crate::model::{DropReason, Dscp, FlowKey, LinkId, Moment, PathId, Role};
 use crate::steer::{Action, Links, NewFlow, OnFailback, Quality, Rule, RuleSet, SlaId, Standing};
 
@@ -143,6 +143,7 @@ impl Edge {
             arrived_on: live.arrived_on,
             moved_at: live.history.last().map(|moved| moved.at),
             ordered: None,
+            paused: now.since(live.last),
         });
         let grounds = Grounds {
             plan: self.plan(),
@@ -235,6 +236,7 @@ impl<There: Fn(Way) -> bool> Grounds<'_, There> {
             standing: match standing {
                 Some(standing) => standing.to_string(),
                 None if face.is_some_and(|face| face.usable) => "its traffic selectors do not cover it".into(),
+                None if face.is_some_and(|face| face.duty == Duty::Down) => "taken down by the operator".into(),
                 None => Standing::Down.to_string(),
             },
             best: standing == Some(Standing::Best),

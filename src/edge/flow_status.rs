@@ -50,7 +50,7 @@ pub struct MoveStatus {
     pub at_ms: u64,
     pub from: String,
     pub to: String,
-    /// `path_lost`, `health`, `role`, `rule`, `preferred`, `shares` or `arrival`.
+    /// `path_lost`, `health`, `role`, `rule`, `preferred`, `shares`, `arrival` or `drained`.
     pub cause: String,
     /// The same in plain words.
     pub reason: String,

@@ -395,7 +395,7 @@ impl Edge {
         let of = |index: &usize| self.plan.tunnels.get(*index).map(|tunnel| usize::from(tunnel.connector.0));
         let connectors: BTreeSet<usize> = touched.iter().filter_map(of).collect();
         for index in connectors {
-            let usable = Role::ALL.map(|role| self.usable(index, role));
+            let usable = self.usable(index);
             let roles = &mut self.connectors[index].roles;
             let before = self.watch.is_some().then(|| roles.clone());
             for role in Role::ALL {
@@ -407,8 +407,12 @@ impl Edge {
             }
         }
         for index in 0..self.connectors.len() {
-            while let Some(switch) = self.connectors[index].roles.poll_switch() {
+            while let Some(mut switch) = self.connectors[index].roles.poll_switch() {
                 switched = true;
+                let drained = self.count(index, |tunnel| tunnel.usable() && tunnel.duty().is_drained());
+                if let Some(drained @ 1..) = drained.get(switch.from.index()) {
+                    switch.reason.push_str(&format!(" ({drained} drained)"));
+                }
                 self.connectors[index].last_switch = Some(super::tunnel::Change {
                     at: switch.at,
                     from: switch.from.to_string(),
@@ -455,9 +459,25 @@ impl Edge {
         }
     }
 
-    fn usable(&self, connector: usize, role: Role) -> usize {
-        let Some(role) = &self.plan.connectors[connector].roles[role.index()] else { return 0 };
-        role.tunnels.iter().filter(|path| self.tunnels[usize::from(path.0)].usable()).count()
+    /// By role, the tunnels that can carry traffic. Drained ones count only where nothing else is left.
+    fn usable(&self, connector: usize) -> [usize; 2] {
+        let in_service = self.count(connector, |tunnel| tunnel.usable() && !tunnel.duty().is_drained());
+        if in_service == [0; 2] { self.count(connector, Tunnel::usable) } else { in_service }
+    }
+
+    /// By role, how many of a connector's tunnels are so.
+    pub(super) fn count(&self, connector: usize, wanted: impl Fn(&Tunnel) -> bool) -> [usize; 2] {
+        let plan = self.plan.connectors.get(connector);
+        Role::ALL.map(|role| {
+            let of_role = plan.and_then(|plan| plan.roles[role.index()].as_ref());
+            let paths = of_role.map_or(&[][..], |role| &role.tunnels);
+            paths.iter().filter(|path| self.tunnels.get(usize::from(path.0)).is_some_and(&wanted)).count()
+        })
+    }
+
+    /// Every flow chooses again at its next packet.
+    pub(super) fn choose_again(&mut self) {
+        self.policy_epoch = self.policy_epoch.wrapping_add(1);
     }
 
     /// Lets every flow choose again; those whose best path has not changed stay.

@@ -27,6 +27,7 @@ pub use explain::{CandidateStatus, Explanation, Grounds, PassedOver, PastDecisio
 pub use fact::{Fact, PathStanding, Whole};
 pub use flow_status::{FlowList, FlowStatus, MoveStatus};
 pub use machine::Edge;
+pub use operator::TunnelOrder;
 pub use plan::{
     ConnectorPlan, DataplanePlan, Destination, LabelledRange, LinkPlan, Mode, OnStop, Plan, PortPlan, ProbePlan,
     RolePlan, RoutePlan, SiteKind, SitePlan, SteeringPlan, TunnelPlan, UnderlayPlan,

@@ -98,6 +98,8 @@ impl Edge {
             remote: tunnel.leg().map(|leg| leg.remote.to_string()),
             state: tunnel.state().to_string(),
             usable: tunnel.usable(),
+            duty: tunnel.duty().name().to_owned(),
+            duty_since_ms: tunnel.duty_since().map(|since| unix_ms(facts, since)),
             verdict: tunnel.verdict().to_string(),
             loss_percent: metrics.loss.filter(|_| live).map(|loss| f64::from(loss.value()) / 10.0),
             rtt_ms: metrics.rtt.filter(|_| live).map(ms),

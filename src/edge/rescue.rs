@@ -79,7 +79,7 @@ impl Edge {
     }
 
     /// The other tunnels of the same role of the same connector, three at most in all.
-    fn siblings(&self, index: usize) -> impl Iterator<Item = usize> {
+    pub(super) fn siblings(&self, index: usize) -> impl Iterator<Item = usize> {
         let tunnel = self.plan.tunnels.get(index);
         let connector = tunnel.and_then(|tunnel| self.plan.connectors.get(usize::from(tunnel.connector.0)));
         let role = connector.zip(tunnel).and_then(|(connector, tunnel)| connector.roles[tunnel.role.index()].as_ref());

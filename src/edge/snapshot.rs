@@ -8,7 +8,7 @@ use super::plan::OUTER_MTU;
 use super::steering::Steering;
 use super::tunnel::Tunnel;
 use super::{Plan, SiteKind, TunnelPlan, UnderlayFact};
-use crate::forward::{ConnectorFace, Forwarding, PathFace, RouteTable, SaTable, SiteFace};
+use crate::forward::{ConnectorFace, Duty, Forwarding, PathFace, RouteTable, SaTable, SiteFace};
 use crate::model::{ConnectorId, Leg, LinkId, OutboundSlot, PathId, Role, Selectors, Verdict, WeekMinute};
 use crate::steer::{Candidate, SlaStanding};
 
@@ -16,6 +16,7 @@ use crate::steer::{Candidate, SlaStanding};
 #[derive(PartialEq, Eq)]
 pub struct Published {
     usable: bool,
+    duty: Duty,
     verdict: Verdict,
     epoch: u32,
     settled: bool,
@@ -31,6 +32,7 @@ impl Published {
         let memory = steering.path(path);
         Published {
             usable: tunnel.usable(),
+            duty: tunnel.duty(),
             verdict: tunnel.verdict(),
             epoch: epoch(path, tunnel, steering),
             settled: memory.is_some_and(|memory| memory.settled),
@@ -128,6 +130,7 @@ fn path_face(sources: &Sources, id: PathId, configured: &TunnelPlan, tunnel: &Tu
         epoch: epoch(id, tunnel, sources.steering),
         usable: tunnel.usable(),
         verdict: tunnel.verdict(),
+        duty: tunnel.duty(),
         link: configured.link,
         preference: candidate.preference,
         weight: candidate.weight,
@@ -160,6 +163,7 @@ pub fn candidate(plan: &Plan, path: PathId, tunnel: &Tunnel, steering: &Steering
     Candidate {
         metered: link.metered,
         last_resort: link.last_resort,
+        drained: tunnel.duty().is_drained(),
         settled: memory.is_some_and(|memory| memory.settled),
         sla: memory.map(|memory| memory.sla).unwrap_or_default(),
         score: memory.and_then(|memory| memory.score),

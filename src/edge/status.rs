@@ -71,10 +71,16 @@ pub struct TunnelStatus {
     pub link: String,
     /// The address in use, when one is known, with its port.
     pub remote: Option<String>,
-    /// `waiting`, `listening`, `resolving`, `connecting` or `up`.
+    /// `waiting`, `listening`, `resolving`, `connecting`, `up` or `down` (by an operator).
     pub state: String,
     /// It has a live Child SA and its verdict is not `down`.
     pub usable: bool,
+    /// What an operator wants of it: `in service`, `drained` or `down`.
+    #[serde(default)]
+    pub duty: String,
+    /// Since when it is drained or down.
+    #[serde(default)]
+    pub duty_since_ms: Option<u64>,
     /// `healthy`, `unknown`, `degraded` or `down`.
     pub verdict: String,
     /// Per cent over the window.

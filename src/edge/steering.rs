@@ -4,7 +4,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::fact::PathStanding;
-use super::tunnel::Tunnel;
+use super::tunnel::{DRAIN_PATIENCE, Tunnel};
 use super::{Effect, Plan, snapshot};
 use crate::forward::{HeavyFlow, MoveOrder, ToWorker};
 use crate::health::Metrics;
@@ -12,7 +12,7 @@ use crate::model::{Moment, PathId, Role, Verdict, WorkerId};
 use crate::steer::{Action, Elephant, Load, Quality, Shift, SlaStanding, rebalance};
 
 /// A moved flow that never pauses moves all the same after this time: well within an interval.
-const PATIENCE: Duration = Duration::from_millis(900);
+const PATIENCE: Duration = DRAIN_PATIENCE;
 
 /// Added to the difference of the paths' delays for a pause that is long enough.
 const GAP_MARGIN: Duration = Duration::from_millis(2);
@@ -243,7 +243,7 @@ pub(super) fn order(plan: &Plan, tunnels: &[Tunnel], shift: Shift, now: Moment) 
 
 /// After which pause no packet on the new path overtakes one on the old: none, when the new one
 /// is slower.
-fn gap(from: Metrics, to: Metrics) -> Duration {
+pub(super) fn gap(from: Metrics, to: Metrics) -> Duration {
     let (Some(from_rtt), Some(to_rtt)) = (from.rtt, to.rtt) else { return GAP_MOST };
     let jitter = from.jitter.unwrap_or_default() + to.jitter.unwrap_or_default();
     let sooner = (from_rtt / 2 + jitter).saturating_sub(to_rtt / 2);

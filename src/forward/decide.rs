@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use arrayvec::ArrayVec;
 use serde::{Deserialize, Serialize};
 
@@ -28,6 +30,9 @@ pub struct Held {
     pub moved_at: Option<Moment>,
     /// It has been told to go here, where its rule allows it.
     pub ordered: Option<PathId>,
+    /// Since a packet of it last left.
+    #[serde(default)]
+    pub paused: Duration,
 }
 
 /// Where a flow goes, and all that was looked at to find out.
@@ -68,7 +73,8 @@ impl Forwarding {
         there: &impl Fn(Way) -> bool,
     ) -> Decision<'_> {
         let matched = self.rules.first_match(flow);
-        if let Some(way) = self.kept_on_secondary(connector, flow, held, matched, there) {
+        let kept = self.kept_on_secondary(connector, flow, held, matched, there);
+        if let Some(way) = kept.filter(|way| !way.path.duty.is_drained() || !self.lets_go(held, now)) {
             return self.keep(way, flow, held, matched);
         }
         let mut ways: ArrayVec<Way, ROLE_PATHS> = ArrayVec::new();
@@ -84,8 +90,9 @@ impl Forwarding {
         }
         let candidates: ArrayVec<Candidate, ROLE_PATHS> = ways.iter().map(|way| way.path.candidate()).collect();
         let dwelt = held.moved_at.is_none_or(|at| now.since(at) >= self.dwell);
+        let let_go = self.lets_go(held, now);
         let choose = |path: Option<PathId>| {
-            let present = path.map(|path| Present { path, rule: held.rule, dwelt });
+            let present = path.map(|path| Present { path, rule: held.rule, dwelt, let_go });
             choose_by(matched, &flow.key, &candidates, present)
         };
         let mut choice = choose(held.ordered.or(held.path));
@@ -133,6 +140,7 @@ impl Forwarding {
             settled: true,
             sla: SlaStanding::ALL_MET,
             score: None,
+            drained: false,
             ..path.candidate()
         };
         let paths = connector.roles[path.role.index()].iter().filter_map(|id| self.path(*id));
@@ -151,6 +159,11 @@ impl Forwarding {
 
     pub fn has_sa(&self, way: Way) -> bool {
         self.sas.outbound(way.child.1.slot).is_some_and(|place| place.load().is_some())
+    }
+
+    /// May the flow leave its path because that is drained?
+    fn lets_go(&self, held: &Held, now: Moment) -> bool {
+        held.path.and_then(|id| self.path(id)).is_none_or(|path| path.duty.lets_go(held.paused, now))
     }
 
     /// Traffic has gone back to the primary role, and the flow's rule lets it stay where it is.
@@ -175,7 +188,7 @@ impl Forwarding {
 
     fn keep<'a>(&'a self, way: Way<'a>, flow: &NewFlow, held: &Held, matched: Option<(RuleId, &Rule)>) -> Decision<'a> {
         let candidates: ArrayVec<Candidate, ROLE_PATHS> = [way.path.candidate()].into_iter().collect();
-        let present = Present { path: way.path.id, rule: held.rule, dwelt: true };
+        let present = Present { path: way.path.id, rule: held.rule, dwelt: true, let_go: false };
         let choice = choose_by(matched, &flow.key, &candidates, Some(present));
         let choice = Choice { path: Some(way.path.id), stay: Some(Stay::Kept), ..choice };
         Decision {
@@ -196,7 +209,8 @@ impl Forwarding {
         let asked_on = held.arrived_on.filter(|_| self.site.answer_on_arrival && !by_rule && choice.stay.is_none())?;
         let chosen = candidates.iter().find(|candidate| Some(candidate.path) == choice.path)?;
         let asked = candidates.iter().find(|candidate| candidate.path == asked_on)?;
-        (asked.verdict <= chosen.verdict && held.ordered != choice.path).then_some(asked_on)
+        let is_as_good = asked.verdict <= chosen.verdict && (!asked.drained || chosen.drained);
+        (is_as_good && held.ordered != choice.path).then_some(asked_on)
     }
 
     fn cause(
@@ -228,6 +242,7 @@ impl Forwarding {
         }
         Some(match choice.standings.get(index) {
             Some(Standing::Down) | None => MoveCause::PathLost,
+            Some(Standing::Drained) => MoveCause::Drained,
             Some(Standing::Health | Standing::Sla) => MoveCause::Health,
             _ if held.rule != choice.rule => MoveCause::Rule,
             Some(Standing::NotAllowed) => MoveCause::Rule,

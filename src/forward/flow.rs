@@ -37,6 +37,8 @@ pub enum MoveCause {
     Shares,
     /// The peer sends the flow over another path, and is answered there.
     Arrival,
+    /// An operator has drained its path.
+    Drained,
 }
 
 impl MoveCause {
@@ -49,6 +51,7 @@ impl MoveCause {
             MoveCause::Preferred => "preferred",
             MoveCause::Shares => "shares",
             MoveCause::Arrival => "arrival",
+            MoveCause::Drained => "drained",
         }
     }
 }
@@ -63,6 +66,7 @@ impl fmt::Display for MoveCause {
             MoveCause::Preferred => "a preferred path was there",
             MoveCause::Shares => "to keep the sent bytes in proportion to the bandwidths",
             MoveCause::Arrival => "the peer sends the flow over that path",
+            MoveCause::Drained => "the operator drained its tunnel",
         })
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use arrayvec::ArrayVec;
 use ipnet::IpNet;
 
-use super::{RouteTable, SaTable};
+use super::{Duty, RouteTable, SaTable};
 use crate::model::{
     ConnectorId, DropCounters, Leg, LinkId, OutboundSlot, PathId, Role, Selectors, Verdict, WeekMinute, WorkerId,
 };
@@ -86,6 +86,7 @@ pub struct PathFace {
     /// It has a live Child SA and its verdict is not `Down`.
     pub usable: bool,
     pub verdict: Verdict,
+    pub duty: Duty,
     pub link: LinkId,
     pub preference: u8,
     /// See `Candidate` of these.
@@ -124,6 +125,7 @@ impl PathFace {
             weight: self.weight,
             metered: self.metered,
             last_resort: self.last_resort,
+            drained: self.duty.is_drained(),
             settled: self.settled,
             sla: self.sla,
             score: self.score,

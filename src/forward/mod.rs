@@ -2,6 +2,7 @@
 //! `SaTable`; data reads both and answers with `ToControl` messages over bounded queues.
 
 mod decide;
+mod duty;
 mod flow;
 mod forwarding;
 mod message;
@@ -11,6 +12,7 @@ mod sa_table;
 mod worker_counters;
 
 pub use decide::{Decision, Held, ROLE_PATHS, Way};
+pub use duty::Duty;
 pub use flow::{FlowMove, FlowReport, HeavyFlow, MOVES_KEPT, MoveCause, MoveOrder};
 pub use forwarding::{ChildFace, ConnectorFace, Forwarding, PathCounters, PathFace, SiteFace};
 pub use message::{FlowQuestion, ProbeOrder, ToControl, ToWorker};

@@ -37,6 +37,8 @@ fn tunnel(role: Role, line: &str, verdict: &str) -> TunnelStatus {
         remote: None,
         state: "up".into(),
         usable: verdict != "down",
+        duty: "in service".into(),
+        duty_since_ms: None,
         verdict: verdict.into(),
         loss_percent: None,
         rtt_ms: None,

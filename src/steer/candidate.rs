@@ -20,6 +20,8 @@ pub struct Candidate {
     pub metered: bool,
     /// For use only while no other path is up, unless a rule names the link.
     pub last_resort: bool,
+    /// An operator wants it free of flows.
+    pub drained: bool,
     /// It has been in its present health for the hold-down time: flows that are well off elsewhere
     /// may come over.
     pub settled: bool,
@@ -39,6 +41,7 @@ impl Candidate {
             weight,
             metered: false,
             last_resort: false,
+            drained: false,
             settled: true,
             sla: SlaStanding::UNMEASURED,
             score: None,

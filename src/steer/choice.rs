@@ -72,6 +72,8 @@ pub enum Stay {
     HoldDown,
     /// It moved lately.
     Dwell,
+    /// Its path was drained, and it has not paused since.
+    Draining,
 }
 
 /// What took a candidate out of the choice. `Display` says it in plain words.
@@ -83,6 +85,8 @@ pub enum Standing {
     Down,
     /// The rule allows other links only.
     NotAllowed,
+    /// An operator has drained it, and another path is up.
+    Drained,
     /// Its link is a last resort, and another path is up.
     LastResort,
     /// The rule prefers other links.
@@ -112,7 +116,7 @@ impl Standing {
             | Standing::Metered
             | Standing::Preference
             | Standing::Score => true,
-            Standing::Down | Standing::NotAllowed | Standing::Health | Standing::Sla => false,
+            Standing::Down | Standing::NotAllowed | Standing::Drained | Standing::Health | Standing::Sla => false,
         }
     }
 }
@@ -155,7 +159,10 @@ impl fmt::Display for Why {
                 write!(f, "no path meets the rule's SLA class; this one measures best of those that are up")
             }
             Why::FellBackNoLink { among } => {
-                write!(f, "no link that the rule prefers has a path that is up; chosen among {among} others")
+                write!(
+                    f,
+                    "no link that the rule prefers has a path that is up and in service; chosen among {among} others"
+                )
             }
             Why::FellBackHealth { verdict, among } => {
                 write!(f, "every link that the rule prefers is {verdict}; chosen among {among} healthy others")
@@ -182,6 +189,7 @@ impl fmt::Display for Stay {
             Stay::Margin => "it is there, and no path measures better by the switch margin",
             Stay::HoldDown => "it is there, and the better path has not been well for the hold-down time",
             Stay::Dwell => "it is there, and moved too lately to move again",
+            Stay::Draining => "it is there until it pauses, for a second at most: the operator drained its tunnel",
         })
     }
 }
@@ -192,6 +200,7 @@ impl fmt::Display for Standing {
             Standing::Best => "among the best",
             Standing::Down => "down",
             Standing::NotAllowed => "the rule does not allow its link",
+            Standing::Drained => "drained by the operator",
             Standing::LastResort => "a last resort, and another path is up",
             Standing::NotNamed => "the rule prefers other links",
             Standing::Health => "another path is in better health",

@@ -33,6 +33,8 @@ pub struct Present {
     pub rule: Option<RuleId>,
     /// It has been there for as long as a flow stays at least.
     pub dwelt: bool,
+    /// Of a path that is drained: it need not stay any longer.
+    pub let_go: bool,
 }
 
 /// Decides the path of a flow's first packet; see `choose_again`.
@@ -133,6 +135,10 @@ impl<'a> Field<'a> {
             if self.best == 0 {
                 return Why::StrictNoLink;
             }
+        }
+        // What has nowhere else to go stays: to drain a path breaks no flow.
+        if self.best().any(|(_, candidate)| !candidate.drained) {
+            self.remove(|candidate| candidate.drained.then_some(Standing::Drained));
         }
         let up = self.best.count_ones();
         let is_spare = |candidate: &Candidate| candidate.last_resort && !is_named(candidate);
@@ -236,6 +242,9 @@ impl<'a> Field<'a> {
         let standing = self.standings[index];
         if standing == Standing::Best {
             return Some(Stay::AmongBest);
+        }
+        if standing == Standing::Drained && !present.let_go {
+            return Some(Stay::Draining);
         }
         if !self.is_well_enough(steering, present.path) || present.rule != rule {
             return None;

@@ -167,7 +167,7 @@ fn each_strategy_asks_for_what_it_says() {
 
 /// Where a flow goes that is on a path, and why it stays there if it does.
 fn again(rules: &RuleSet, candidates: &[Candidate], path: u16, dwelt: bool) -> (u16, Option<Stay>) {
-    let present = Present { path: PathId(path), rule: Some(RuleId(0)), dwelt };
+    let present = Present { path: PathId(path), rule: Some(RuleId(0)), dwelt, let_go: true };
     let flow = flow(7);
     let choice = choose_by(rules.first_match(&flow), &flow.key, candidates, Some(present));
     (choice.path.map_or(99, |path| path.0), choice.stay)
@@ -222,19 +222,44 @@ fn a_path_that_measures_little_better_draws_no_flows() {
     assert_eq!(again(&best, &paths(9_000), 1, true), (1, Some(Stay::AmongBest)));
 }
 
+#[test]
+fn a_drained_path_gets_no_new_flow_and_lets_its_own_go_when_they_have_paused() {
+    let drained = Candidate { drained: true, ..good(FIBRE) };
+    let sick = Candidate { verdict: Verdict::Degraded, ..good(DSL) };
+    let present = |let_go| Present { path: drained.path, rule: None, dwelt: true, let_go };
+    for port in 0..100 {
+        let key = flow(port).key;
+        let choice = choose_by(None, &key, &[drained, sick], None);
+        assert_eq!((choice.path, choice.standings[0]), (Some(sick.path), Standing::Drained), "health says nothing");
+        let waits = choose_by(None, &key, &[drained, sick], Some(present(false)));
+        assert_eq!((waits.path, waits.stay), (Some(drained.path), Some(Stay::Draining)));
+        let goes = choose_by(None, &key, &[drained, sick], Some(present(true)));
+        assert_eq!((goes.path, goes.stay), (Some(sick.path), None));
+    }
+}
+
+#[test]
+fn what_has_nowhere_else_to_go_stays_on_a_drained_path() {
+    let drained = Candidate { drained: true, ..good(FIBRE) };
+    let down = Candidate { verdict: Verdict::Down, ..good(DSL) };
+    assert_eq!(choose_by(None, &flow(1).key, &[drained, down], None).path, Some(drained.path));
+    let strict = rules(Steering { links: Links::Strict(vec![FIBRE]), ..Steering::default() });
+    let matched = strict.first_match(&flow(1));
+    let choice = choose_by(matched, &flow(1).key, &[drained, good(DSL)], None);
+    assert_eq!((choice.path, choice.standings[1]), (Some(drained.path), Standing::NotAllowed));
+    let prefers = rules(Steering { links: Links::Prefer(vec![FIBRE]), ..Steering::default() });
+    let choice = choose_by(prefers.first_match(&flow(1)), &flow(1).key, &[drained, good(DSL)], None);
+    assert_eq!((choice.path, choice.why), (Some(good(DSL).path), Why::FellBackNoLink { among: 1 }));
+}
+
 fn any_candidates() -> impl Strategy<Value = Vec<Candidate>> {
     let verdict =
         prop_oneof![Just(Verdict::Healthy), Just(Verdict::Unknown), Just(Verdict::Degraded), Just(Verdict::Down)];
     let measured = (0u16..60, 10u64..500, 0u64..60, any::<bool>())
         .prop_map(|(loss, rtt, jitter, known)| if known { quality(loss, rtt, jitter) } else { Quality::default() });
-    let one = (0u16..3, verdict, 1u8..4, measured, any::<[bool; 3]>());
-    let one = one.prop_map(|(link, verdict, preference, quality, [metered, last_resort, settled])| Candidate {
-        verdict,
-        preference,
-        metered,
-        last_resort,
-        settled,
-        ..measuring(LinkId(link), quality)
+    let one = (0u16..3, verdict, 1u8..4, measured, any::<[bool; 4]>());
+    let one = one.prop_map(|(link, verdict, preference, quality, [metered, last_resort, settled, drained])| {
+        Candidate { verdict, preference, metered, last_resort, settled, drained, ..measuring(LinkId(link), quality) }
     });
     proptest::collection::vec(one, 1..4).prop_map(|mut all| {
         (0..).zip(&mut all).for_each(|(path, candidate)| candidate.path = PathId(path));
@@ -262,7 +287,8 @@ fn any_steering() -> impl Strategy<Value = Steering> {
 proptest! {
     #[test]
     fn whoever_chooses_again_at_once_stays(
-        steering in any_steering(), candidates in any_candidates(), port in any::<u16>(), dwelt in any::<bool>()
+        steering in any_steering(), candidates in any_candidates(), port in any::<u16>(),
+        dwelt in any::<bool>(), let_go in any::<bool>()
     ) {
         let rules = rules(steering.clone());
         let flow = flow(port);
@@ -278,7 +304,7 @@ proptest! {
         }
         // From wherever it is, a flow comes to rest with its second choice at the latest.
         for candidate in &candidates {
-            let present = Present { path: candidate.path, rule: Some(RuleId(0)), dwelt };
+            let present = Present { path: candidate.path, rule: Some(RuleId(0)), dwelt, let_go };
             let second = choose_by(matched, &flow.key, &candidates, Some(present));
             prop_assert_eq!(second.path.is_some(), first.path.is_some());
             let Some(path) = second.path else { continue };

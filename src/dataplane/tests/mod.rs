@@ -23,7 +23,7 @@ use super::{Crew, FlowTable, RoadIo, Unsent, Worker};
 use crate::crypto::Encryption;
 use crate::esp::{InboundSa, OutboundSa};
 use crate::forward::{
-    ChildFace, ConnectorFace, FlowQuestion, FlowReport, Forwarding, MoveCause, MoveOrder, PathFace, ProbeOrder,
+    ChildFace, ConnectorFace, Duty, FlowQuestion, FlowReport, Forwarding, MoveCause, MoveOrder, PathFace, ProbeOrder,
     RouteTable, SaTable, SiteFace, ToControl, ToWorker,
 };
 use crate::model::{
@@ -259,6 +259,7 @@ fn view(pop: bool) -> Forwarding {
             role: if path == SECONDARY { Role::Secondary } else { Role::Primary },
             epoch: 1,
             usable: true,
+            duty: Duty::InService,
             verdict: Verdict::Healthy,
             link: LinkId(path),
             preference: 1,

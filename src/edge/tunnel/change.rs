@@ -1,6 +1,7 @@
 use super::attempt::Attempt;
 use super::{Context, Tunnel};
 use crate::edge::{Effect, SiteEvent, TunnelState};
+use crate::forward::Duty;
 use crate::model::{Moment, Verdict};
 
 /// What was last told of a tunnel.
@@ -30,6 +31,7 @@ impl Tunnel {
             TunnelState::Up
         } else {
             match self.attempt {
+                Attempt::Idle if self.duty() == Duty::Down => TunnelState::Down,
                 Attempt::Idle if self.initiates => TunnelState::Connecting,
                 Attempt::Idle => TunnelState::Listening,
                 Attempt::Waiting { .. } => TunnelState::Waiting,

@@ -6,6 +6,7 @@ use super::attempt::{Attempt, FIRST_PAUSE, REFUSED_PAUSE};
 use super::{CHILDREN_LIMIT, Change, Context, Tunnel};
 use crate::edge::child::ChildLineage;
 use crate::edge::{Effect, KeyRecord, SiteEvent};
+use crate::forward::Duty;
 use crate::ike::{ChildSa, CloseReason, Event, SaId};
 use crate::model::{Leg, Moment, OutboundSlot, Secret, Spi, Verdict};
 
@@ -59,6 +60,10 @@ impl Tunnel {
     }
 
     fn established(&mut self, sa: SaId, leg: Leg, initiator: bool, context: &mut Context) {
+        if self.duty() == Duty::Down {
+            // It was under way when an operator took the tunnel down.
+            return context.endpoint.close(sa, "an operator took it down", context.now);
+        }
         match self.attempt {
             // Both ends have called at once. If each gave its own call up for the other's, none
             // would be left, so ours goes on, and will replace this one.
@@ -161,8 +166,10 @@ impl Tunnel {
             }
             self.down_since = None;
             self.epoch = self.epoch.wrapping_add(1);
-            self.failed(&reason.to_string(), context.now);
-            if matches!(self.attempt, Attempt::Idle) && self.initiates {
+            if self.duty() != Duty::Down {
+                self.failed(&reason.to_string(), context.now);
+            }
+            if matches!(self.attempt, Attempt::Idle) && self.initiates && self.duty() != Duty::Down {
                 self.wait(FIRST_PAUSE, reason.to_string(), context);
             } else {
                 self.report_state(reason.to_string(), context);

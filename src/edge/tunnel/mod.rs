@@ -1,5 +1,6 @@
 mod attempt;
 mod change;
+mod duty;
 mod live;
 mod path_mtu;
 mod peer;
@@ -12,12 +13,14 @@ use std::time::Duration;
 
 use self::attempt::Attempt;
 pub use self::change::{Change, Failure};
+pub use self::duty::DRAIN_PATIENCE;
+use self::duty::Orders;
 use self::live::Live;
 use self::path_mtu::Search;
 use super::child::ChildLineage;
 use super::{Effect, Mode, Plan, ResolveFailure, TunnelPlan, TunnelState, UnderlayFact};
 use crate::crypto::Backends;
-use crate::forward::{PathCounters, ProbeOrder, SaTable, ToWorker};
+use crate::forward::{Duty, PathCounters, ProbeOrder, SaTable, ToWorker};
 use crate::health::{
     HealthSettings, PathHealth, PeerSigns, ProbeBudget, ProbeKind, ProbeTarget, Surroundings, Traffic, Trouble,
 };
@@ -52,6 +55,7 @@ pub struct Tunnel {
     /// See `PathFace::epoch`.
     epoch: u32,
     counters: Arc<PathCounters>,
+    orders: Orders,
     state: TunnelState,
     rekeys: u64,
     last_change: Option<Change>,
@@ -113,6 +117,7 @@ impl Tunnel {
             down_since: None,
             epoch: 0,
             counters: Arc::default(),
+            orders: Orders::default(),
             state: if initiates { TunnelState::Waiting } else { TunnelState::Listening },
             rekeys: 0,
             last_change: None,
@@ -122,6 +127,7 @@ impl Tunnel {
 
     pub fn handle_timeout(&mut self, context: &mut Context) {
         let now = context.now;
+        self.close_when_drained(context);
         if self.live.is_some() {
             let around =
                 Surroundings { traffic: self.traffic(), peer: context.peer_signs, budget: &mut *context.probes };
@@ -134,7 +140,7 @@ impl Tunnel {
         match self.attempt {
             Attempt::Idle => {
                 let rebuild = self.down_since.is_some_and(|since| now >= since + REBUILD_GRACE);
-                if rebuild && self.initiates {
+                if rebuild && self.initiates && self.duty() != Duty::Down {
                     self.begin(context);
                 }
             }
@@ -219,6 +225,9 @@ impl Tunnel {
 
     /// The underlay has an address now, or another one.
     pub fn handle_underlay(&mut self, context: &mut Context) {
+        if self.duty() == Duty::Down {
+            return;
+        }
         self.announce_peer(context);
         if let Attempt::Waiting { until } = &mut self.attempt {
             *until = context.now;
@@ -242,14 +251,14 @@ impl Tunnel {
             Attempt::Idle | Attempt::Connecting { .. } => None,
         };
         let rebuild = match (self.down_since, &self.attempt) {
-            (Some(since), Attempt::Idle) if self.initiates => Some(since + REBUILD_GRACE),
+            (Some(since), Attempt::Idle) if self.initiates && self.duty() != Duty::Down => Some(since + REBUILD_GRACE),
             _ => None,
         };
         let live = self.live.as_ref().map(|_| self.health.poll_timeout());
         let path_mtu = self.path_mtu.as_ref().filter(|_| self.usable()).map(Search::poll_timeout);
         let rescue = self.rescue_at();
         let linger = self.children().chain(&self.retired).filter_map(ChildLineage::next_expiry).min();
-        [attempt, rebuild, live, path_mtu, rescue, linger].into_iter().flatten().min()
+        [attempt, rebuild, live, path_mtu, rescue, linger, self.close_at()].into_iter().flatten().min()
     }
 
     pub fn state(&self) -> TunnelState {
@@ -263,9 +272,10 @@ impl Tunnel {
         }
     }
 
-    /// A live Child SA and a verdict that is not `Down`.
+    /// A live Child SA and a verdict that is not `Down`, and not taken down by an operator.
     pub fn usable(&self) -> bool {
-        self.live.as_ref().is_some_and(|live| !live.children.is_empty()) && self.verdict() != Verdict::Down
+        let has_child = self.live.as_ref().is_some_and(|live| !live.children.is_empty());
+        has_child && self.verdict() != Verdict::Down && self.duty() != Duty::Down
     }
 
     /// The verdict is final, and the peer may be told of it over another way. Only of a tunnel that
@@ -275,7 +285,7 @@ impl Tunnel {
     }
 
     fn rescue_at(&self) -> Option<Moment> {
-        let live = self.live.as_ref().filter(|_| self.initiates)?;
+        let live = self.live.as_ref().filter(|_| self.initiates && self.duty() != Duty::Down)?;
         let confirmed = self.health.confirmed_at()?;
         Some(confirmed.max(live.rescue_tried.map_or(confirmed, |tried| tried + RESCUE_PAUSE)))
     }
