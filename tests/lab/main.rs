@@ -22,6 +22,7 @@ mod crossing;
 mod fail_closed;
 mod fairness;
 mod groundwork;
+mod operations;
 mod outage;
 mod path_mtu;
 mod peers;

@@ -1,0 +1,160 @@
+//! What an operator tells a running site to do, under traffic.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use trefoil::edge::{Explanation, SiteStatus, TunnelStatus};
+
+use super::bench::Bench;
+use super::daemon::{active_role, tunnel};
+use super::kernel_drops::KernelDrops;
+use super::outage::flows_again;
+use super::process::wait_for;
+use super::requirements::lab_is_possible;
+use super::say;
+use super::site::Site;
+use super::stream::{Report, Stream};
+use super::topology::{LAN_HOST, LINKS, SERVER};
+use super::traffic::IperfServer;
+
+const STREAMS: u16 = 8;
+
+/// Calls and a fast flow: 250 packets a second each.
+fn streams(bench: &Bench) -> Vec<Stream> {
+    let start = |number| {
+        let interval = Duration::from_millis(4);
+        Stream::start_on(41_000 + number, &bench.lab.lan, &bench.lab.server, SERVER, interval, 200)
+    };
+    let streams: Vec<Stream> = (0..STREAMS).map(start).collect();
+    streams.iter().for_each(flows_again);
+    streams
+}
+
+/// Datagrams that each direction has lost, and the longest silence there.
+fn told(streams: Vec<Stream>, since: Instant) -> (u64, u64, String) {
+    let until = Instant::now();
+    let reports: Vec<Report> = streams.into_iter().map(Stream::finish).collect();
+    let sum = |of: fn(&Report) -> u64| reports.iter().map(of).sum::<u64>();
+    let gap = reports.iter().map(|report| report.there.longest_gap(since, until)).max().unwrap_or_default();
+    let gap_back = reports.iter().map(|report| report.back.longest_gap(since, until)).max().unwrap_or_default();
+    let (there, back) = (sum(|report| report.there.lost), sum(|report| report.back.lost));
+    let text = format!(
+        "of {} datagrams {there} lost to the server, {back} back, {} and {} out of order, longest silence {:.0} and {:.0} ms",
+        sum(|report| report.there.sent),
+        sum(|report| report.there.reordered),
+        sum(|report| report.back.reordered),
+        gap.as_secs_f64() * 1e3,
+        gap_back.as_secs_f64() * 1e3,
+    );
+    (there, back, text)
+}
+
+/// The link of the primary tunnel that carries most of what is counted.
+fn busiest(bench: &Bench, counted: fn(&TunnelStatus) -> u64) -> &'static str {
+    let count = |status: &SiteStatus| LINKS.each_ref().map(|link| counted(tunnel(status, "primary", link.name)));
+    let before = count(&bench.trefoil.status().expect("status"));
+    thread::sleep(Duration::from_millis(500));
+    let after = count(&bench.trefoil.status().expect("status"));
+    let grown: Vec<u64> = after.iter().zip(before).map(|(after, before)| after - before).collect();
+    let (place, _) = grown.iter().enumerate().max_by_key(|(_, grown)| **grown).expect("three links");
+    LINKS[place].name
+}
+
+#[test]
+fn a_drain_under_traffic_and_taking_a_tunnel_down_and_up_lose_nothing() {
+    if !lab_is_possible() {
+        return;
+    }
+    let bench = Bench::ready(Site::new());
+    let trefoil = &bench.trefoil;
+    let server = IperfServer::start(&bench.lab.server, SERVER, bench.directory());
+    thread::scope(|scope| {
+        let lan = &bench.lab.lan;
+        let tcp = scope.spawn(move || server.run(lan, &["--bitrate".to_owned(), "5M".to_owned()], 13));
+        let streams = streams(&bench);
+        let places = [&bench.lab.lan, &bench.lab.edge, &bench.lab.internet, &bench.lab.pops[0], &bench.lab.server];
+        let (started, before) = (Instant::now(), KernelDrops::read(&places));
+        let link = busiest(&bench, |tunnel| tunnel.packets_out);
+        let name = format!("primary/{link}");
+        let packets = || tunnel(&trefoil.status().expect("status"), "primary", link).packets_out;
+
+        say(&trefoil.verb(&["tunnel", "drain", &name]));
+        thread::sleep(Duration::from_millis(1_100));
+        let drained = packets();
+        thread::sleep(Duration::from_secs(1));
+        assert_eq!(packets(), drained, "the drained tunnel still sends");
+        let status = trefoil.status().expect("status");
+        let state = tunnel(&status, "primary", link);
+        assert_eq!((state.duty.as_str(), state.usable, state.share_percent), ("drained", true, 0.0), "{state:?}");
+        let (source, destination) = (format!("{LAN_HOST}:16384"), format!("{SERVER}:16384"));
+        let told_of = trefoil.verb(&["explain", "udp", &source, &destination, "--json"]);
+        let explained: Explanation = serde_json::from_str(&told_of).expect("JSON");
+        let standing = explained.candidates.iter().find(|one| one.link == link).map(|one| one.standing.as_str());
+        assert_eq!(standing, Some("drained by the operator"));
+        say(&trefoil.verb(&["tunnel", "up", &name]));
+        thread::sleep(Duration::from_millis(300));
+
+        say(&trefoil.verb(&["tunnel", "down", &name]));
+        trefoil.wait("the tunnel is down", Duration::from_secs(10), |status| {
+            tunnel(status, "primary", link).state == "down"
+        });
+        thread::sleep(Duration::from_secs(3));
+        assert_eq!(tunnel(&trefoil.status().expect("status"), "primary", link).state, "down", "it stays down");
+        say(&trefoil.table());
+        let (there, back, text) = self::told(streams, started);
+        let tcp = tcp.join().expect("TCP").expect("TCP went through");
+        let retransmits = tcp["end"]["sum_sent"]["retransmits"].as_u64().unwrap_or_default();
+        let dropped = KernelDrops::read(&places).since(&before);
+        say(&format!(
+            "{link} drained, up again, and down: {text}; TCP beside it sent {retransmits} segments again; dropped by the \
+             kernel: {}",
+            dropped.told()
+        ));
+        assert!(there + back <= dropped.total(), "{text}");
+        say(&trefoil.verb(&["tunnel", "up", &name]));
+        bench.wait_for_all();
+    });
+}
+
+#[test]
+fn taking_the_tunnel_down_that_brings_all_answers_loses_nothing() {
+    if !lab_is_possible() {
+        return;
+    }
+    let bench = Bench::ready(Site::new());
+    let streams = streams(&bench);
+    // strongSwan returns everything through its newest tunnel.
+    let link = busiest(&bench, |tunnel| tunnel.packets_in);
+    let started = Instant::now();
+    say(&bench.trefoil.verb(&["tunnel", "down", &format!("primary/{link}")]));
+    bench
+        .trefoil
+        .wait("the tunnel is down", Duration::from_secs(10), |status| tunnel(status, "primary", link).state == "down");
+    thread::sleep(Duration::from_secs(1));
+    let (there, back, text) = told(streams, started);
+    say(&format!("{link}, which brought all answers, taken down: {text}"));
+    assert_eq!((there, back), (0, 0), "{text}");
+}
+
+#[test]
+fn a_failover_by_hand_and_the_way_back_lose_nothing() {
+    if !lab_is_possible() {
+        return;
+    }
+    let bench = Bench::ready(Site { failback: trefoil::ha::Failback::Manual, ..Site::new() });
+    let trefoil = &bench.trefoil;
+    for (role, arguments) in [("secondary", &["failover"][..]), ("primary", &["failover", "pops", "--to", "primary"])] {
+        let streams = streams(&bench);
+        let started = Instant::now();
+        say(&trefoil.verb(arguments));
+        let status = trefoil.status().expect("status");
+        assert_eq!((active_role(&status), status.connectors[0].held), (role, role == "secondary"));
+        let sent = || LINKS.iter().map(|link| tunnel(&trefoil.status().expect("status"), role, link.name).packets_out);
+        let before: u64 = sent().sum();
+        wait_for("the role carries", Duration::from_secs(10), || (sent().sum::<u64>() > before + 500).then_some(()));
+        thread::sleep(Duration::from_secs(2));
+        let (there, back, text) = told(streams, started);
+        say(&format!("all traffic sent to the {role} role: {text}"));
+        assert_eq!((there, back), (0, 0), "{text}");
+    }
+}
