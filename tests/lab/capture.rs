@@ -55,19 +55,16 @@ pub struct Dissection {
     pub complaints: Vec<String>,
 }
 
+/// How many packets inside ESP fit this filter of Wireshark's. Every ESP packet of the capture must open, or
+/// what it hides would not be counted.
+pub fn inside(capture: &Path, keys: &Path, filter: &str) -> usize {
+    let sealed = matching(capture, keys, "esp && !esp.icv_good == 1");
+    assert!(sealed.is_empty(), "{} packets do not open, as {}", sealed.len(), sealed[0]);
+    matching(capture, keys, &format!("esp && {filter}")).len()
+}
+
 pub fn dissect(capture: &Path, keys: &Path) -> Dissection {
-    let lines = |filter: &str| {
-        let output = Command::new("tshark")
-            .env("WIRESHARK_CONFIG_DIR", keys)
-            .args(["-o", "esp.enable_encryption_decode:TRUE", "-o", "esp.enable_authentication_check:TRUE", "-r"])
-            .arg(capture)
-            .args(["-Y", filter])
-            .output()
-            .expect("tshark");
-        let errors = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(output.status.success() && !errors.contains("rror"), "tshark: {errors}");
-        String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect::<Vec<_>>()
-    };
+    let lines = |filter: &str| matching(capture, keys, filter);
     let mut complaints = lines("isakmp.enc.data && !isakmp.enc.decrypted");
     complaints.extend(lines("esp && !esp.icv_good == 1"));
     // The user-space ESP of strongSwan may send out of order; we may not.
@@ -83,4 +80,17 @@ pub fn dissect(capture: &Path, keys: &Path) -> Dissection {
         esp_decrypted: lines("esp.icv_good == 1 && esp.contained_data").len(),
         complaints,
     }
+}
+
+fn matching(capture: &Path, keys: &Path, filter: &str) -> Vec<String> {
+    let output = Command::new("tshark")
+        .env("WIRESHARK_CONFIG_DIR", keys)
+        .args(["-o", "esp.enable_encryption_decode:TRUE", "-o", "esp.enable_authentication_check:TRUE", "-r"])
+        .arg(capture)
+        .args(["-Y", filter])
+        .output()
+        .expect("tshark");
+    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success() && !errors.contains("rror"), "tshark: {errors}");
+    String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect()
 }
