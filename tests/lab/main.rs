@@ -27,8 +27,10 @@ mod outage;
 mod path_mtu;
 mod peers;
 mod rekey;
+mod shares;
 mod steering;
 mod throughput;
+mod vpc;
 
 /// A line for whoever watches the tests, past the capture of the test harness.
 pub fn say(line: &str) {

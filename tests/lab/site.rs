@@ -39,6 +39,8 @@ pub struct Role {
     /// The PoP calls itself by another name in each tunnel, as one must that is a Trefoil.
     pub remote_id_of_link: bool,
     pub links: Vec<&'static WanLink>,
+    /// Where the tunnel over each link leads, instead of all to one: several addresses of one PoP.
+    pub destination_of_link: Vec<Ipv4Addr>,
 }
 
 pub const ROLE_NAMES: [&str; 2] = ["primary", "secondary"];
@@ -50,6 +52,7 @@ impl Site {
             remote_id: format!("pop{}.test", index + 1),
             remote_id_of_link: false,
             links: vec![FIBRE, DSL, LTE],
+            destination_of_link: Vec::new(),
         };
         Site {
             roles: [role(0), role(1)],
@@ -194,18 +197,14 @@ impl Role {
 
     fn render(&self, index: usize, text: &mut String) {
         let (name, Role { destination, links, .. }) = (ROLE_NAMES[index], self);
-        let _ = write!(
-            text,
-            r#"
-[connector.pops.{name}]
-destination = "{destination}"
-psk_file = "keys/psk"
-"#
-        );
-        if !self.remote_id_of_link {
+        let _ = write!(text, "\n[connector.pops.{name}]\npsk_file = \"keys/psk\"\n");
+        let is_one = self.destination_of_link.is_empty();
+        let _ =
+            if is_one { writeln!(text, "destination = \"{destination}\"") } else { writeln!(text, "same_pop = true") };
+        if !self.remote_id_of_link && is_one {
             let _ = writeln!(text, "remote_id = \"{}\"", self.remote_id);
         }
-        for link in links {
+        for (place, link) in links.iter().enumerate() {
             let (ours, pops) = private_addresses(index, link);
             let _ = write!(
                 text,
@@ -220,6 +219,9 @@ probes = ["{pops}"]
                 link.name,
                 local_id(index, link)
             );
+            if let Some(address) = self.destination_of_link.get(place) {
+                let _ = writeln!(text, "destination = \"{address}\"");
+            }
             if self.remote_id_of_link {
                 let _ = writeln!(text, "remote_id = \"{}\"", self.remote_id_for(link));
             }

@@ -38,6 +38,8 @@ pub const RESOLVER: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 53);
 pub const POPS: [Ipv4Addr; 2] = [Ipv4Addr::new(198, 51, 100, 2), Ipv4Addr::new(203, 0, 113, 2)];
 /// A second address of the first PoP's machine, for names that move.
 pub const POP1_NEW: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 3);
+/// Free for a third.
+pub const POP1_THIRD: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 4);
 
 /// One of the edge's WAN links.
 pub struct WanLink {
@@ -146,6 +148,7 @@ fn emulate(internet: &Namespace) -> Emulator {
         let model = Model { delay: link.one_way, ..Model::CLEAN };
         Link { address: link.address, from: model, to: model }
     });
-    let pops = [POPS[0], POPS[1], POP1_NEW].map(|address| Link { address, from: Model::CLEAN, to: Model::CLEAN });
+    let pops =
+        [POPS[0], POPS[1], POP1_NEW, POP1_THIRD].map(|address| Link { address, from: Model::CLEAN, to: Model::CLEAN });
     Emulator::start(internet, &interfaces, wan.chain(pops).collect(), 1)
 }
