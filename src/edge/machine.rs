@@ -63,6 +63,8 @@ pub struct Edge {
     steer_until: Moment,
     /// What was last published of each tunnel, to see when to publish again.
     published: Vec<snapshot::Published>,
+    /// There is something new to publish.
+    unpublished: bool,
     /// The MTU of paths comes from the underlays.
     underlays_changed: bool,
     stopping: bool,
@@ -142,6 +144,7 @@ impl Edge {
             steer_until: now,
             steering: Steering::new(&plan, now),
             watch: None,
+            unpublished: false,
             underlays_changed: false,
             stopping: false,
             plan,
@@ -333,6 +336,10 @@ impl Edge {
     }
 
     pub fn poll_effect(&mut self) -> Option<Effect> {
+        // Once for all that was handled since: of thousands of tunnels it takes some time.
+        if std::mem::take(&mut self.unpublished) {
+            return Some(Effect::Publish(self.snapshot()));
+        }
         self.effects.pop_front()
     }
 
@@ -431,32 +438,63 @@ impl Edge {
             // Every flow chooses among the tunnels of the role that carries now.
             self.policy_epoch = self.policy_epoch.wrapping_add(1);
         }
-        self.follow(now);
-        let paths = (0..).map(PathId).zip(&self.tunnels);
-        let present: Vec<_> =
-            paths.map(|(path, tunnel)| snapshot::Published::of(path, tunnel, &self.steering)).collect();
+        let steered = self.follow(&touched, now);
+        let changed = self.compare(&touched, steered);
         let underlays_changed = std::mem::take(&mut self.underlays_changed);
-        if switched || underlays_changed || present != self.published {
+        if switched || underlays_changed || changed {
             self.steer_until = now + self.plan.steering.dwell() + self.plan.steering.interval;
-            self.published = present;
             self.publish();
         }
     }
 
+    /// Is there something to publish of the tunnels that were touched, or, where steering holds paths to stand
+    /// otherwise, of any?
+    fn compare(&mut self, touched: &BTreeSet<usize>, steered: bool) -> bool {
+        let of = |index: usize| {
+            let tunnel = self.tunnels.get(index)?;
+            Some(snapshot::Published::of(PathId(index as u16), tunnel, &self.steering))
+        };
+        if steered || self.published.len() != self.tunnels.len() {
+            let present: Vec<_> = (0..self.tunnels.len()).filter_map(of).collect();
+            let changed = present != self.published;
+            self.published = present;
+            return changed;
+        }
+        let mut changed = false;
+        for index in touched {
+            if let (Some(known), Some(present)) = (self.published.get_mut(*index), of(*index))
+                && *known != present
+            {
+                *known = present;
+                changed = true;
+            }
+        }
+        changed
+    }
+
     /// Tells steering what paths are like, and the flight recorder of it.
-    fn follow(&mut self, now: Moment) {
+    /// `false`: it holds every path to stand as before.
+    fn follow(&mut self, touched: &BTreeSet<usize>, now: Moment) -> bool {
         let verdict = |tunnel: &Tunnel| if tunnel.usable() { tunnel.verdict() } else { Verdict::Down };
-        self.steering.follow(&self.plan, self.tunnels.iter().map(verdict), now);
+        let of = |index: &usize| Some((PathId(*index as u16), verdict(self.tunnels.get(*index)?)));
+        let behind = self.steering.is_behind(touched.iter().filter_map(of), now);
+        if behind {
+            self.steering.follow(&self.plan, self.tunnels.iter().map(verdict), now);
+        }
         let judged = self.steering.is_to_judge(now).then(|| {
             let measured: Vec<Quality> = self.tunnels.iter().map(steering::quality).collect();
             self.steering.judge(&self.plan, measured.iter().copied(), now);
             measured
         });
+        let steered = behind || judged.is_some();
         if let Some(watch) = &mut self.watch {
-            let followed = watch.followed(&self.steering, self.tunnels.iter().map(verdict), judged);
+            let verdicts = self.tunnels.iter().map(verdict);
+            let followed =
+                (steered || watch.is_new()).then(|| watch.followed(&self.steering, verdicts, judged)).flatten();
             let whole = watch.whole(&self.steering, self.connectors.iter().map(|connector| &connector.roles), now);
             self.effects.extend(followed.into_iter().chain(whole).map(|fact| Effect::Record(now, fact)));
         }
+        steered
     }
 
     /// By role, the tunnels that can carry traffic. Drained ones count only where nothing else is left.
@@ -513,8 +551,7 @@ impl Edge {
     }
 
     fn publish(&mut self) {
-        let forwarding = self.snapshot();
-        self.effects.push_back(Effect::Publish(forwarding));
+        self.unpublished = true;
     }
 
     fn snapshot(&mut self) -> Arc<Forwarding> {

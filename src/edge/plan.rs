@@ -63,9 +63,11 @@ impl Plan {
     /// configured, else what encapsulation leaves of it, whichever of the suites that are allowed to
     /// any tunnel of its two roles is negotiated. So a flow fits wherever it moves.
     pub fn inner_mtu(&self, connector: ConnectorId, outer: u16) -> u16 {
-        let configured = self.connectors.get(usize::from(connector.0)).and_then(|connector| connector.mtu);
+        let connector = self.connectors.get(usize::from(connector.0));
+        let configured = connector.and_then(|connector| connector.mtu);
         let outer = usize::from(outer.min(OUTER_MTU));
-        let tunnels = self.tunnels.iter().filter(|tunnel| tunnel.connector == connector);
+        let paths = connector.into_iter().flat_map(|connector| connector.roles.iter().flatten());
+        let tunnels = paths.flat_map(|role| &role.tunnels).filter_map(|path| self.tunnels.get(usize::from(path.0)));
         let suites = tunnels.flat_map(|tunnel| tunnel.phase2.suites());
         let left = suites.map(|suite| esp::largest_inner_with(suite, outer, true)).min();
         let left = || left.unwrap_or_else(|| esp::largest_inner(outer, true));

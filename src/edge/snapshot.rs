@@ -95,12 +95,18 @@ pub fn build(sources: Sources) -> Forwarding {
             }),
         })
         .collect();
+    let mtus: Vec<u16> = (0..plan.connectors.len() as u16)
+        .map(|connector| inner_mtu(plan, ConnectorId(connector), sources.underlays))
+        .collect();
     let paths = plan
         .tunnels
         .iter()
         .zip(sources.tunnels)
         .enumerate()
-        .map(|(index, (configured, tunnel))| path_face(&sources, PathId(index as u16), configured, tunnel))
+        .map(|(index, (configured, tunnel))| {
+            let mtu = mtus.get(usize::from(configured.connector.0)).copied().unwrap_or(OUTER_MTU);
+            path_face(&sources, PathId(index as u16), configured, tunnel, mtu)
+        })
         .collect();
     Forwarding {
         generation: sources.generation,
@@ -120,7 +126,7 @@ pub fn build(sources: Sources) -> Forwarding {
     }
 }
 
-fn path_face(sources: &Sources, id: PathId, configured: &TunnelPlan, tunnel: &Tunnel) -> PathFace {
+fn path_face(sources: &Sources, id: PathId, configured: &TunnelPlan, tunnel: &Tunnel, mtu: u16) -> PathFace {
     let link = &sources.plan.links[usize::from(configured.link.0)];
     let candidate = candidate(sources.plan, id, tunnel, sources.steering);
     PathFace {
@@ -146,8 +152,7 @@ fn path_face(sources: &Sources, id: PathId, configured: &TunnelPlan, tunnel: &Tu
             local: SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0),
             remote: SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0),
         }),
-        mtu: inner_mtu(sources.plan, configured.connector, sources.underlays)
-            .min(tunnel.path_mtu().unwrap_or(u16::MAX)),
+        mtu: mtu.min(tunnel.path_mtu().unwrap_or(u16::MAX)),
         private: configured.private_local.map(|private| private.addr()),
         children: tunnel.children().map(|lineage| lineage.face()).collect(),
         live: tunnel.counters().clone(),

@@ -40,6 +40,9 @@ pub struct Steering {
     /// What paths measure is recorded, whatever the rules ask.
     watched: bool,
     next_judge: Moment,
+    /// When the next path that is well will have been so for the hold-down time.
+    #[serde(default)]
+    next_settled: Option<Moment>,
     /// The survey that is under way, or was last.
     survey: u64,
     counted_at: Moment,
@@ -86,6 +89,7 @@ impl Steering {
             measures,
             watched: false,
             next_judge: now,
+            next_settled: None,
             survey: 0,
             counted_at: now,
             span: plan.steering.interval,
@@ -106,9 +110,17 @@ impl Steering {
         self.paths.iter().map(|&Memory { settled, sla, score, epoch, .. }| PathStanding { settled, sla, score, epoch })
     }
 
+    /// Would `follow` change anything, if no path but these has another verdict? Of thousands of paths, few
+    /// change at a time.
+    pub fn is_behind(&self, mut verdicts: impl Iterator<Item = (PathId, Verdict)>, now: Moment) -> bool {
+        let is_other = |(path, verdict)| self.path(path).is_some_and(|memory| memory.verdict != verdict);
+        self.next_settled.is_some_and(|at| at <= now) || verdicts.any(is_other)
+    }
+
     /// Follows the verdicts, by `PathId`; that of a path which is not usable is `Down`.
     pub fn follow(&mut self, plan: &Plan, verdicts: impl Iterator<Item = Verdict>, now: Moment) {
         let hold_down = plan.steering.hold_down();
+        self.next_settled = None;
         for (memory, verdict) in self.paths.iter_mut().zip(verdicts) {
             if memory.verdict != verdict {
                 (memory.verdict, memory.since) = (verdict, now);
@@ -116,6 +128,10 @@ impl Steering {
             // At the start nothing has come and gone yet.
             let early = memory.since.since(self.started) < hold_down;
             memory.settled = verdict == Verdict::Healthy && (early || now.since(memory.since) >= hold_down);
+            if verdict == Verdict::Healthy && !memory.settled {
+                let settles = memory.since + hold_down;
+                self.next_settled = Some(self.next_settled.map_or(settles, |next| next.min(settles)));
+            }
         }
     }
 

@@ -27,6 +27,11 @@ impl Watch {
         self.next_whole = now;
     }
 
+    /// It was told nothing yet.
+    pub fn is_new(&self) -> bool {
+        self.verdicts.is_empty()
+    }
+
     pub fn poll_timeout(&self) -> Moment {
         self.next_whole
     }

@@ -10,6 +10,7 @@ mod outages;
 mod packet;
 mod plans;
 mod shares;
+mod sites;
 mod world;
 
 use std::time::Duration;

@@ -29,6 +29,7 @@ fn order<T>(world: &mut World, give: impl FnOnce(&mut trefoil::edge::Edge, Momen
     let generation = |world: &World| world.branch.status(world.now).generation;
     let (before, now) = (generation(world), world.now);
     let answer = give(&mut world.branch.edge, now);
+    world.run_for(Duration::from_millis(1));
     assert!(generation(world) <= before + 1, "an order changes traffic by one published value");
     answer
 }
@@ -121,6 +122,8 @@ fn a_drained_tunnel_is_free_of_flows_within_a_second_and_nothing_is_lost_or_over
     let overtaken = world.overtaken();
     let told = tell(&mut world, "fibre", TunnelOrder::Drain, false).unwrap_err();
     assert_eq!(told, "\"fibre\" may be any of pop/primary/fibre, pop/secondary/fibre");
+    let told = tell(&mut world, "cable", TunnelOrder::Drain, false).unwrap_err();
+    assert!(told.starts_with("no tunnel is called \"cable\" (known: pop/primary/fibre, "), "{told}");
     let told = tell(&mut world, "primary/fibre", TunnelOrder::Drain, false).expect("obeyed");
     assert!(told.starts_with("pop/primary/fibre is drained: new flows go to its siblings now"), "{told}");
     world.run_for(Duration::from_millis(100));

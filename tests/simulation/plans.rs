@@ -182,3 +182,72 @@ fn tunnel(name: &str, role: Role, mbps: u32, lifetimes: Lifetimes) -> TunnelPlan
         dead_after: Duration::from_secs(60),
     }
 }
+
+/// Where all sites of a fleet call.
+const GATEWAY: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
+
+/// The WAN addresses of a site of a fleet, one a link.
+fn fleet_address(site: usize, link: usize) -> Ipv4Addr {
+    Ipv4Addr::from(0x6440_0000 + (site * 4 + link) as u32)
+}
+
+/// The number of who has the address: 0 is the gateway, sites follow.
+pub fn site_with(address: std::net::IpAddr) -> usize {
+    match address {
+        std::net::IpAddr::V4(address) if address != GATEWAY => (u32::from(address) - 0x6440_0000) as usize / 4 + 1,
+        _ => 0,
+    }
+}
+
+fn fleet_range(site: usize) -> String {
+    format!("10.{}.{}.0/24", 100 + site / 256, site % 256)
+}
+
+/// A gateway with one connector of three tunnels for each site.
+pub fn gateway_of(sites: usize) -> Plan {
+    let mut plan = site("gateway", SiteKind::CloudVpc, "10.90.0.0/16");
+    plan.underlays.push(UnderlayPlan { interface: None, address: Some(GATEWAY) });
+    for (name, _, mbps) in LINKS {
+        plan.links.push(link(name, 0, mbps));
+    }
+    let phases = tunnel("", Role::Primary, 1, Lifetimes::LONG);
+    for number in 0..sites {
+        let first = plan.tunnels.len() as u16;
+        for (index, (name, _, mbps)) in LINKS.iter().enumerate() {
+            plan.tunnels.push(TunnelPlan {
+                connector: ConnectorId(number as u16),
+                link: LinkId(index as u16),
+                local_id: Some(Identity::Fqdn("gateway".to_owned())),
+                remote_id: Some(Identity::Fqdn(format!("{name}.site{number}"))),
+                phase1: phases.phase1.clone(),
+                phase2: phases.phase2.clone(),
+                ..tunnel(name, Role::Primary, *mbps, Lifetimes::LONG)
+            });
+        }
+        let tunnels = (first..first + 3).map(PathId).collect();
+        let roles = [Some(RolePlan { pop_location: None, tunnels }), None];
+        let range = fleet_range(number);
+        plan.connectors.push(connector(&format!("site{number}"), Mode::Responder, "10.90.0.0/16", &range, roles));
+    }
+    plan
+}
+
+/// One site of the fleet.
+pub fn site_of(number: usize) -> Plan {
+    let range = fleet_range(number);
+    let mut plan = site(&format!("site{number}"), SiteKind::Branch, &range);
+    for (index, (name, _, mbps)) in LINKS.iter().enumerate() {
+        plan.underlays.push(UnderlayPlan { interface: None, address: Some(fleet_address(number, index)) });
+        plan.links.push(link(name, index as u16, *mbps));
+        plan.tunnels.push(TunnelPlan {
+            link: LinkId(index as u16),
+            destination: Some(Destination::Ipv4(GATEWAY)),
+            local_id: Some(Identity::Fqdn(format!("{name}.site{number}"))),
+            remote_id: Some(Identity::Fqdn("gateway".to_owned())),
+            ..tunnel(name, Role::Primary, *mbps, Lifetimes::LONG)
+        });
+    }
+    let roles = [Some(RolePlan { pop_location: None, tunnels: (0..3).map(PathId).collect() }), None];
+    plan.connectors.push(connector("gateway", Mode::Initiator, &range, "10.90.0.0/16", roles));
+    plan
+}
