@@ -16,30 +16,36 @@ pub struct TunnelArgs {
 enum Order {
     /// Moves its flows to the others, at a pause of each where there is one, within a second; the
     /// tunnel stays up and is probed
-    Drain(Target),
+    Drain(Leaving),
     /// Drains it, then tells the peer that it is closed; nobody can open it
-    Down(Target),
+    Down(Leaving),
     /// Takes it into service again
     Up(Target),
+}
+
+#[derive(clap::Args, Debug)]
+struct Leaving {
+    #[command(flatten)]
+    target: Target,
+    /// Even if it is the last tunnel in service of the role that carries the traffic
+    #[arg(long)]
+    force: bool,
 }
 
 #[derive(clap::Args, Debug)]
 struct Target {
     /// `connector/role/tunnel`, or the end of it where that is enough
     name: String,
-    /// Even if it is the last tunnel in service of the role that carries the traffic
-    #[arg(long)]
-    force: bool,
     /// The daemon's control socket
     #[arg(long, default_value = "/run/trefoil/control.sock")]
     socket: PathBuf,
 }
 
 pub fn run(args: &TunnelArgs) -> ExitCode {
-    let (order, target) = match &args.order {
-        Order::Drain(target) => (TunnelOrder::Drain, target),
-        Order::Down(target) => (TunnelOrder::Down, target),
-        Order::Up(target) => (TunnelOrder::Up, target),
+    let (order, target, force) = match &args.order {
+        Order::Drain(leaving) => (TunnelOrder::Drain, &leaving.target, leaving.force),
+        Order::Down(leaving) => (TunnelOrder::Down, &leaving.target, leaving.force),
+        Order::Up(target) => (TunnelOrder::Up, target, false),
     };
-    give(&target.socket, Request::Tunnel { name: target.name.clone(), order, force: target.force })
+    give(&target.socket, Request::Tunnel { name: target.name.clone(), order, force })
 }

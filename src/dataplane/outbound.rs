@@ -114,7 +114,7 @@ impl<'a> Road<'a> {
             rule: choice.rule,
             by_rule: decision.by_rule,
             kept: decision.kept,
-            draining: choice.stay == Some(Stay::Draining),
+            draining: choice.stay == Some(Stay::Draining) || decision.kept && way.path.duty.is_drained(),
             mark,
             child: way.child.0 as u8,
             peers: decision.peers,

@@ -39,7 +39,7 @@ impl Edge {
         }
         if !connector.roles.fail_over(to, now) {
             let stays = format!("traffic stays on the {from} role");
-            return Err(format!("no tunnel of the {to} role of connector {name} is usable: {stays}"));
+            return Err(format!("no tunnel of the {to} role of connector {name} is usable and in service: {stays}"));
         }
         self.note(Fact::FailedOver { connector: ConnectorId(index as u16), to }, now);
         self.settle(now);
@@ -126,8 +126,11 @@ impl Edge {
                 "its role does not carry traffic now, and could not take any over: none else of it is in service";
             return Ok(alone.to_owned());
         }
+        let drained = self.count(connector, |one| one.usable() && one.duty().is_drained()).iter().sum::<usize>();
+        let others_drained = drained > usize::from(tunnel.duty().is_drained());
         let then = match (of(other) > 0, order) {
             (true, _) => format!("all traffic of connector {name} goes over to the {other} role"),
+            (false, _) if others_drained => format!("the traffic of connector {name} goes to drained tunnels"),
             (false, TunnelOrder::Down) => format!("packets for connector {name} are refused until a tunnel is usable"),
             (false, TunnelOrder::Drain | TunnelOrder::Up) => {
                 format!("the traffic of connector {name} stays on it until another tunnel is usable")

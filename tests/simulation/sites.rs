@@ -189,7 +189,8 @@ fn memory() -> f64 {
     pages * 4_096.0 / f64::from(1 << 20)
 }
 
-fn serve(sites: usize) {
+/// Returns the memory, in MiB, that was held before all sites restarted, and what came to it then.
+fn serve(sites: usize) -> (f64, f64) {
     let before = memory();
     let started = Instant::now();
     let mut fleet = Fleet::new(sites);
@@ -213,26 +214,30 @@ fn serve(sites: usize) {
         rest * 1e6 / (3 * sites) as f64
     );
 
-    // Each of them restarts, twice, without a word: what the gateway held for it must go.
+    // Each of them restarts, three times, without a word: what the gateway held for it must go.
     let held = memory();
-    for _ in 0..2 {
+    let mut after = Vec::new();
+    for _ in 0..3 {
         fleet.restart_sites();
         fleet.run(5 * SECOND, |_| false);
         assert!(fleet.run(120 * SECOND, |fleet| fleet.healthy() == 3 * sites), "{} are well", fleet.healthy());
+        fleet.run(35 * SECOND, |_| false);
+        after.push(memory() - held);
     }
-    fleet.run(60 * SECOND, |_| false);
-    println!("after two restarts of all sites: {:+.0} MiB", memory() - held);
-    assert!(memory() - held < 40.0 + 0.1 * (held - before), "memory grows with each call");
+    println!("after each of three restarts of all sites: {after:+.0?} MiB");
     assert_eq!(fleet.healthy(), 3 * sites);
+    (held - before, after.last().copied().unwrap_or_default())
 }
 
 #[test]
 fn a_gateway_serves_a_hundred_sites_that_all_call_at_once_and_restart() {
-    serve(100);
+    // Other tests run beside this one, so its memory says nothing.
+    let _ = serve(100);
 }
 
 #[test]
-#[ignore = "half a minute; the short form is above"]
+#[ignore = "half a minute, and alone, for its memory; the short form is above"]
 fn a_gateway_serves_a_thousand_sites_that_all_call_at_once_and_restart() {
-    serve(1_000);
+    let (held, grown) = serve(1_000);
+    assert!(grown < held / 3.0, "{grown} MiB came to {held}: something is kept of each call");
 }
