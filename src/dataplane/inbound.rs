@@ -1,5 +1,6 @@
 use std::sync::atomic::Ordering;
 
+use super::early::Kept;
 use super::road::Road;
 use crate::esp::InboundSa;
 use crate::forward::{PathFace, ToControl};
@@ -63,6 +64,25 @@ impl<'a> Road<'a> {
         }
     }
 
+    /// Opens what came before its SA was there.
+    pub fn inbound_early(&mut self) {
+        if self.exits.early.is_empty() {
+            return;
+        }
+        let mut early = std::mem::take(&mut self.exits.early);
+        let sas = &self.forwarding.sas;
+        let is_there = |spi| {
+            let place = sas.inbound(spi).map(|place| place.load());
+            place.as_ref().and_then(|place| place.as_ref()).is_some_and(|sa| sa.spi() == spi)
+        };
+        let given_up = early.take(self.now, is_there, |kept| {
+            let Kept { spi, leg, tos, datagram } = kept;
+            self.esp(spi, Outer { leg, tos }, datagram);
+        });
+        self.exits.early = early;
+        (0..given_up).for_each(|_| self.count_drop(self.drops, DropReason::UnknownSpi));
+    }
+
     fn ike(&mut self, leg: Leg, message: &[u8]) {
         if message.len() < IKE_HEADER {
             return self.count_drop(self.drops, DropReason::NotIpsec);
@@ -71,13 +91,15 @@ impl<'a> Road<'a> {
     }
 
     fn esp(&mut self, spi: Spi, outer: Outer, datagram: &mut [u8]) {
-        let Some(place) = self.forwarding.sas.inbound(spi) else {
-            return self.count_drop(self.drops, DropReason::UnknownSpi);
-        };
-        let place = place.load();
+        let sas = &self.forwarding.sas;
+        let place = sas.inbound(spi).map(|place| place.load());
         // The place may hold a later SA than the one that the packet was sent on.
-        let Some(sa) = place.as_ref().filter(|sa| sa.spi() == spi) else {
-            return self.count_drop(self.drops, DropReason::UnknownSpi);
+        let Some(sa) = place.as_ref().and_then(|place| place.as_ref()).filter(|sa| sa.spi() == spi) else {
+            let Outer { leg, tos } = outer;
+            if !sas.is_calling() || !self.exits.early.keep(spi, leg, tos, datagram, self.now) {
+                self.count_drop(self.drops, DropReason::UnknownSpi);
+            }
+            return;
         };
         if let Err(reason) = self.open(sa, outer, datagram) {
             self.count_drop(self.drops_in(sa.path()), reason);

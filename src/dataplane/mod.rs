@@ -1,6 +1,7 @@
 //! Floor 4: the packet road. `outbound` goes from site to WAN, `inbound` from WAN to site.
 
 mod census;
+mod early;
 mod flow_table;
 mod hand_over;
 mod inbound;

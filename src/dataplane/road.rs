@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use super::early::Early;
 use super::hand_over::{Handed, HandedNote};
 use super::inbound::{Arrival, Tally};
 use super::limit::Limit;
@@ -62,6 +63,7 @@ pub(super) struct Exits {
     /// Of this turn: flows, routes and selectors may change before the next.
     pub arrival: Option<Arrival>,
     pub tally: Option<Tally>,
+    pub early: Early,
     /// For what is made here, before it leaves.
     scratch: Option<SitePacket>,
     pub icmp_errors: Limit,
@@ -88,6 +90,7 @@ impl Exits {
             coalescer: Coalescer::new(BATCH, false, false),
             arrival: None,
             tally: None,
+            early: Early::new(),
             scratch: None,
             icmp_errors: Limit::per_second(ERRORS_PER_SECOND, ERRORS_PER_SECOND),
             echo_replies: Limit::per_second(ECHO_REPLIES_PER_SECOND, ECHO_REPLIES_PER_SECOND),

@@ -142,6 +142,7 @@ impl Worker {
             worked = true;
         }
         worked |= road.handed();
+        road.inbound_early();
 
         from_wan.clear();
         road.io.receive_wan(from_wan);

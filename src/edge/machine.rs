@@ -63,6 +63,8 @@ pub struct Edge {
     steer_until: Moment,
     /// What was last published of each tunnel, to see when to publish again.
     published: Vec<snapshot::Published>,
+    /// Tunnels whose peer is being called.
+    calling: BTreeSet<usize>,
     /// There is something new to publish.
     unpublished: bool,
     /// The MTU of paths comes from the underlays.
@@ -144,6 +146,7 @@ impl Edge {
             steer_until: now,
             steering: Steering::new(&plan, now),
             watch: None,
+            calling: BTreeSet::new(),
             unpublished: false,
             underlays_changed: false,
             stopping: false,
@@ -399,6 +402,14 @@ impl Edge {
         }
         let mut switched = false;
         let touched = std::mem::take(&mut self.touched);
+        for index in &touched {
+            if self.tunnels.get(*index).is_some_and(Tunnel::is_calling) {
+                self.calling.insert(*index);
+            } else {
+                self.calling.remove(index);
+            }
+        }
+        self.table.set_calling(!self.calling.is_empty());
         let of = |index: &usize| self.plan.tunnels.get(*index).map(|tunnel| usize::from(tunnel.connector.0));
         let connectors: BTreeSet<usize> = touched.iter().filter_map(of).collect();
         for index in connectors {

@@ -1,3 +1,5 @@
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use arc_swap::ArcSwapOption;
 
 use crate::esp::{InboundSa, OutboundSa};
@@ -9,6 +11,7 @@ use crate::model::{OutboundSlot, Spi};
 pub struct SaTable {
     inbound: Box<[ArcSwapOption<InboundSa>]>,
     outbound: Box<[ArcSwapOption<OutboundSa>]>,
+    calling: AtomicBool,
 }
 
 impl SaTable {
@@ -18,7 +21,17 @@ impl SaTable {
         SaTable {
             inbound: (0..inbound).map(|_| ArcSwapOption::empty()).collect(),
             outbound: (0..outbound).map(|_| ArcSwapOption::empty()).collect(),
+            calling: AtomicBool::new(false),
         }
+    }
+
+    /// A peer is being called, and may send before its answer has made an SA here.
+    pub fn is_calling(&self) -> bool {
+        self.calling.load(Ordering::Relaxed)
+    }
+
+    pub fn set_calling(&self, calling: bool) {
+        self.calling.store(calling, Ordering::Relaxed);
     }
 
     pub fn inbound(&self, spi: Spi) -> Option<&ArcSwapOption<InboundSa>> {

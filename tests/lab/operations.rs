@@ -70,7 +70,7 @@ fn a_drain_under_traffic_and_taking_a_tunnel_down_and_up_lose_nothing() {
     let server = IperfServer::start(&bench.lab.server, SERVER, bench.directory());
     thread::scope(|scope| {
         let lan = &bench.lab.lan;
-        let tcp = scope.spawn(move || server.run(lan, &["--bitrate".to_owned(), "5M".to_owned()], 13));
+        let tcp = scope.spawn(move || server.run(lan, &["--bitrate".to_owned(), "5M".to_owned()], 15));
         let streams = streams(&bench);
         let places = [&bench.lab.lan, &bench.lab.edge, &bench.lab.internet, &bench.lab.pops[0], &bench.lab.server];
         let (started, before) = (Instant::now(), KernelDrops::read(&places));
@@ -101,18 +101,19 @@ fn a_drain_under_traffic_and_taking_a_tunnel_down_and_up_lose_nothing() {
         thread::sleep(Duration::from_secs(3));
         assert_eq!(tunnel(&trefoil.status().expect("status"), "primary", link).state, "down", "it stays down");
         say(&trefoil.table());
+        say(&trefoil.verb(&["tunnel", "up", &name]));
+        bench.wait_for_all();
+        thread::sleep(Duration::from_secs(1));
         let (there, back, text) = self::told(streams, started);
         let tcp = tcp.join().expect("TCP").expect("TCP went through");
         let retransmits = tcp["end"]["sum_sent"]["retransmits"].as_u64().unwrap_or_default();
         let dropped = KernelDrops::read(&places).since(&before);
         say(&format!(
-            "{link} drained, up again, and down: {text}; TCP beside it sent {retransmits} segments again; dropped by the \
+            "{link} drained, up, down and up again: {text}; TCP beside it sent {retransmits} segments again; dropped by the \
              kernel: {}",
             dropped.told()
         ));
         assert!(there + back <= dropped.total(), "{text}");
-        say(&trefoil.verb(&["tunnel", "up", &name]));
-        bench.wait_for_all();
     });
 }
 

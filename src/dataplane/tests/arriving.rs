@@ -35,6 +35,26 @@ fn each_bad_datagram_is_counted_under_its_reason_and_only_itself_lost() {
 }
 
 #[test]
+fn a_packet_that_overtakes_the_answer_to_our_call_waits_for_its_sa_and_not_for_ever() {
+    for calling in [true, false] {
+        let (mut edge, mut pop) = pair();
+        let sas = pop.crew.published.load().sas.clone();
+        let take = |path: u16| Some((path, sas.inbound(spi(path))?.swap(None)?));
+        let taken: Vec<_> = (0..4).filter_map(take).collect();
+        sas.set_calling(calling);
+        edge.send((0..3).map(udp));
+        cross(&mut edge, &mut pop);
+        assert_eq!(pop.delivered(), Vec::<Vec<u8>>::new());
+        for (path, sa) in taken {
+            sas.inbound(spi(path)).unwrap().store(Some(sa));
+        }
+        pop.turn();
+        let (there, drops) = (pop.delivered().len(), pop.drops_in());
+        assert_eq!((there, drops), if calling { (3, vec![]) } else { (0, vec![(DropReason::UnknownSpi, 3)]) });
+    }
+}
+
+#[test]
 fn an_authentic_packet_with_a_false_inside_is_dropped() {
     let everything = || {
         Arc::new(Selectors { local: [TrafficSelector::ANY_IPV4].into(), remote: [TrafficSelector::ANY_IPV4].into() })

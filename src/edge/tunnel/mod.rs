@@ -261,6 +261,11 @@ impl Tunnel {
         [attempt, rebuild, live, path_mtu, rescue, linger, self.close_at()].into_iter().flatten().min()
     }
 
+    /// The peer is being called, and has not answered yet.
+    pub fn is_calling(&self) -> bool {
+        matches!(self.attempt, Attempt::Connecting { .. })
+    }
+
     pub fn state(&self) -> TunnelState {
         self.state
     }
