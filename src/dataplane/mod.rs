@@ -7,6 +7,7 @@ mod hand_over;
 mod inbound;
 mod limit;
 mod outbound;
+mod pilot;
 mod road;
 mod road_io;
 mod sweep;
@@ -17,6 +18,7 @@ mod worker;
 
 pub use flow_table::{FLOW_IDLE, FlowEntry, FlowTable, Leaving, MAX_FLOWS};
 pub use hand_over::HandOver;
+pub use pilot::{Departure, NoWay, Pilot};
 pub use road::{BATCH, PACKET_CAPACITY};
 pub use road_io::{RoadIo, Unsent};
 pub use worker::{Crew, Turn, Worker};

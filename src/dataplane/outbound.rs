@@ -1,11 +1,8 @@
-use std::time::Duration;
-
-use super::flow_table::{FlowEntry, Leaving};
+use super::pilot::{Departure, NoWay, Pilot};
 use super::road::Road;
-use crate::forward::{ConnectorFace, Held, PathFace, ProbeOrder, Way};
-use crate::model::{DropReason, Dscp, PathId};
+use crate::forward::{PathFace, ProbeOrder};
+use crate::model::{DropReason, PathId};
 use crate::packet::{Offload, Parsed, Probe, Refusal, SegmentKind, Segments, SitePacket, parse, refuse, set_dscp};
-use crate::steer::{NewFlow, Stay};
 
 const UDP_HEADER: usize = 8;
 
@@ -30,7 +27,9 @@ impl<'a> Road<'a> {
     }
 
     fn leave(&mut self, packet: &mut SitePacket, parsed: &Parsed) -> Result<(), Dropped> {
-        let (way, mark) = self.way_of(parsed)?;
+        let pilot = Pilot { forwarding: self.forwarding, flows: self.flows, now: self.now };
+        let leaving = Departure { key: parsed.key, dscp: parsed.dscp, bytes: parsed.total_len as u64 };
+        let (way, mark) = pilot.way_of(&leaving)?;
         fits(way.path, packet.offload, parsed)?;
         let parsed = match mark {
             // Before it is cut and sealed, so that every piece and the outer header have it.
@@ -41,89 +40,6 @@ impl<'a> Road<'a> {
             _ => parsed,
         };
         self.leave_by(way, packet, parsed, true).map_err(|reason| on_path(way.path, reason))
-    }
-
-    /// The way that the flow is pinned to, or a new choice; and what to mark its packets with.
-    fn way_of(&mut self, parsed: &Parsed) -> Result<(Way<'a>, Option<Dscp>), Dropped> {
-        let known = self.flows.leave(&parsed.key, parsed.total_len as u64, self.now);
-        if let Some(Leaving { entry, ordered: None, paused }) = &known
-            && let Some(way) = self.pinned(entry, *paused)
-        {
-            return Ok((way, entry.mark));
-        }
-        let connector = self.connector_of(parsed)?;
-        self.choose(connector, parsed, known)
-    }
-
-    /// The way of an entry, while all that it was chosen by is still so.
-    fn pinned(&self, entry: &FlowEntry, paused: Duration) -> Option<Way<'a>> {
-        let path = self.forwarding.path(entry.path?)?;
-        let holds = entry.path_epoch == path.epoch
-            && entry.policy_epoch == self.forwarding.policy_epoch
-            && path.usable
-            && !(entry.draining && path.duty.lets_go(paused, self.now))
-            && (entry.kept || self.forwarding.connector(path.connector)?.active == path.role);
-        let child = path.children.get(usize::from(entry.child)).filter(|_| holds)?;
-        let way = Way { path, child: (usize::from(entry.child), child) };
-        self.forwarding.has_sa(way).then_some(way)
-    }
-
-    fn connector_of(&self, parsed: &Parsed) -> Result<&'a ConnectorFace, Dropped> {
-        self.forwarding.connector_for(&parsed.key).map_err(|reason| Dropped {
-            reason,
-            path: None,
-            // Who sends what is not the site's is never answered: it may be somebody else.
-            refusal: (reason == DropReason::NoRoute).then_some(Refusal::NetworkUnreachable),
-        })
-    }
-
-    /// Decides, and pins the flow to what comes out.
-    fn choose(
-        &self,
-        connector: &ConnectorFace,
-        parsed: &Parsed,
-        known: Option<Leaving>,
-    ) -> Result<(Way<'a>, Option<Dscp>), Dropped> {
-        let flow =
-            NewFlow { key: parsed.key, dscp: parsed.dscp, connector: connector.id, minute: self.forwarding.minute };
-        let held = known.map_or_else(Held::default, |known| Held {
-            path: known.entry.path,
-            rule: known.entry.rule,
-            arrived_on: known.entry.arrived_on,
-            moved_at: self.flows.moved_at(&parsed.key),
-            ordered: known.ordered,
-            paused: known.paused,
-        });
-        let decision = self.forwarding.decide(connector, &flow, &held, self.now);
-        let choice = decision.choice;
-        if let Some(rule) = choice.rule.filter(|_| held.rule != choice.rule) {
-            self.forwarding.rules.count_hit(rule, self.now);
-        }
-        let Some(way) = decision.way else {
-            return Err(match choice.why.drop_reason() {
-                Some(DropReason::Rule) => refused(DropReason::Rule, Refusal::Prohibited),
-                _ if decision.uncovered => refused(DropReason::NoSelector, Refusal::NetworkUnreachable),
-                _ => refused(DropReason::NoPath, Refusal::NetworkUnreachable),
-            });
-        };
-        let mark = choice.rule.and_then(|rule| self.forwarding.rules.rule(rule)?.action.set_dscp());
-        let entry = FlowEntry {
-            path: Some(way.path.id),
-            path_epoch: way.path.epoch,
-            policy_epoch: self.forwarding.policy_epoch,
-            rule: choice.rule,
-            by_rule: decision.by_rule,
-            kept: decision.kept,
-            draining: choice.stay == Some(Stay::Draining) || decision.kept && way.path.duty.is_drained(),
-            mark,
-            child: way.child.0 as u8,
-            peers: decision.peers,
-            arrived_on: held.arrived_on,
-            dscp: parsed.dscp,
-            why: choice.why,
-        };
-        self.flows.pin(parsed.key, entry, decision.moved, parsed.total_len as u64, self.now);
-        Ok((way, entry.mark))
     }
 
     /// The smallest MTU of all paths that a flow of this one may ever move to without a new
@@ -189,8 +105,10 @@ fn fits(path: &PathFace, offload: Offload, parsed: &Parsed) -> Result<(), Droppe
     Err(Dropped { refusal, ..on_path(path, DropReason::TooBig) })
 }
 
-fn refused(reason: DropReason, refusal: Refusal) -> Dropped {
-    Dropped { reason, path: None, refusal: Some(refusal) }
+impl From<NoWay> for Dropped {
+    fn from(NoWay { reason, refusal }: NoWay) -> Dropped {
+        Dropped { reason, path: None, refusal }
+    }
 }
 
 fn on_path(path: &PathFace, reason: DropReason) -> Dropped {

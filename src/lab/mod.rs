@@ -22,6 +22,7 @@ mod scenery;
 mod screen;
 mod services;
 mod sessions;
+mod simulated_node;
 mod summary;
 mod table;
 mod timeline;
@@ -33,6 +34,7 @@ mod web;
 mod world;
 
 pub use demo::{DemoSettings, run as demo};
+pub use simulated_node::{InFlight, SimulatedNode};
 pub use summary::Summary;
 pub use timeline::{LONGEST_SECONDS, SHORTEST_SECONDS};
 pub use world::WorldError;

@@ -4,7 +4,6 @@
 //! `TREFOIL_SEEDS=N` more than the thousand.
 
 mod network;
-mod node;
 mod operations;
 mod outages;
 mod packet;

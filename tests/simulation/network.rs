@@ -1,8 +1,9 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::time::Duration;
 
+use trefoil::lab::InFlight;
 use trefoil::model::{Chance, Moment};
 
 /// What a WAN link does to a datagram, in either direction.
@@ -24,15 +25,6 @@ impl Weather {
         duplicate_permille: 0,
         cut: false,
     };
-}
-
-/// A datagram on its way, by its addresses.
-#[derive(PartialEq, Eq, PartialOrd, Ord)]
-pub struct InFlight {
-    pub source: SocketAddr,
-    pub destination: SocketAddr,
-    pub tos: u8,
-    pub bytes: Vec<u8>,
 }
 
 /// Every WAN link and the datagrams in it, in simulated time.

@@ -3,11 +3,11 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use trefoil::forward::FlowReport;
+use trefoil::lab::SimulatedNode;
 use trefoil::model::{FlowKey, Moment, Role, protocol};
 use trefoil::steer::RuleSet;
 
 use super::network::Network;
-use super::node::Node;
 use super::packet;
 use super::plans::{self, Lifetimes};
 
@@ -19,8 +19,8 @@ const DESTINATION: Ipv4Addr = Ipv4Addr::new(10, 90, 0, 9);
 pub struct World {
     pub now: Moment,
     pub network: Network,
-    pub branch: Node,
-    pub pops: [Node; 2],
+    pub branch: SimulatedNode,
+    pub pops: [SimulatedNode; 2],
     flows: Vec<Flow>,
     pub tally: Tally,
 }
@@ -55,9 +55,12 @@ impl World {
         World {
             now: Moment::ZERO,
             network: Network::new(seed),
-            branch: Node::new(plans::branch(lifetimes, rules), seed.wrapping_mul(3)),
+            branch: SimulatedNode::new(plans::branch(lifetimes, rules), seed.wrapping_mul(3)),
             pops: Role::ALL.map(|role| {
-                Node::new(plans::pop(role, lifetimes), seed.wrapping_mul(3).wrapping_add(1 + role.index() as u64))
+                SimulatedNode::new(
+                    plans::pop(role, lifetimes),
+                    seed.wrapping_mul(3).wrapping_add(1 + role.index() as u64),
+                )
             }),
             flows: Vec::new(),
             tally: Tally::default(),
@@ -147,15 +150,15 @@ impl World {
                 }
             }
         }
-        self.branch.run(&mut self.network, now);
+        self.branch.run(now, &mut |datagram| self.network.send(datagram, now));
         for pop in &mut self.pops {
-            pop.run(&mut self.network, now);
+            pop.run(now, &mut |datagram| self.network.send(datagram, now));
             let echoes: Vec<Vec<u8>> = pop.received().iter().filter_map(|packet| packet::echo(packet)).collect();
             if !echoes.is_empty() {
                 for echo in echoes {
                     pop.send(echo);
                 }
-                pop.run(&mut self.network, now);
+                pop.run(now, &mut |datagram| self.network.send(datagram, now));
             }
         }
         for packet in self.branch.received() {

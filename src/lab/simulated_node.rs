@@ -2,18 +2,28 @@ use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
+use crate::crypto::{Backend, Backends};
+use crate::dataplane::{Crew, FlowTable, RoadIo, Unsent, Worker};
+use crate::edge::{Edge, Effect, Plan, SiteEvent, SiteStatus, StatusFacts, UnderlayFact};
+use crate::forward::{FlowReport, ToControl, ToWorker};
+use crate::model::{Chance, FlowKey, Leg, Moment, Spi, UnderlayId, WorkerId};
+use crate::packet::{Batch, Offload, ProbeKey, SiteOffloads, SitePacket, Train};
 use arc_swap::ArcSwap;
-use trefoil::crypto::{Backend, Backends};
-use trefoil::dataplane::{Crew, FlowTable, RoadIo, Unsent, Worker};
-use trefoil::edge::{Edge, Effect, Plan, SiteEvent, StatusFacts, UnderlayFact};
-use trefoil::forward::{FlowReport, ToControl, ToWorker};
-use trefoil::model::{Chance, FlowKey, Leg, Moment, Spi, UnderlayId, WorkerId};
-use trefoil::packet::{Batch, Offload, ProbeKey, SiteOffloads, SitePacket, Train};
 
-use super::network::{InFlight, Network};
+/// Turns of both planes at one moment beyond which they go round in circles.
+const TURNS_MAX: usize = 1_000;
 
-/// One machine of the simulation: both planes as production runs them, with queues for devices.
-pub struct Node {
+/// A datagram on its way, by its addresses.
+#[derive(PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct InFlight {
+    pub source: SocketAddr,
+    pub destination: SocketAddr,
+    pub tos: u8,
+    pub bytes: Vec<u8>,
+}
+
+/// One machine in simulated time: both planes as production runs them, with queues for devices.
+pub struct SimulatedNode {
     pub edge: Edge,
     workers: Vec<(Worker, MemoryRoad)>,
     crew: Crew,
@@ -34,8 +44,8 @@ struct MemoryRoad {
     addresses: Vec<Ipv4Addr>,
 }
 
-impl Node {
-    pub fn new(plan: Plan, seed: u64) -> Node {
+impl SimulatedNode {
+    pub fn new(plan: Plan, seed: u64) -> SimulatedNode {
         let addresses: Vec<Ipv4Addr> = plan.underlays.iter().filter_map(|underlay| underlay.address).collect();
         let now = Moment::ZERO;
         let count = plan.dataplane.workers.get();
@@ -53,7 +63,7 @@ impl Node {
             (Worker::new(WorkerId(id), crew.clone()), road)
         };
         let workers = (0..count).map(worker).collect();
-        Node { edge, workers, crew, addresses, events: Vec::new() }
+        SimulatedNode { edge, workers, crew, addresses, events: Vec::new() }
     }
 
     /// A packet of the site comes out of the device queue that its flow has.
@@ -80,11 +90,11 @@ impl Node {
     }
 
     /// Both planes until neither has anything to do at this moment.
-    pub fn run(&mut self, network: &mut Network, now: Moment) {
+    pub fn run(&mut self, now: Moment, send: &mut dyn FnMut(InFlight)) {
         let mut turns = 0;
         loop {
             turns += 1;
-            assert!(turns < 1_000, "the node finds no rest at {now:?}; due {:?}", self.edge.poll_timeout());
+            assert!(turns < TURNS_MAX, "the node finds no rest at {now:?}; due {:?}", self.edge.poll_timeout());
             let mut busy = false;
             for index in 0..self.workers.len() {
                 let (worker, road) = &mut self.workers[index];
@@ -92,18 +102,16 @@ impl Node {
                 while let Some(message) = self.workers[index].1.messages.pop_front() {
                     busy = true;
                     self.edge.handle_message(message, now);
-                    self.carry_out(network, now);
+                    self.carry_out(now, send);
                 }
             }
             if self.edge.poll_timeout().is_some_and(|due| due <= now) {
                 busy = true;
                 self.edge.handle_timeout(now);
             }
-            self.carry_out(network, now);
+            self.carry_out(now, send);
             for (_, road) in &mut self.workers {
-                for datagram in road.to_wan.drain(..) {
-                    network.send(datagram, now);
-                }
+                road.to_wan.drain(..).for_each(&mut *send);
             }
             if !busy {
                 return;
@@ -111,7 +119,7 @@ impl Node {
         }
     }
 
-    fn carry_out(&mut self, network: &mut Network, now: Moment) {
+    fn carry_out(&mut self, now: Moment, send: &mut dyn FnMut(InFlight)) {
         while let Some(effect) = self.edge.poll_effect() {
             match effect {
                 Effect::Publish(forwarding) => self.crew.published.store(forwarding),
@@ -125,8 +133,13 @@ impl Node {
                 bytes.splice(0..0, [0; 4]);
             }
             let source = SocketAddr::new(leg.local.ip(), if leg.natt { 4500 } else { 500 });
-            network.send(InFlight { source, destination: leg.remote, tos: 0, bytes }, now);
+            send(InFlight { source, destination: leg.remote, tos: 0, bytes });
         }
+    }
+
+    /// What steers its packets at present, and the flows that it knows.
+    pub fn crew(&self) -> &Crew {
+        &self.crew
     }
 
     /// What its data plane remembers of a flow.
@@ -134,7 +147,7 @@ impl Node {
         self.crew.flows.get(key)
     }
 
-    pub fn status(&self, now: Moment) -> trefoil::edge::SiteStatus {
+    pub fn status(&self, now: Moment) -> SiteStatus {
         let facts = StatusFacts {
             unix_ms_at_zero: 0,
             started: Moment::ZERO,

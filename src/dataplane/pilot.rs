@@ -1,0 +1,121 @@
+use std::time::Duration;
+
+use super::FlowTable;
+use super::flow_table::{FlowEntry, Leaving};
+use crate::forward::{ConnectorFace, Forwarding, Held, Way};
+use crate::model::{DropReason, Dscp, FlowKey, Moment};
+use crate::packet::Refusal;
+use crate::steer::{NewFlow, Stay};
+
+/// Finds the way of each packet that leaves the site: the flow table, and the one decision. A
+/// worker asks it for every packet, a simulation without packets for as many bytes as it likes.
+#[derive(Clone, Copy)]
+pub struct Pilot<'a> {
+    pub forwarding: &'a Forwarding,
+    pub flows: &'a FlowTable,
+    pub now: Moment,
+}
+
+/// What is about to leave.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Departure {
+    pub key: FlowKey,
+    pub dscp: Dscp,
+    pub bytes: u64,
+}
+
+/// It goes nowhere.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct NoWay {
+    pub reason: DropReason,
+    /// Told to the sender, if anything.
+    pub refusal: Option<Refusal>,
+}
+
+impl<'a> Pilot<'a> {
+    /// The way that the flow is pinned to, or a new choice; and what to mark its packets with.
+    pub fn way_of(&self, leaving: &Departure) -> Result<(Way<'a>, Option<Dscp>), NoWay> {
+        let known = self.flows.leave(&leaving.key, leaving.bytes, self.now);
+        if let Some(Leaving { entry, ordered: None, paused }) = &known
+            && let Some(way) = self.pinned(entry, *paused)
+        {
+            return Ok((way, entry.mark));
+        }
+        let connector = self.connector_of(&leaving.key)?;
+        self.choose(connector, leaving, known)
+    }
+
+    /// The way of an entry, while all that it was chosen by is still so.
+    fn pinned(&self, entry: &FlowEntry, paused: Duration) -> Option<Way<'a>> {
+        let path = self.forwarding.path(entry.path?)?;
+        let holds = entry.path_epoch == path.epoch
+            && entry.policy_epoch == self.forwarding.policy_epoch
+            && path.usable
+            && !(entry.draining && path.duty.lets_go(paused, self.now))
+            && (entry.kept || self.forwarding.connector(path.connector)?.active == path.role);
+        let child = path.children.get(usize::from(entry.child)).filter(|_| holds)?;
+        let way = Way { path, child: (usize::from(entry.child), child) };
+        self.forwarding.has_sa(way).then_some(way)
+    }
+
+    fn connector_of(&self, key: &FlowKey) -> Result<&'a ConnectorFace, NoWay> {
+        self.forwarding.connector_for(key).map_err(|reason| NoWay {
+            reason,
+            // Who sends what is not the site's is never answered: it may be somebody else.
+            refusal: (reason == DropReason::NoRoute).then_some(Refusal::NetworkUnreachable),
+        })
+    }
+
+    /// Decides, and pins the flow to what comes out.
+    fn choose(
+        &self,
+        connector: &ConnectorFace,
+        leaving: &Departure,
+        known: Option<Leaving>,
+    ) -> Result<(Way<'a>, Option<Dscp>), NoWay> {
+        let Departure { key, dscp, bytes } = *leaving;
+        let flow = NewFlow { key, dscp, connector: connector.id, minute: self.forwarding.minute };
+        let held = known.map_or_else(Held::default, |known| Held {
+            path: known.entry.path,
+            rule: known.entry.rule,
+            arrived_on: known.entry.arrived_on,
+            moved_at: self.flows.moved_at(&key),
+            ordered: known.ordered,
+            paused: known.paused,
+        });
+        let decision = self.forwarding.decide(connector, &flow, &held, self.now);
+        let choice = decision.choice;
+        if let Some(rule) = choice.rule.filter(|_| held.rule != choice.rule) {
+            self.forwarding.rules.count_hit(rule, self.now);
+        }
+        let Some(way) = decision.way else {
+            return Err(match choice.why.drop_reason() {
+                Some(DropReason::Rule) => refused(DropReason::Rule, Refusal::Prohibited),
+                _ if decision.uncovered => refused(DropReason::NoSelector, Refusal::NetworkUnreachable),
+                _ => refused(DropReason::NoPath, Refusal::NetworkUnreachable),
+            });
+        };
+        let mark = choice.rule.and_then(|rule| self.forwarding.rules.rule(rule)?.action.set_dscp());
+        let entry = FlowEntry {
+            path: Some(way.path.id),
+            path_epoch: way.path.epoch,
+            policy_epoch: self.forwarding.policy_epoch,
+            rule: choice.rule,
+            by_rule: decision.by_rule,
+            kept: decision.kept,
+            draining: choice.stay == Some(Stay::Draining) || decision.kept && way.path.duty.is_drained(),
+            mark,
+            child: way.child.0 as u8,
+            peers: decision.peers,
+            arrived_on: held.arrived_on,
+            dscp,
+            why: choice.why,
+        };
+        self.flows.pin(key, entry, decision.moved, bytes, self.now);
+        Ok((way, entry.mark))
+    }
+}
+
+fn refused(reason: DropReason, refusal: Refusal) -> NoWay {
+    NoWay { reason, refusal: Some(refusal) }
+}
