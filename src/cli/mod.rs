@@ -6,6 +6,7 @@ pub mod demo;
 pub mod explain;
 pub mod failover;
 pub mod flows;
+pub mod lab;
 mod log;
 mod output;
 pub mod policy;
@@ -35,6 +36,7 @@ enum Verb {
     Demo(demo::DemoArgs),
     Check(check::CheckArgs),
     Policy(policy::PolicyArgs),
+    Lab(lab::LabArgs),
     Run(run::RunArgs),
     Status(status::StatusArgs),
     Rules(rules::RulesArgs),
@@ -57,6 +59,7 @@ pub fn main() -> ExitCode {
         Verb::Demo(args) => demo::run(&args),
         Verb::Check(args) => check::run(&args),
         Verb::Policy(args) => policy::run(&args),
+        Verb::Lab(args) => lab::run(&args),
         Verb::Run(args) => run::run(args),
         Verb::Status(args) => status::run(&args),
         Verb::Rules(args) => rules::run(&args),

@@ -17,6 +17,16 @@ pub struct LinkModel {
     pub queue: Duration,
 }
 
+/// What became of many packets that entered at once.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Burst {
+    pub passed: u32,
+    /// By chance, or because the queue was full.
+    pub lost: u32,
+    /// When the last one comes out.
+    pub arrives: Moment,
+}
+
 /// Why the network itself lost a packet.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum NetworkLoss {
@@ -67,6 +77,41 @@ impl Impairment {
         let jitter = self.jitter();
         self.last_delivery = self.last_delivery.max(self.free_at + self.model.delay + jitter);
         Ok(self.last_delivery)
+    }
+
+    /// Many packets of `bytes` each enter at `now`. An error when none comes out.
+    pub fn handle_burst(&mut self, packets: u32, bytes: usize, now: Moment) -> Result<Burst, NetworkLoss> {
+        if self.cut {
+            return Err(NetworkLoss::Cut);
+        }
+        let waiting = self.free_at.since(now);
+        let each = self.time_on_line(bytes).max(Duration::from_nanos(1));
+        // As for a single packet: the last one may enter while there is any room.
+        let room = self.model.queue.checked_sub(waiting).map_or(0, |room| room.as_nanos() / each.as_nanos() + 1);
+        let entered = packets.min(u32::try_from(room).unwrap_or(u32::MAX));
+        if entered == 0 {
+            return Err(NetworkLoss::QueueFull);
+        }
+        self.free_at = self.free_at.max(now) + each * entered;
+        let loss = u32::from(self.model.loss.value());
+        let unlucky =
+            if loss == 0 { 0 } else { (0..entered).filter(|_| self.chance.below(1000) < loss).count() as u32 };
+        let passed = entered - unlucky;
+        if passed == 0 {
+            return Err(NetworkLoss::Random);
+        }
+        let jitter = self.jitter();
+        self.last_delivery = self.last_delivery.max(self.free_at + self.model.delay + jitter);
+        Ok(Burst { passed, lost: packets - passed, arrives: self.last_delivery })
+    }
+
+    /// How long a packet that enters now waits before it is sent.
+    pub fn backlog(&self, now: Moment) -> Duration {
+        self.free_at.since(now)
+    }
+
+    pub fn model(&self) -> LinkModel {
+        self.model
     }
 
     /// Packets already under way keep the time they were given; later ones never overtake them.
@@ -126,6 +171,20 @@ mod tests {
         assert_eq!(passed, 51, "50 ms of waiting at 1 ms each, and the one that is being sent");
         assert_eq!(link.handle_packet(1000, Moment::ZERO), Err(NetworkLoss::QueueFull));
         assert!(link.handle_packet(1000, Moment::from_millis(2)).is_ok());
+    }
+
+    #[test]
+    fn a_burst_is_so_many_packets_at_once() {
+        let (mut one_by_one, mut at_once) = (Impairment::new(QUIET, 1), Impairment::new(QUIET, 1));
+        let last = (0..100).filter_map(|_| one_by_one.handle_packet(1000, Moment::ZERO).ok()).last();
+        let burst = at_once.handle_burst(100, 1000, Moment::ZERO).expect("most pass");
+        assert_eq!((burst.passed, burst.lost, Some(burst.arrives)), (51, 49, last));
+        assert_eq!(at_once.handle_burst(1, 1000, Moment::ZERO), Err(NetworkLoss::QueueFull));
+        let lossy = LinkModel { loss: Permille::new(80).unwrap_or(Permille::ZERO), ..QUIET };
+        let mut lossy = Impairment::new(lossy, 7);
+        let bursts = (0..500).filter_map(|n| lossy.handle_burst(20, 100, Moment::from_millis(n * 20)).ok());
+        let lost: u32 = bursts.map(|burst| burst.lost).sum();
+        assert!((700..900).contains(&lost), "{lost} of 10,000 at 8 %");
     }
 
     #[test]

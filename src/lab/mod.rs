@@ -1,5 +1,6 @@
 //! Floor 7: what `trefoil demo` plays in: PoPs of our own engine, emulated WAN links on real
-//! loopback sockets, hosts with real traffic, a script, and what an operator sees of it.
+//! loopback sockets, hosts with real traffic, a script, and what an operator sees of it. And `score`, where
+//! scenarios are played in simulated time.
 
 mod address_block;
 mod clock;
@@ -19,6 +20,7 @@ mod report;
 #[cfg(test)]
 mod samples;
 mod scenery;
+pub mod score;
 mod screen;
 mod services;
 mod sessions;
