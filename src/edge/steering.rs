@@ -234,9 +234,13 @@ impl Steering {
         let tunnel = plan.tunnels.get(usize::from(path.0))?;
         let last = u128::from(memory.sent.back().copied().unwrap_or_default());
         let expected = last * plan.steering.horizon().as_nanos() / self.span.as_nanos().max(1);
+        let weight = snapshot::weight(plan, tunnel);
+        // Megabits a second are 125,000 bytes.
+        let room = u64::from(weight).saturating_mul(125_000).saturating_mul(plan.steering.horizon().as_secs());
         Some(Load {
             path,
-            weight: snapshot::weight(plan, tunnel),
+            weight,
+            room,
             sent: memory.sent.iter().fold(0, |sum: u64, bytes| sum.saturating_add(*bytes)),
             expected: u64::try_from(expected).unwrap_or(u64::MAX),
         })

@@ -22,6 +22,8 @@ pub struct Load {
     pub sent: u64,
     /// Bytes that it will send in the time that is looked ahead, if no flow moves.
     pub expected: u64,
+    /// Bytes that it can carry in that time.
+    pub room: u64,
 }
 
 /// A flow that may move.
@@ -64,6 +66,8 @@ pub fn rebalance(loads: &[Load], elephants: &[Elephant]) -> Vec<Shift> {
             i128::from(load.sent) + i128::from(load.expected) - share
         })
         .collect();
+    // Shares are not worth a flow's throughput: it goes only where there is room for all of it.
+    let mut ahead: Vec<i128> = loads.iter().map(|load| i128::from(load.expected)).collect();
     let part = |thousandths: i64| all * i128::from(thousandths) / 1_000;
     let mut left: Vec<&Elephant> = elephants.iter().filter(|flow| flow.expected > 0).collect();
     left.sort_unstable_by_key(|flow| flow.key);
@@ -75,6 +79,10 @@ pub fn rebalance(loads: &[Load], elephants: &[Elephant]) -> Vec<Shift> {
             for (to, _) in loads.iter().enumerate().filter(|(to, _)| flow.peers >> to & 1 == 1 && *to != from) {
                 let (Some(had), Some(has)) = (surplus.get(from), surplus.get(to)) else { continue };
                 let bytes = i128::from(flow.expected);
+                let room = loads.get(to).map_or(0, |load| i128::from(load.room));
+                if ahead.get(to).is_none_or(|ahead| ahead + bytes > room) {
+                    continue;
+                }
                 let gain = had.abs() + has.abs() - (had - bytes).abs() - (has + bytes).abs();
                 if best.is_none_or(|(most, ..)| gain > most) {
                     best = Some((gain, index, from, to));
@@ -85,8 +93,9 @@ pub fn rebalance(loads: &[Load], elephants: &[Elephant]) -> Vec<Shift> {
         let flow = left.remove(index);
         let bytes = i128::from(flow.expected);
         for (place, change) in [(from, -bytes), (to, bytes)] {
-            if let Some(surplus) = surplus.get_mut(place) {
+            if let (Some(surplus), Some(ahead)) = (surplus.get_mut(place), ahead.get_mut(place)) {
                 *surplus += change;
+                *ahead += change;
             }
         }
         if let (Some(from), Some(to)) = (loads.get(from), loads.get(to)) {
@@ -118,7 +127,7 @@ mod tests {
     }
 
     fn load(path: u16, weight: u32, expected: u64) -> Load {
-        Load { path: PathId(path), weight, sent: 0, expected }
+        Load { path: PathId(path), weight, sent: 0, expected, room: u64::MAX }
     }
 
     /// What each path will have sent, after the moves.
@@ -161,6 +170,20 @@ mod tests {
         let bound = Elephant { peers: 0b101, ..elephant(1, 0, 300) };
         assert_eq!(rebalance(&loads, &[bound]), [Shift { key: key(1), from: PathId(0), to: PathId(2) }]);
         assert_eq!(rebalance(&loads, &[Elephant { peers: 0b001, ..bound }]), []);
+    }
+
+    #[test]
+    fn an_elephant_stays_off_a_path_that_cannot_carry_it() {
+        // It has sent more than its path's share, and would get less anywhere else.
+        let loads = [
+            Load { sent: 3_000, room: 2_000, ..load(0, 20, 1_900) },
+            Load { room: 800, ..load(1, 8, 0) },
+            Load { room: 500, ..load(2, 5, 0) },
+        ];
+        assert_eq!(rebalance(&loads, &[elephant(1, 0, 1_900)]), []);
+        let small = elephant(2, 0, 700);
+        let moved = rebalance(&loads, &[elephant(1, 0, 1_200), small]);
+        assert_eq!(moved, [Shift { key: key(2), from: PathId(0), to: PathId(1) }]);
     }
 
     #[test]
