@@ -11,6 +11,7 @@ pub mod esp;
 pub mod ha;
 pub mod health;
 pub mod ike;
+pub mod probe;
 pub mod steer;
 // Floor 3: what the two planes share.
 pub mod forward;

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 const FLOORS: [&[&str]; 9] = [
     &["model"],
     &["packet", "crypto"],
-    &["ike", "esp", "health", "steer", "qos", "ha"],
+    &["ike", "esp", "health", "probe", "steer", "qos", "ha"],
     &["forward"],
     &["edge", "dataplane"],
     &["config", "net", "control"],

@@ -249,7 +249,7 @@ fn the_site_schema_and_the_loader_know_the_same_keys() {
     let folder = tempfile::tempdir().expect("a folder");
     let site = folder.path().join("site.toml");
     let plain = ["[site]", "[health]", "[steering]", "[ports]", "[routes]", "[dataplane]", "[control]"];
-    let deep = ["[wan.a]", "[connector.c]", "[connector.c.keepalive]", "[connector.c.primary]"];
+    let deep = ["[wan.a]", "[connector.c]", "[connector.c.keepalive]", "[connector.c.probes]", "[connector.c.primary]"];
     let tunnel = ["[[connector.c.primary.tunnel]]"];
     std::fs::write(&site, with_unknown(&[&plain[..], &deep, &tunnel].concat())).expect("written");
     let found = trefoil::config::load(&site).expect_err("unknown keys");
@@ -261,6 +261,7 @@ fn the_site_schema_and_the_loader_know_the_same_keys() {
         ("[wan.a]", "/$defs/wan/properties"),
         ("[connector.c]", "/$defs/connector/properties"),
         ("[connector.c.keepalive]", "/$defs/keepalive/properties"),
+        ("[connector.c.probes]", "/$defs/probes/properties"),
         ("[connector.c.primary]", "/$defs/role/properties"),
         ("[[connector.c.primary.tunnel]]", "/$defs/tunnel/properties"),
     ]);

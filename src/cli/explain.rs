@@ -153,7 +153,11 @@ fn candidates(told: &Explanation) -> String {
         ]
     };
     let rows: Vec<_> = std::iter::once(HEADINGS.map(str::to_owned)).chain(told.candidates.iter().map(row)).collect();
-    table(&rows, 4..10)
+    let mut text = table(&rows, 4..10);
+    for (tunnel, note) in told.candidates.iter().filter_map(|one| Some((&one.tunnel, one.note.as_ref()?))) {
+        text.push_str(&format!("  {tunnel}: {note}\n"));
+    }
+    text
 }
 
 #[cfg(test)]
@@ -178,6 +182,7 @@ mod tests {
             score_ms: None,
             meets_sla: best.then_some(true),
             load_mbps: 1.25,
+            note: (!best).then(|| "IKE answers, inner probes to 10.9.0.1 do not".to_owned()),
         }
     }
 
@@ -222,6 +227,7 @@ tunnels
    tunnel             link   verdict   loss     rtt  jitter  score  weight     load  SLA    standing
    pop/primary/fibre  fibre  degraded  0.0%       -       -      -      50  1.2Mbps  -      another path is in better health
 *  pop/primary/dsl    dsl    healthy   0.0%  20.0ms       -      -      50  1.2Mbps  meets  among the best
+  pop/primary/fibre: IKE answers, inner probes to 10.9.0.1 do not
 
 goes to pop/primary/dsl: link 2 of the rule, healthy
 it is there, and no path is better

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use super::{output, workers};
 use crate::control::{self, Request, Response};
-use crate::edge::{ConnectorState, DropStatus, SiteStatus, TunnelStatus};
+use crate::edge::{ConnectorState, DropStatus, ProbeStatus, SiteStatus, TunnelStatus};
 
 /// Shows what the running daemon is doing.
 #[derive(clap::Args, Debug)]
@@ -109,6 +109,10 @@ pub fn render(status: &SiteStatus) -> String {
             if let Some(size) = tunnel.path_mtu {
                 text.push_str(&format!("  {}/{}: packets of up to {size} bytes fit\n", tunnel.role, tunnel.name));
             }
+            // One ICMP target is what the table itself shows.
+            for probe in tunnel.probes.iter().filter(|probe| tunnel.probes.len() > 1 || probe.target.contains(' ')) {
+                text.push_str(&format!("  {}/{}: {}\n", tunnel.role, tunnel.name, probe_line(probe)));
+            }
             if let Some(note) = &tunnel.note {
                 text.push_str(&format!("  {}/{}: {note}\n", tunnel.role, tunnel.name));
             }
@@ -165,6 +169,21 @@ fn row(tunnel: &TunnelStatus, active: &str) -> [String; COLUMNS] {
         tunnel.packets_in.to_string(),
         sum(&tunnel.drops_in),
     ]
+}
+
+fn probe_line(probe: &ProbeStatus) -> String {
+    let measured = |value: Option<f64>, unit: &str| value.map_or("-".to_owned(), |value| format!("{value:.1}{unit}"));
+    let refusal = probe.refusal.as_ref().map_or_else(String::new, |refusal| format!(" ({refusal})"));
+    format!(
+        "probe {} {}{refusal}: loss {}, rtt {}, jitter {}, {} of {} answered",
+        probe.target,
+        probe.state,
+        measured(probe.loss_percent, "%"),
+        measured(probe.rtt_ms, "ms"),
+        measured(probe.jitter_ms, "ms"),
+        probe.answered,
+        probe.sent
+    )
 }
 
 fn age(at_ms: u64, status: &SiteStatus) -> String {
@@ -225,6 +244,22 @@ mod tests {
             asymmetric_in: 0,
             child_sas: 1,
             rekeys: 0,
+            probes: vec![ProbeStatus {
+                target: "http 10.9.0.1:80/health".to_owned(),
+                state: "silent".to_owned(),
+                loss_percent: Some(0.0),
+                rtt_ms: Some(20.25),
+                jitter_ms: None,
+                refusal: Some("HTTP status 503".to_owned()),
+                sent: 30,
+                answered: 20,
+                refused: 10,
+                late: 0,
+                elsewhere: 0,
+                unexpected: 0,
+                malformed: 0,
+            }],
+            stray_answers: 0,
             note: None,
             last_change: Some(ChangeStatus {
                 at_ms: 40_000,
@@ -267,10 +302,12 @@ connector pop: Partially Up, traffic on the primary role
   primary/fibre: connecting -> up 60 s ago: Child SA established
   primary/fibre: dropped out: 2 too_big
   primary/fibre: packets of up to 1338 bytes fit
+  primary/fibre: probe http 10.9.0.1:80/health silent (HTTP status 503): loss 0.0%, rtt 20.2ms, jitter -, 20 of 30 answered
   primary/dsl: drained by the operator for 50 s
   primary/dsl: connecting -> up 60 s ago: Child SA established
   primary/dsl: last failure 10 s ago: no answer to IKE_SA_INIT
   primary/dsl: dropped out: 2 too_big
+  primary/dsl: probe http 10.9.0.1:80/health silent (HTTP status 503): loss 0.0%, rtt 20.2ms, jitter -, 20 of 30 answered
 
 dropped before a tunnel was chosen: 7 not_native
 ";

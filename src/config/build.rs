@@ -8,7 +8,7 @@ use super::site::SiteDraft;
 use super::source::At;
 use super::tunnel::{RoleDraft, TunnelDraft};
 use super::wan::Wan;
-use crate::edge::{ConnectorPlan, Plan, ProbePlan, RolePlan, SitePlan, TunnelPlan};
+use crate::edge::{ConnectorPlan, Plan, RolePlan, SitePlan, TunnelPlan};
 use crate::model::{ConnectorId, LinkId, Mbps, PathId, TrafficSelector};
 use crate::steer::RuleSet;
 
@@ -77,7 +77,7 @@ fn build_connector(
                 private_remote: tunnel.private_remote.get().map(|at| at.value),
                 downstream,
                 upstream,
-                probes: tunnel.probes.iter().map(|at| ProbePlan { target: at.value }).collect(),
+                probes: tunnel.probes.plan(),
                 phase1: Arc::clone(&phase1),
                 phase2: Arc::clone(&phase2),
                 retransmission: keepalive.retransmission,

@@ -17,6 +17,7 @@ use super::words;
 use crate::crypto::Encryption;
 use crate::edge::Destination;
 use crate::model::{LinkId, Mbps, Role};
+use crate::probe::Target;
 
 pub fn check(site: &SiteDraft, profiles: &Profiles, report: &Report) {
     let check = Check { site, profiles, report };
@@ -393,10 +394,14 @@ impl Check<'_> {
     }
 
     fn probes(&self, connector: &ConnectorDraft, tunnel: &TunnelDraft) {
-        let Some(first) = tunnel.probes.first() else { return };
+        let Some(first) = tunnel.probes.targets().first() else { return };
+        // Targets of the whole connector are told where they do not fit a tunnel.
+        let place = |probe: &At<Target>| {
+            if tunnel.has_own_targets { probe.spot.clone() } else { tunnel.spot.clone() }
+        };
         if tunnel.private_local.is_left_out() {
             self.report.missing(
-                &first.spot,
+                &place(first),
                 "probes without a private address to send them from",
                 "such as private_local = \"169.254.10.2/30\"",
             );
@@ -404,23 +409,32 @@ impl Check<'_> {
         let remote = tunnel.private_remote.get().map(|at| at.value.addr());
         let local = tunnel.private_local.get().map(|at| at.value.addr());
         let offered = connector.offered_peer_selectors(self.site);
-        for probe in &tunnel.probes {
-            if local.is_some_and(|local| local.is_ipv4() != probe.value.is_ipv4()) {
+        for probe in tunnel.probes.targets() {
+            let Target { address, .. } = probe.value;
+            if local.is_some_and(|local| local.is_ipv4() != address.is_ipv4()) {
                 self.report.error(
-                    &probe.spot,
-                    format!("probe target {} is of another family than private_local", probe.value),
+                    &place(probe),
+                    format!("probe target {address} is of another family than private_local"),
                     "both IPv4 or both IPv6",
                 );
             } else if connector.selectors_are_whole
-                && remote != Some(probe.value)
-                && !offered.iter().any(|one| one.covers(probe.value, 1, 0))
+                && remote != Some(address)
+                && !offered.iter().any(|one| one.covers(address, probe.value.protocol(), probe.value.port()))
             {
                 self.report.error(
-                    &probe.spot,
+                    &place(probe),
                     format!("probe target {} is outside the peer traffic selectors", probe.value),
                     "a target within them, or private_remote",
                 );
             }
+        }
+        let targets = tunnel.probes.targets().len();
+        if let Some(need) = tunnel.probes.need.as_ref().filter(|need| usize::from(need.value) > targets) {
+            self.report.error(
+                &need.spot,
+                format!("{} probe targets are needed, and the tunnel at {} has {targets}", need.value, tunnel.spot),
+                "at most as many as there are",
+            );
         }
     }
 

@@ -2,6 +2,7 @@ use super::diagnostic::Report;
 use super::failback;
 use super::keepalive::Keepalive;
 use super::label;
+use super::probes::Probes;
 use super::profile::BUILT_IN;
 use super::psk::PskFiles;
 use super::source::{At, Spot};
@@ -13,6 +14,7 @@ use super::words;
 use crate::edge::{LabelledRange, Mode};
 use crate::ha::Failback;
 use crate::model::{Role, TrafficSelector};
+use crate::probe::{Ask, Target};
 
 /// 6 tunnels each stay within the 65,535 numbers of `PathId` and of the SA slots.
 pub const CONNECTORS_MAX: usize = 1024;
@@ -85,14 +87,16 @@ impl ConnectorDraft {
         let (phase1, phase2) = (profile("phase1"), profile("phase2"));
         let keepalive = table.table("keepalive").map(|table| Keepalive::read(table, report)).unwrap_or_default();
         let failback = failback::read(&mut table, report);
-        let mut context = RoleContext { connector: name.value, mode, wan, keys, report };
+        let probes = Probes::read(&mut table);
+        let mut context = RoleContext { connector: name.value, mode, wan, probes: &probes, keys, report };
         let roles = Role::ALL.map(|role| {
             let table = table.table(role.name())?;
             Some(RoleDraft::read(role, table, &mut context))
         });
         if let Some(spot) = pmtu_spot.filter(|_| pmtu_discovery) {
             let tunnels = roles.iter().flatten().flat_map(|role| role.tunnels.iter().flatten());
-            for tunnel in tunnels.filter(|tunnel| tunnel.probes.is_empty()) {
+            let asks = |one: &At<Target>| one.value.ask == Ask::Icmp;
+            for tunnel in tunnels.filter(|tunnel| !tunnel.probes.targets().iter().any(asks)) {
                 let instead = "private_local and probes";
                 report.warn(&tunnel.spot, format!("path-MTU discovery ({spot}) has nobody to ask"), instead);
             }

@@ -15,6 +15,7 @@ mod keepalive;
 mod label;
 mod load;
 mod policy;
+mod probes;
 mod profile;
 mod psk;
 mod scenario;

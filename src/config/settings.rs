@@ -51,6 +51,8 @@ pub fn read_health(table: Option<Table<'_>>) -> HealthSettings {
     table.finish();
     HealthSettings {
         interval: interval.unwrap_or(defaults.interval),
+        inner_interval: interval.unwrap_or(defaults.inner_interval),
+        need: defaults.need,
         window: window.unwrap_or(defaults.window),
         down_after: down_after.unwrap_or(defaults.down_after),
         up_after: up_after.unwrap_or(defaults.up_after),

@@ -106,6 +106,13 @@ impl<'a> Table<'a> {
         self.value(key)?.table_called(name)
     }
 
+    /// What may be a table or something else.
+    pub fn table_or_value(&mut self, key: &'static str) -> Option<Result<Table<'a>, Value<'a>>> {
+        let name = self.child_name(key);
+        let value = self.value(key)?;
+        if value.is_table() { value.table_called(name).map(Ok) } else { Some(Err(value)) }
+    }
+
     /// The tables of an array of tables (`[[rule]]`), none where it is left out; `None` when the
     /// value is something else, which is reported.
     pub fn tables(&mut self, key: &'static str) -> Option<Vec<Table<'a>>> {

@@ -1,8 +1,9 @@
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::Ipv4Addr;
 
 use ipnet::IpNet;
 
 use super::diagnostic::Report;
+use super::probes::Probes;
 use super::psk::PskFiles;
 use super::source::{At, Spot, Written};
 use super::table::Table;
@@ -17,8 +18,6 @@ use crate::model::{LinkId, Mbps, Role, Secret};
 pub const TUNNELS_MAX: usize = 3;
 /// Tunnels that are read, and so checked, beyond the limit that is then reported.
 const TUNNELS_READ_MAX: usize = 64;
-/// Each target costs a packet per tunnel and interval.
-const PROBES_MAX: usize = 8;
 
 /// A `[connector.*.primary]` or `[connector.*.secondary]` table as written.
 pub struct RoleDraft {
@@ -69,7 +68,10 @@ pub struct TunnelDraft {
     pub private_remote: Written<IpNet>,
     pub downstream: Option<At<Mbps>>,
     pub upstream: Option<At<Mbps>>,
-    pub probes: Vec<At<IpAddr>>,
+    /// With those of its role and its connector.
+    pub probes: Probes,
+    /// Its targets are written in the tunnel itself.
+    pub has_own_targets: bool,
 }
 
 /// What roles and tunnels refer to.
@@ -77,6 +79,7 @@ pub struct RoleContext<'a, 'b> {
     pub connector: &'a str,
     pub mode: Mode,
     pub wan: &'a Wan,
+    pub probes: &'a Probes,
     pub keys: &'a mut PskFiles<'b>,
     pub report: &'a Report,
 }
@@ -91,6 +94,7 @@ impl RoleDraft {
             destination: table.written("destination", words::destination),
             remote_id: table.written("remote_id", words::identity),
             psk: table.value("psk_file").map(|value| context.keys.read(&value)),
+            probes: Probes::read(&mut table).or(context.probes),
         };
         let tables = table.tables("tunnel");
         table.finish();
@@ -112,6 +116,7 @@ struct Shared {
     remote_id: Written<Identity>,
     /// Written, and read or not.
     psk: Option<Option<Secret>>,
+    probes: Probes,
 }
 
 impl TunnelDraft {
@@ -138,8 +143,8 @@ impl TunnelDraft {
         let private_remote = table.written("private_remote", words::address_with_prefix);
         let mut mbps = |key| table.value(key).and_then(|value| Some(value.at(value.mbps()?)));
         let (downstream, upstream) = (mbps("downstream_mbps"), mbps("upstream_mbps"));
-        let probes = table.value("probes");
-        let probes = probes.map_or_else(Vec::new, |value| value.parse_items(PROBES_MAX, words::host));
+        let probes = Probes::read(&mut table);
+        let has_own_targets = probes.targets.is_some();
         table.finish();
         let name = match (name, &link) {
             (Written::Yes(name), _) => Some(name),
@@ -161,7 +166,8 @@ impl TunnelDraft {
             private_remote,
             downstream,
             upstream,
-            probes,
+            probes: probes.or(&shared.probes),
+            has_own_targets,
         };
         tunnel.check_peer(context);
         tunnel

@@ -152,6 +152,7 @@ impl ControlLoop {
             ToControl::Flows { id, flows, matching } => self.answer_about(id, &flows, matching),
             message @ (ToControl::Ike { .. }
             | ToControl::Probe { .. }
+            | ToControl::Inner { .. }
             | ToControl::FirstUse { .. }
             | ToControl::SoftLimit { .. }
             | ToControl::Rebind { .. }

@@ -4,11 +4,16 @@ use super::early::Kept;
 use super::road::Road;
 use crate::esp::InboundSa;
 use crate::forward::{PathFace, ToControl};
-use crate::model::{DropReason, FlowKey, Leg, Moment, PathId, Spi, WorkerId};
-use crate::packet::{Echo, Ecn, Parsed, Train, clamp_mss, parse, set_ecn};
+use crate::model::{DropReason, FlowKey, Leg, Moment, PathId, Spi, WorkerId, protocol};
+use crate::packet::{Echo, Ecn, Fragment, Parsed, Train, clamp_mss, parse, set_ecn};
+use crate::probe;
 
 /// An IKE header (RFC 7296 3.1); anything shorter is none.
 const IKE_HEADER: usize = 28;
+
+/// The longest answer to what control asks: a DNS answer over UDP without extensions has 512 bytes (RFC 1035
+/// 4.2.1), a segment as small as we ask for 536.
+const INNER_ANSWER_MOST: usize = 1_280;
 
 /// In front of IKE messages on the NAT-traversal socket, where ESP has its SPI (RFC 3948 2.2).
 const NON_ESP_MARKER: [u8; 4] = [0; 4];
@@ -173,6 +178,10 @@ impl<'a> Road<'a> {
     /// The answer to a probe goes to control; an echo request is answered by the path that it
     /// came by. Our private addresses have no other use.
     fn for_us(&mut self, path: &'a PathFace, parsed: &Parsed, packet: &[u8]) -> Result<(), DropReason> {
+        let key = &parsed.key;
+        if matches!(key.protocol, protocol::TCP | protocol::UDP) && probe::PORTS.contains(&key.destination_port) {
+            return self.for_control(path, parsed, packet);
+        }
         let echo = Echo::read(packet, parsed).ok_or(DropReason::NotNative)?;
         if echo.request {
             if !self.exits.echo_replies.allows(self.now) {
@@ -193,6 +202,17 @@ impl<'a> Road<'a> {
             at: self.now,
             length: u16::try_from(parsed.total_len).unwrap_or(u16::MAX),
         });
+        Ok(())
+    }
+
+    fn for_control(&mut self, path: &PathFace, parsed: &Parsed, packet: &[u8]) -> Result<(), DropReason> {
+        if parsed.fragment != Fragment::Whole || packet.len() > INNER_ANSWER_MOST {
+            return Err(DropReason::NotNative);
+        }
+        if !self.exits.inner_answers.allows(self.now) {
+            return Err(DropReason::QueueFull);
+        }
+        self.tell(ToControl::Inner { arrived_on: path.id, at: self.now, packet: packet.into() });
         Ok(())
     }
 

@@ -1,6 +1,6 @@
 use super::pilot::{Departure, NoWay, Pilot};
 use super::road::Road;
-use crate::forward::{PathFace, ProbeOrder};
+use crate::forward::{InnerOrder, PathFace, ProbeOrder};
 use crate::model::{DropReason, PathId};
 use crate::packet::{Offload, Parsed, Probe, Refusal, SegmentKind, Segments, SitePacket, parse, refuse, set_dscp};
 
@@ -78,6 +78,27 @@ impl<'a> Road<'a> {
             let written = road.probe_key.write_request(&probe, usize::from(length), &mut packet.packet);
             if written { road.send_own(path, packet) } else { Err(DropReason::Malformed) }
         })
+    }
+
+    /// Sends a packet that control made on exactly its path, usable or not.
+    pub fn inner(&mut self, order: &InnerOrder) {
+        if let Err(reason) = self.send_inner(order) {
+            self.count_drop(self.drops_out(order.path), reason);
+        }
+    }
+
+    fn send_inner(&mut self, order: &InnerOrder) -> Result<(), DropReason> {
+        let path = self.forwarding.path(order.path).ok_or(DropReason::NoPath)?;
+        self.with_scratch(|road, packet| {
+            if !packet.packet.fill(&order.packet) {
+                return Err(DropReason::TooBig);
+            }
+            road.send_own(path, packet)
+        })?;
+        if let Some(sent) = &order.sent {
+            sent.set(self.now);
+        }
+        Ok(())
     }
 
     /// Sends a packet made here on exactly this path.

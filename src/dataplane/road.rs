@@ -31,6 +31,11 @@ const ERRORS_PER_SECOND: u32 = 200;
 /// Echo replies from our private addresses, for each worker.
 const ECHO_REPLIES_PER_SECOND: u32 = 1_000;
 
+/// Packets to the ports from which control asks, for each worker: some hundred tunnels that ask eight targets ten
+/// times a second. What else comes there is somebody who floods us.
+const INNER_ANSWERS_PER_SECOND: u32 = 10_000;
+const INNER_ANSWERS_AT_ONCE: u32 = 500;
+
 /// The same kind of news of one path is told again after this time at the earliest.
 const REPEAT_NEWS: Duration = Duration::from_secs(1);
 
@@ -68,6 +73,7 @@ pub(super) struct Exits {
     scratch: Option<SitePacket>,
     pub icmp_errors: Limit,
     pub echo_replies: Limit,
+    pub inner_answers: Limit,
     /// By `PathId`.
     told: Vec<Told>,
     kept_news: Vec<ToControl>,
@@ -94,6 +100,7 @@ impl Exits {
             scratch: None,
             icmp_errors: Limit::per_second(ERRORS_PER_SECOND, ERRORS_PER_SECOND),
             echo_replies: Limit::per_second(ECHO_REPLIES_PER_SECOND, ECHO_REPLIES_PER_SECOND),
+            inner_answers: Limit::per_second(INNER_ANSWERS_PER_SECOND, INNER_ANSWERS_AT_ONCE),
             told: Vec::new(),
             kept_news: Vec::with_capacity(MAX_KEPT_NEWS),
             old_news: Vec::with_capacity(MAX_KEPT_NEWS),

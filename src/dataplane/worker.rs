@@ -132,6 +132,7 @@ impl Worker {
         for _ in 0..ORDERS_AT_ONCE {
             match road.io.next_order() {
                 Some(ToWorker::Probe(order)) => road.probe(&order),
+                Some(ToWorker::Inner(order)) => road.inner(&order),
                 Some(ToWorker::Move(order)) => {
                     crew.flows.order(&order);
                 }

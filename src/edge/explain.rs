@@ -86,6 +86,9 @@ pub struct CandidateStatus {
     pub meets_sla: Option<bool>,
     /// Sent lately, in Mbps.
     pub load_mbps: f64,
+    /// What health suspects, in plain words; not known of a past moment.
+    #[serde(default)]
+    pub note: Option<String>,
 }
 
 /// What was recorded of a flow around a past moment.
@@ -153,8 +156,19 @@ impl Edge {
             there: |way: Way| forwarding.has_sa(way),
             unix_ms_at_zero: facts.unix_ms_at_zero,
         };
-        let told = grounds.explain(key, dscp, &held, now);
+        let mut told = grounds.explain(key, dscp, &held, now);
+        for candidate in &mut told.candidates {
+            candidate.note = self.suspicion(&candidate.tunnel);
+        }
         Explanation { live: live.map(|live| flow_status(live, self.plan(), facts)), ..told }
+    }
+
+    /// What health suspects of the tunnel of this name.
+    fn suspicion(&self, name: &str) -> Option<String> {
+        let plan = self.plan();
+        let index = plan.tunnels.iter().position(|tunnel| tunnel.full_name(&plan.connectors) == name)?;
+        let tunnel = self.tunnels.get(index)?;
+        tunnel.health().note().filter(|_| tunnel.leg().is_some())
     }
 
     /// The flows of a worker's answer.
@@ -250,6 +264,7 @@ impl<There: Fn(Way) -> bool> Grounds<'_, There> {
             score_ms: metrics.score().map(|score| f64::from(score) / 1e3),
             meets_sla: sla.and_then(|class| face?.sla.of(class)),
             load_mbps: self.steering.load_mbps(path),
+            note: None,
         }
     }
 }

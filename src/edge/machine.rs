@@ -1,5 +1,5 @@
-use std::collections::{BTreeSet, VecDeque};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -70,6 +70,8 @@ pub struct Edge {
     /// The MTU of paths comes from the underlays.
     underlays_changed: bool,
     stopping: bool,
+    /// The tunnels by their private addresses.
+    askers: BTreeMap<IpAddr, PathId>,
 }
 
 /// Errors of sending that say that the way is not there. The others speak of the packet, or of a
@@ -150,6 +152,11 @@ impl Edge {
             unpublished: false,
             underlays_changed: false,
             stopping: false,
+            askers: (0..)
+                .map(PathId)
+                .zip(&plan.tunnels)
+                .filter_map(|(path, tunnel)| Some((tunnel.private_local?.addr(), path)))
+                .collect(),
             plan,
         };
         let first = edge.snapshot();
@@ -227,6 +234,7 @@ impl Edge {
                 let answer = ProbeAnswer { id, target, same_path, rtt: at.since(sent), length };
                 self.with_tunnel(usize::from(sent_on.0), now, |tunnel, context| tunnel.handle_echo(answer, context));
             }
+            ToControl::Inner { arrived_on, at, packet } => self.handle_inner(arrived_on, at, &packet, now),
             ToControl::FirstUse { spi } => {
                 if let Some(path) = self.path_of(spi) {
                     self.with_tunnel(usize::from(path.0), now, |tunnel, context| tunnel.handle_first_use(spi, context));
@@ -579,6 +587,11 @@ impl Edge {
             policy_epoch: self.policy_epoch,
             minute: self.minute,
         }))
+    }
+
+    /// Whose private address it is.
+    pub(super) fn asker(&self, private: IpAddr) -> Option<PathId> {
+        self.askers.get(&private).copied()
     }
 
     fn path_of(&self, spi: crate::model::Spi) -> Option<PathId> {

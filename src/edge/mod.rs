@@ -35,6 +35,7 @@ pub use plan::{
 pub use report::StatusFacts;
 pub use rule_status::RuleStatus;
 pub use status::{
-    ChangeStatus, ConnectorState, ConnectorStatus, DropStatus, FailureStatus, SiteStatus, TunnelStatus, WorkerStatus,
+    ChangeStatus, ConnectorState, ConnectorStatus, DropStatus, FailureStatus, ProbeStatus, SiteStatus, TunnelStatus,
+    WorkerStatus,
 };
 pub use steering::Steering;

@@ -13,6 +13,7 @@ use crate::ha::Failback;
 use crate::health::{HealthSettings, Sensitivity};
 use crate::ike::{Identity, Phase1, Phase2, Retransmission};
 use crate::model::{ConnectorId, LinkId, Mbps, PathId, Role, Secret, TrafficSelector, UnderlayId, WorkerId};
+use crate::probe::Target;
 use crate::steer::RuleSet;
 
 /// What a site shall be: the checked outcome of its files. Whoever holds a `Plan` need not
@@ -210,7 +211,7 @@ pub struct TunnelPlan {
     /// Last-mile bandwidth of this tunnel: its own, or its part of the link's.
     pub downstream: Mbps,
     pub upstream: Mbps,
-    pub probes: Vec<ProbePlan>,
+    pub probes: ProbePlan,
     pub phase1: Arc<Phase1>,
     pub phase2: Arc<Phase2>,
     pub retransmission: Retransmission,
@@ -246,10 +247,24 @@ impl fmt::Display for Destination {
     }
 }
 
-/// An inner ICMP target.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+/// Who is asked inside a tunnel.
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ProbePlan {
-    pub target: IpAddr,
+    /// At most `health::MAX_TARGETS`.
+    pub targets: Vec<Target>,
+    /// So many of them must answer.
+    pub need: u8,
+    /// `None`: as often as the path's IKE is asked.
+    pub interval: Option<Duration>,
+}
+
+impl ProbePlan {
+    pub const NONE: ProbePlan = ProbePlan { targets: Vec::new(), need: 1, interval: None };
+
+    /// One address that is sent ICMP echo requests.
+    pub fn icmp(target: IpAddr) -> ProbePlan {
+        ProbePlan { targets: vec![Target::icmp(target)], ..ProbePlan::NONE }
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -4,11 +4,13 @@ use std::time::Duration;
 use super::machine::Edge;
 use super::snapshot;
 use super::status::{
-    ChangeStatus, ConnectorState, ConnectorStatus, DropStatus, FailureStatus, SiteStatus, TunnelStatus, WorkerStatus,
+    ChangeStatus, ConnectorState, ConnectorStatus, DropStatus, FailureStatus, ProbeStatus, SiteStatus, TunnelStatus,
+    WorkerStatus,
 };
 use super::tunnel::Change;
 use super::{ConnectorPlan, SiteKind};
 use crate::forward::WorkerCounters;
+use crate::health::{TargetReport, TargetStanding};
 use crate::model::{DropCounters, DropReason, Moment, PathId, Permille, Role};
 use crate::steer;
 
@@ -90,7 +92,6 @@ impl Edge {
         let live = tunnel.leg().is_some();
         let counters = tunnel.counters();
         let computed = snapshot::inner_mtu(&self.plan, plan.connector, &self.underlays);
-        let ms = |span: Duration| (span.as_secs_f64() * 1e6).round() / 1e3;
         TunnelStatus {
             name: plan.name.clone(),
             role: plan.role.to_string(),
@@ -116,6 +117,8 @@ impl Edge {
             asymmetric_in: counters.asymmetric_in.load(Ordering::Relaxed),
             child_sas: u32::try_from(tunnel.children().count()).unwrap_or(u32::MAX),
             rekeys: tunnel.rekeys(),
+            probes: tunnel.health().targets().map(probe_status).collect(),
+            stray_answers: tunnel.stray_answers(),
             note: tunnel.health().note().filter(|_| live),
             last_change: tunnel.last_change().map(|change| change_status(change, facts)),
             last_failure: tunnel
@@ -123,6 +126,35 @@ impl Edge {
                 .map(|failure| FailureStatus { at_ms: unix_ms(facts, failure.at), reason: failure.reason.clone() }),
         }
     }
+}
+
+fn probe_status(target: TargetReport) -> ProbeStatus {
+    let counts = target.counts;
+    ProbeStatus {
+        target: target.name.to_owned(),
+        state: match target.standing {
+            TargetStanding::Answers => "answers",
+            TargetStanding::Silent => "silent",
+            TargetStanding::Elsewhere => "elsewhere",
+            TargetStanding::Never => "never",
+        }
+        .to_owned(),
+        loss_percent: target.metrics.loss.map(|loss| f64::from(loss.value()) / 10.0),
+        rtt_ms: target.metrics.rtt.map(ms),
+        jitter_ms: target.metrics.jitter.map(ms),
+        refusal: target.refusal.map(str::to_owned),
+        sent: counts.sent,
+        answered: counts.answered,
+        refused: counts.refused,
+        late: counts.late,
+        elsewhere: counts.elsewhere,
+        unexpected: counts.unexpected,
+        malformed: counts.malformed,
+    }
+}
+
+fn ms(span: Duration) -> f64 {
+    (span.as_secs_f64() * 1e6).round() / 1e3
 }
 
 fn worker_status(worker: u16, counters: &WorkerCounters) -> WorkerStatus {

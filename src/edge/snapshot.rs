@@ -75,7 +75,7 @@ pub fn build(sources: Sources) -> Forwarding {
         for role in connector.roles.iter().flatten() {
             for path in &role.tunnels {
                 let tunnel = &plan.tunnels[usize::from(path.0)];
-                let targets = tunnel.probes.iter().map(|probe| probe.target);
+                let targets = tunnel.probes.targets.iter().map(|target| target.address);
                 for address in targets.chain(tunnel.private_remote.map(|private| private.addr())) {
                     routes.insert(IpNet::from(address), id);
                 }

@@ -105,12 +105,41 @@ pub struct TunnelStatus {
     pub asymmetric_in: u64,
     pub child_sas: u32,
     pub rekeys: u64,
+    /// Who is asked inside the tunnel.
+    #[serde(default)]
+    pub probes: Vec<ProbeStatus>,
+    /// Packets to the ports from which we ask, from whom nothing was asked.
+    #[serde(default)]
+    pub stray_answers: u64,
     /// What health suspects, in plain words.
     pub note: Option<String>,
     pub last_change: Option<ChangeStatus>,
     /// Why it last ended or did not come up; `null` while it is up.
     #[serde(default)]
     pub last_failure: Option<FailureStatus>,
+}
+
+/// One inner target.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct ProbeStatus {
+    pub target: String,
+    /// `answers`, `silent` (it answered, and does not any more, or says no), `elsewhere` (over another tunnel, which
+    /// says nothing) or `never`.
+    pub state: String,
+    pub loss_percent: Option<f64>,
+    pub rtt_ms: Option<f64>,
+    pub jitter_ms: Option<f64>,
+    /// What it said last instead of an answer.
+    pub refusal: Option<String>,
+    /// Probes since the daemon started, and what came of them.
+    pub sent: u64,
+    pub answered: u64,
+    pub refused: u64,
+    /// Answers that change nothing: too late, over another tunnel, unasked or twice, and not to be read.
+    pub late: u64,
+    pub elsewhere: u64,
+    pub unexpected: u64,
+    pub malformed: u64,
 }
 
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]

@@ -1,4 +1,6 @@
 use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::{FlowReport, HeavyFlow, MoveOrder};
 use crate::model::{FlowKey, Leg, Moment, PathId, Spi};
@@ -24,6 +26,12 @@ pub enum ToControl {
         at: Moment,
         /// Of the inner packet, in bytes.
         length: u16,
+    },
+    /// A packet of TCP or UDP to a port from which control asks.
+    Inner {
+        arrived_on: PathId,
+        at: Moment,
+        packet: Box<[u8]>,
     },
     /// The first packet that an inbound SA opened.
     FirstUse {
@@ -62,6 +70,7 @@ pub enum ToControl {
 #[derive(Debug)]
 pub enum ToWorker {
     Probe(ProbeOrder),
+    Inner(InnerOrder),
     /// Measure every flow since the survey before. Asked of one worker at a time.
     Survey {
         number: u64,
@@ -91,4 +100,28 @@ pub struct ProbeOrder {
     pub target: IpAddr,
     /// Of the inner packet, in bytes, which is never cut; as short as can be when it is less.
     pub length: u16,
+}
+
+/// Send one packet that control made inside a tunnel.
+#[derive(Clone, Debug)]
+pub struct InnerOrder {
+    pub path: PathId,
+    pub packet: Box<[u8]>,
+    /// Where the time of sending is to be written.
+    pub sent: Option<SentAt>,
+}
+
+/// When a packet was sent: written once by the worker that sends it, read by control.
+#[derive(Clone, Debug, Default)]
+pub struct SentAt(Arc<AtomicU64>);
+
+impl SentAt {
+    pub fn set(&self, now: Moment) {
+        // `Moment::ZERO` stands for "not yet".
+        self.0.store(now.as_nanos().max(1), Ordering::Relaxed);
+    }
+
+    pub fn get(&self) -> Option<Moment> {
+        Some(self.0.load(Ordering::Relaxed)).filter(|nanos| *nanos > 0).map(Moment::from_nanos)
+    }
 }

@@ -15,7 +15,7 @@ pub use decide::{Decision, Held, ROLE_PATHS, Way};
 pub use duty::Duty;
 pub use flow::{FlowMove, FlowReport, HeavyFlow, MOVES_KEPT, MoveCause, MoveOrder};
 pub use forwarding::{ChildFace, ConnectorFace, Forwarding, PathCounters, PathFace, SiteFace};
-pub use message::{FlowQuestion, ProbeOrder, ToControl, ToWorker};
+pub use message::{FlowQuestion, InnerOrder, ProbeOrder, SentAt, ToControl, ToWorker};
 pub use note::{FlowNote, Notebook, Outcome, cover_bit, covers};
 pub use route::RouteTable;
 pub use sa_table::SaTable;

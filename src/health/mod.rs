@@ -3,9 +3,9 @@
 
 mod alarm;
 mod budget;
-mod echo;
 mod estimate;
 mod habit;
+mod inner;
 mod judge;
 mod liveness;
 mod metrics;
@@ -21,7 +21,7 @@ pub use alarm::{PeerSigns, Surroundings, Trouble};
 pub use budget::ProbeBudget;
 pub use habit::Traffic;
 pub use metrics::Metrics;
-pub use path_health::{MAX_TARGETS, PathHealth, Probe, ProbeKind, VerdictChange};
+pub use path_health::{MAX_TARGETS, PathHealth, Probe, ProbeKind, TargetReport, TargetStanding, VerdictChange};
 pub use path_mtu::PathMtu;
 pub use sensitivity::Sensitivity;
-pub use settings::{HealthSettings, ProbeTarget};
+pub use settings::{HealthSettings, ProbeTarget, TargetCounts};

@@ -1,15 +1,14 @@
 use std::collections::VecDeque;
-use std::net::IpAddr;
 use std::time::Duration;
 
 use arrayvec::ArrayVec;
 
 use super::alarm::{Alarm, Life, PeerSigns, Surroundings, Trouble};
-use super::echo::{EchoAnswer, EchoTarget, Returns};
+use super::inner::{InnerAnswer, InnerTarget, Returns};
 use super::judge::{Exceeded, Judge, Worse, metrics};
 use super::liveness::Liveness;
 use super::window::Window;
-use super::{HealthSettings, Metrics, ProbeTarget};
+use super::{HealthSettings, Metrics, ProbeTarget, TargetCounts};
 use crate::model::{Chance, Moment, Verdict};
 
 /// More inner targets than this add traffic, not knowledge; the rest are ignored.
@@ -44,7 +43,7 @@ pub struct PathHealth {
     exceeded: Exceeded,
     liveness: Liveness,
     alarm: Alarm,
-    targets: Vec<EchoTarget>,
+    targets: Vec<InnerTarget>,
     /// Of the next inner probe, and of the first since the last restart.
     next_id: u64,
     first_id: u64,
@@ -70,7 +69,7 @@ pub struct VerdictChange {
 /// A probe to send now.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Probe {
-    /// Names an `Echo` in `handle_echo`.
+    /// Names an `Inner` in what is told of it.
     pub id: u64,
     pub kind: ProbeKind,
 }
@@ -79,22 +78,43 @@ pub struct Probe {
 pub enum ProbeKind {
     /// An IKE liveness exchange (RFC 7296 1.4); when one is outstanding, the same request again.
     Liveness,
-    /// An ICMP echo through the tunnel, from the tunnel's private address.
-    Echo(IpAddr),
+    /// What the target with this place in the list is to be asked, through the tunnel.
+    Inner(usize),
+}
+
+/// What is known of one inner target.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct TargetReport<'a> {
+    pub name: &'a str,
+    pub metrics: Metrics,
+    pub standing: TargetStanding,
+    /// What it said last instead of an answer.
+    pub refusal: Option<&'a str>,
+    pub counts: TargetCounts,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum TargetStanding {
+    /// Over the same path.
+    Answers,
+    /// It did, and does not any more, or says no.
+    Silent,
+    /// Over another tunnel, which says nothing.
+    Elsewhere,
+    Never,
 }
 
 impl PathHealth {
     /// The first probes are spread by chance, so that the paths of a site take turns.
     pub fn new(settings: HealthSettings, targets: &[ProbeTarget], now: Moment, chance: &mut Chance) -> PathHealth {
         let interval = settings.interval.clamp(INTERVALS.0, INTERVALS.1);
-        let settings = HealthSettings { interval, ..settings };
+        let inner_interval = settings.inner_interval.clamp(INTERVALS.0, INTERVALS.1);
+        let settings = HealthSettings { interval, inner_interval, ..settings };
         let spread = interval.min(OPEN_PACE);
         let mut first = || now + spread.mul_f64(f64::from(chance.below(1000)) / 1000.0);
         let liveness = Liveness::new(settings.window, first());
-        let echo = |target: &ProbeTarget| EchoTarget::new(target.address, settings.window, first());
-        let mut targets: Vec<EchoTarget> = targets.iter().take(MAX_TARGETS).map(echo).collect();
-        targets.sort_by_key(|target| target.address);
-        targets.dedup_by_key(|target| target.address);
+        let inner = |target: &ProbeTarget| InnerTarget::new(target.clone(), settings.window, first());
+        let targets: Vec<InnerTarget> = targets.iter().take(MAX_TARGETS).map(inner).collect();
         let next_id = chance.next_u64();
         PathHealth {
             settings,
@@ -130,7 +150,7 @@ impl PathHealth {
             self.answered_in_row = 0;
         }
         self.targets.iter_mut().for_each(|target| target.expire(now));
-        let (inner, is_down) = (self.measuring_targets().next().is_some(), self.verdict == Verdict::Down);
+        let (inner, is_down) = (self.light_target().is_some(), self.verdict == Verdict::Down);
         let findings = self.alarm.run(&self.liveness, &mut around, (due, now), inner, is_down);
         if let Some(reason) = findings.dead {
             self.answered_in_row = 0;
@@ -140,8 +160,8 @@ impl PathHealth {
         if findings.probe {
             self.probe_now();
         }
-        let pace = self.pace();
-        self.liveness.schedule(now, pace);
+        self.liveness.schedule(now, self.pace(self.settings.interval));
+        let pace = self.pace(self.settings.inner_interval);
         self.targets.iter_mut().for_each(|target| target.schedule(now, pace));
     }
 
@@ -182,16 +202,13 @@ impl PathHealth {
     }
 
     /// An inner probe was answered. Not over the same path: neither good nor bad for this one.
-    pub fn handle_echo(&mut self, id: u64, target: IpAddr, same_path: bool, rtt: Duration, now: Moment) {
-        let ours = id.wrapping_sub(self.first_id) < self.next_id.wrapping_sub(self.first_id);
-        let Some(target) = self.targets.iter_mut().find(|known| known.address == target).filter(|_| ours) else {
-            return;
-        };
+    pub fn handle_inner(&mut self, id: u64, target: usize, same_path: bool, rtt: Duration, now: Moment) {
+        let Some(target) = self.asked(id, target) else { return };
         if same_path {
             match target.answer(id, rtt) {
-                EchoAnswer::InTime => self.count_answer(),
-                EchoAnswer::Uncounted => {}
-                EchoAnswer::Ignored => return,
+                InnerAnswer::InTime => self.count_answer(),
+                InnerAnswer::Uncounted => {}
+                InnerAnswer::Ignored => return,
             }
             self.alarm.hear(Life::Echo, &self.liveness, now);
             self.sign_of_life(now);
@@ -201,13 +218,50 @@ impl PathHealth {
         }
     }
 
+    /// A target answered, and said no.
+    pub fn handle_refusal(&mut self, id: u64, target: usize, same_path: bool, rtt: Duration, why: String, now: Moment) {
+        let Some(target) = self.asked(id, target) else { return };
+        if same_path {
+            target.refuse(id, rtt, why);
+        } else {
+            target.answer_elsewhere(id, rtt);
+        }
+        self.decide(now);
+    }
+
+    /// The target has begun to answer, and may take until then.
+    pub fn handle_greeting(&mut self, id: u64, target: usize, until: Moment) {
+        if let Some(target) = self.asked(id, target) {
+            target.prolong(id, until);
+        }
+    }
+
+    /// Something came from the target that is no answer.
+    pub fn handle_malformed(&mut self, target: usize) {
+        if let Some(target) = self.targets.get_mut(target) {
+            target.counts.malformed += 1;
+        }
+    }
+
+    /// The target answered what was not asked, or once more.
+    pub fn handle_unexpected(&mut self, target: usize) {
+        if let Some(target) = self.targets.get_mut(target) {
+            target.counts.unexpected += 1;
+        }
+    }
+
+    fn asked(&mut self, id: u64, target: usize) -> Option<&mut InnerTarget> {
+        let ours = id.wrapping_sub(self.first_id) < self.next_id.wrapping_sub(self.first_id);
+        self.targets.get_mut(target).filter(|_| ours)
+    }
+
     /// The tunnel was set up anew: whatever was measured is of another one.
     pub fn handle_restart(&mut self, now: Moment) {
         let first = now + self.settings.interval.min(OPEN_PACE) / 4;
         self.liveness.restart(self.settings.window, first);
         self.alarm.restart(now);
         for target in &mut self.targets {
-            *target = EchoTarget::new(target.address, self.settings.window, first);
+            target.restart(self.settings.window, first);
         }
         self.first_id = self.next_id;
         self.alive = None;
@@ -225,9 +279,9 @@ impl PathHealth {
             return Some(Probe { id: 0, kind: ProbeKind::Liveness });
         }
         let id = self.next_id;
-        let target = self.targets.iter_mut().find_map(|target| target.poll(id, now).then_some(target.address))?;
+        let target = self.targets.iter_mut().position(|target| target.poll(id, now))?;
         self.next_id = id.wrapping_add(1);
-        Some(Probe { id, kind: ProbeKind::Echo(target) })
+        Some(Probe { id, kind: ProbeKind::Inner(target) })
     }
 
     pub fn poll_change(&mut self) -> Option<VerdictChange> {
@@ -236,8 +290,8 @@ impl PathHealth {
 
     /// When `handle_timeout` has something to do.
     pub fn poll_timeout(&self) -> Moment {
-        let targets = self.targets.iter().map(EchoTarget::next_event);
-        let inner = self.measuring_targets().next().is_some();
+        let targets = self.targets.iter().map(InnerTarget::next_event);
+        let inner = self.light_target().is_some();
         let alarm = self.alarm.next_event(&self.liveness, inner, self.verdict == Verdict::Down);
         targets.fold(self.liveness.next_event(), Moment::min).min(alarm)
     }
@@ -277,27 +331,47 @@ impl PathHealth {
         self.verdict
     }
 
-    /// Of the whole window of the source that decides: the inner target with the least loss, or
-    /// IKE when no target is answered over this path.
+    /// Of the whole window of the source that decides: of the inner targets that are answered over this path the
+    /// best but `need` less one, or IKE when there is none.
     pub fn metrics(&self) -> Metrics {
-        let all = self.each_window(metrics);
-        all.into_iter().min_by_key(|metrics| (metrics.loss, metrics.rtt)).unwrap_or_default()
+        let mut all = self.each_window(metrics);
+        all.sort_by_key(|metrics| (metrics.loss, metrics.rtt));
+        all.get(self.needed(all.len()) - 1).copied().unwrap_or_default()
+    }
+
+    /// In the order in which the targets were given.
+    pub fn targets(&self) -> impl Iterator<Item = TargetReport<'_>> {
+        self.targets.iter().map(|target| TargetReport {
+            name: &target.target.name,
+            metrics: metrics(&target.window),
+            standing: match target.returns {
+                Returns::Never => TargetStanding::Never,
+                Returns::OtherPath => TargetStanding::Elsewhere,
+                Returns::SamePath if self.is_silent(target) => TargetStanding::Silent,
+                Returns::SamePath => TargetStanding::Answers,
+            },
+            refusal: target.refusal.as_deref(),
+            counts: target.counts,
+        })
     }
 
     /// What an operator should know besides the verdict, in plain words.
     pub fn note(&self) -> Option<String> {
-        let named = |wanted: &dyn Fn(&EchoTarget) -> bool| {
-            let names: Vec<String> =
-                self.targets.iter().filter(|target| wanted(target)).map(|target| target.address.to_string()).collect();
+        let named = |wanted: &dyn Fn(&InnerTarget) -> bool| {
+            let names: Vec<String> = self.targets.iter().filter(|target| wanted(target)).map(describe).collect();
             (!names.is_empty()).then(|| names.join(", "))
         };
+        let silent = named(&|target| self.is_silent(target));
         if self.inner_silent() {
-            let silent = named(&|target| target.returns == Returns::SamePath)?;
+            let (answering, own) = self.own_targets();
+            let needed = self.needed(own);
+            let missed =
+                if needed > 1 { format!(" ({answering} of {own} answer, {needed} are needed)") } else { String::new() };
             return Some(format!(
-                "IKE answers, inner probes to {silent} do not: suspect what lies behind the PoP or a shared return tunnel"
+                "IKE answers, inner probes to {} do not{missed}: suspect what lies behind the PoP or a shared return tunnel",
+                silent?
             ));
         }
-        let silent = named(&|target| self.is_silent(target));
         let answered = self.targets.iter().any(|target| target.returns == Returns::SamePath && !self.is_silent(target));
         if answered && self.liveness.lost_in_row >= self.settings.down_after && self.verdict != Verdict::Down {
             return Some("inner probes are answered, IKE is not".into());
@@ -318,10 +392,14 @@ impl PathHealth {
     /// Every kind of probe that tells whether the path lives.
     fn probe_now(&mut self) {
         self.liveness.ask();
-        let first = self.measuring_targets().next().map(|target| target.address);
-        if let Some(target) = self.targets.iter_mut().find(|target| Some(target.address) == first) {
+        if let Some(target) = self.light_target().and_then(|index| self.targets.get_mut(index)) {
             target.ask();
         }
+    }
+
+    /// The first target that measures this path and may be asked in quick succession.
+    fn light_target(&self) -> Option<usize> {
+        self.targets.iter().position(|target| target.target.light && self.is_measuring(target))
     }
 
     fn sign_of_life(&mut self, now: Moment) {
@@ -376,8 +454,8 @@ impl PathHealth {
             Verdict::Unknown | Verdict::Down => {}
         }
         if self.is_open() {
-            let soon = now + self.pace();
-            self.liveness.next = self.liveness.next.min(soon);
+            self.liveness.next = self.liveness.next.min(now + self.pace(self.settings.interval));
+            let soon = now + self.pace(self.settings.inner_interval);
             self.targets.iter_mut().for_each(|target| target.next = target.next.min(soon));
         }
     }
@@ -397,8 +475,8 @@ impl PathHealth {
         self.verdict_since = at;
     }
 
-    fn pace(&self) -> Duration {
-        if self.is_open() { self.settings.interval.min(OPEN_PACE) } else { self.settings.interval }
+    fn pace(&self, interval: Duration) -> Duration {
+        if self.is_open() { interval.min(OPEN_PACE) } else { interval }
     }
 
     fn is_open(&self) -> bool {
@@ -413,11 +491,19 @@ impl PathHealth {
         if self.inner_silent() {
             return Some(Worse::Inner);
         }
-        self.each_window(|window| self.judge.worse(window)).into_iter().reduce(Option::and).flatten()
+        let all = self.each_window(|window| self.judge.worse(window));
+        let good = all.iter().filter(|worse| worse.is_none()).count();
+        if good >= self.needed(all.len()) { None } else { all.into_iter().flatten().next() }
     }
 
     fn better(&self) -> bool {
-        !self.targets_silent() && self.each_window(|window| self.judge.better(window, self.exceeded)).contains(&true)
+        let all = self.each_window(|window| self.judge.better(window, self.exceeded));
+        !self.targets_silent() && all.iter().filter(|better| **better).count() >= self.needed(all.len())
+    }
+
+    /// How many of so many targets must be well.
+    fn needed(&self, of: usize) -> usize {
+        usize::from(self.settings.need).clamp(1, of.max(1))
     }
 
     /// Asks `question` of the window of each inner target that measures this path, which is how
@@ -431,28 +517,44 @@ impl PathHealth {
         answers
     }
 
-    fn measuring_targets(&self) -> impl Iterator<Item = &EchoTarget> {
-        self.targets.iter().filter(|target| {
-            target.returns == Returns::SamePath
-                && !self.is_silent(target)
-                && target.window.len() >= MEASURING_RESULTS.min(target.window.size())
-        })
+    fn measuring_targets(&self) -> impl Iterator<Item = &InnerTarget> {
+        self.targets.iter().filter(|target| self.is_measuring(target))
+    }
+
+    fn is_measuring(&self, target: &InnerTarget) -> bool {
+        target.returns == Returns::SamePath
+            && !self.is_silent(target)
+            && target.window.len() >= MEASURING_RESULTS.min(target.window.size())
     }
 
     /// A target that used to be answered over this path and is not any more.
-    fn is_silent(&self, target: &EchoTarget) -> bool {
+    fn is_silent(&self, target: &InnerTarget) -> bool {
         target.returns == Returns::SamePath && target.lost_in_row >= self.settings.down_after.max(1)
     }
 
-    /// All targets that used to be answered over this path have gone silent, but the path lives.
+    /// Too few of the targets that used to be answered over this path still are, but the path lives.
     fn inner_silent(&self) -> bool {
         self.targets_silent() && self.liveness.window.len() > 0 && self.liveness.lost_in_row == 0
     }
 
-    /// All targets that used to be answered over this path have gone silent, whatever IKE does:
+    /// Too few of the targets that used to be answered over this path still are, whatever IKE does:
     /// a lost IKE probe does not make them answer.
     fn targets_silent(&self) -> bool {
-        let mut own = self.targets.iter().filter(|target| target.returns == Returns::SamePath).peekable();
-        own.peek().is_some() && own.all(|target| self.is_silent(target))
+        let (answering, own) = self.own_targets();
+        own > 0 && answering < self.needed(own)
+    }
+
+    /// How many of the targets that are or were answered over this path answer, and how many there are.
+    fn own_targets(&self) -> (usize, usize) {
+        let own = || self.targets.iter().filter(|target| target.returns == Returns::SamePath);
+        (own().filter(|target| !self.is_silent(target)).count(), own().count())
+    }
+}
+
+/// A target's name, and what it said.
+fn describe(target: &InnerTarget) -> String {
+    match &target.refusal {
+        Some(refusal) => format!("{} ({refusal})", target.target.name),
+        None => target.target.name.clone(),
     }
 }

@@ -1,13 +1,33 @@
-use std::net::IpAddr;
 use std::time::Duration;
 
 use super::Sensitivity;
 use crate::model::Permille;
 
-/// An ICMP echo target behind a tunnel, probed from the tunnel's private address.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+/// A target behind a tunnel, probed from the tunnel's private address.
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ProbeTarget {
-    pub address: IpAddr,
+    /// For people.
+    pub name: String,
+    /// Fit for a burst of probes, 30 ms apart.
+    pub light: bool,
+}
+
+/// What became of the probes of one target since the start.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct TargetCounts {
+    pub sent: u64,
+    /// In time, over the same path.
+    pub answered: u64,
+    /// The target said no.
+    pub refused: u64,
+    /// What follows changes no verdict and no measure: answers after their time,
+    pub late: u64,
+    /// over another tunnel,
+    pub elsewhere: u64,
+    /// a second time, or to nothing that was asked,
+    pub unexpected: u64,
+    /// and what cannot be read as an answer.
+    pub malformed: u64,
 }
 
 /// How paths are measured and judged.
@@ -15,6 +35,11 @@ pub struct ProbeTarget {
 pub struct HealthSettings {
     /// Time between two probes of a kind; 100 ms to 60 s, 1 s by default (seed: each second).
     pub interval: Duration,
+    /// The same of inner probes.
+    pub inner_interval: Duration,
+    /// So many of the inner targets that are answered over the path must be; at least 1. The path is taken to be
+    /// as good as the best but this many less one.
+    pub need: u8,
     /// Probes remembered for loss, round-trip time and jitter.
     pub window: u16,
     /// This many of a path's own probes lost in a row make it `Down`.
@@ -37,6 +62,8 @@ impl Default for HealthSettings {
     fn default() -> Self {
         HealthSettings {
             interval: Duration::from_secs(1),
+            inner_interval: Duration::from_secs(1),
+            need: 1,
             window: 30,
             down_after: 3,
             up_after: 3,

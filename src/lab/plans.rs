@@ -24,6 +24,8 @@ use crate::steer::{Action, Matcher, Rule, RuleSet};
 /// that a run of half a minute shows everything.
 const HEALTH: HealthSettings = HealthSettings {
     interval: Duration::from_millis(200),
+    inner_interval: Duration::from_millis(200),
+    need: 1,
     window: 10,
     down_after: 3,
     up_after: 3,
@@ -91,7 +93,7 @@ pub fn branch(block: AddressBlock, psk: &Secret, directory: &Path) -> Plan {
             remote_id: Some(Identity::Fqdn(pop.name.into())),
             private_local: Some(private(number, link, Side::Branch)),
             private_remote: Some(private(number, link, Side::Pop)),
-            probes: vec![ProbePlan { target: network::PROBE_TARGET.into() }],
+            probes: ProbePlan::icmp(network::PROBE_TARGET.into()),
             ..tunnel(role, link, line, psk)
         })
     });
@@ -204,7 +206,7 @@ fn tunnel(role: Role, link: u8, line: &Line, psk: &Secret) -> TunnelPlan {
         private_remote: None,
         downstream: mbps(line.downstream),
         upstream: mbps(line.upstream),
-        probes: Vec::new(),
+        probes: ProbePlan::NONE,
         phase1: Arc::new(Phase1 {
             encryption: vec![Encryption::AesGcm256],
             integrity: Vec::new(),

@@ -53,6 +53,8 @@ fn tunnel(role: Role, line: &str, verdict: &str) -> TunnelStatus {
         mtu: None,
         path_mtu: None,
         asymmetric_in: 0,
+        probes: Vec::new(),
+        stray_answers: 0,
         child_sas: 1,
         rekeys: 0,
         note: None,

@@ -11,6 +11,7 @@ mod mss;
 mod offload;
 mod probe;
 mod segment;
+mod transport;
 
 pub use buffer::{Batch, HEADROOM, PacketBuf, TAILROOM, TRAIN_CAPACITY, Train};
 pub use checksum::Checksum;
@@ -23,6 +24,7 @@ pub use mss::clamp_mss;
 pub use offload::{ChecksumState, Offload, SegmentKind, Segments, SiteOffloads, SitePacket};
 pub use probe::{Probe, ProbeKey};
 pub use segment::{Splitter, UNLIMITED, Unsplittable, complete_checksum};
+pub use transport::{TcpSegment, udp_data, udp_packet};
 
 #[cfg(test)]
 mod tests;

@@ -26,6 +26,7 @@ mod operations;
 mod outage;
 mod path_mtu;
 mod peers;
+mod probes;
 mod rekey;
 mod shares;
 mod steering;

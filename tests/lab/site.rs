@@ -27,6 +27,8 @@ pub struct Site {
     pub release_on_stop: bool,
     pub workers: u16,
     pub pmtu_discovery: bool,
+    /// Tables of the site file that say whom to ask; none: each tunnel asks the PoP's private address.
+    pub probes: &'static str,
     /// The text of its policy file.
     pub policy: &'static str,
 }
@@ -65,6 +67,7 @@ impl Site {
             release_on_stop: false,
             workers: 2,
             pmtu_discovery: false,
+            probes: "",
             policy: "",
         }
     }
@@ -183,8 +186,9 @@ rebuild_interval = "{}s"
             self.rebuild_interval.as_secs()
         );
         for (index, role) in self.roles.iter().enumerate().filter(|(_, role)| !role.links.is_empty()) {
-            role.render(index, &mut text);
+            role.render(index, self.probes.is_empty(), &mut text);
         }
+        text.push_str(self.probes);
         text
     }
 }
@@ -195,7 +199,7 @@ impl Role {
         if self.remote_id_of_link { format!("{}.{}", link.name, self.remote_id) } else { self.remote_id.clone() }
     }
 
-    fn render(&self, index: usize, text: &mut String) {
+    fn render(&self, index: usize, asks_pop: bool, text: &mut String) {
         let (name, Role { destination, links, .. }) = (ROLE_NAMES[index], self);
         let _ = write!(text, "\n[connector.pops.{name}]\npsk_file = \"keys/psk\"\n");
         let is_one = self.destination_of_link.is_empty();
@@ -214,13 +218,15 @@ wan = "{}"
 local_id = "{}"
 private_local = "{ours}/30"
 private_remote = "{pops}/30"
-probes = ["{pops}"]
 "#,
                 link.name,
                 local_id(index, link)
             );
             if let Some(address) = self.destination_of_link.get(place) {
                 let _ = writeln!(text, "destination = \"{address}\"");
+            }
+            if asks_pop {
+                let _ = writeln!(text, "probes = [\"{pops}\"]");
             }
             if self.remote_id_of_link {
                 let _ = writeln!(text, "remote_id = \"{}\"", self.remote_id_for(link));

@@ -58,7 +58,7 @@ pub fn branch(lifetimes: Lifetimes, rules: RuleSet) -> Plan {
                 remote_id: Some(Identity::Fqdn(format!("{role}.pop"))),
                 private_local: Some(format!("169.254.{number}.2/30").parse().unwrap()),
                 private_remote: Some(format!("169.254.{number}.1/30").parse().unwrap()),
-                probes: vec![ProbePlan { target: format!("169.254.{number}.1").parse().unwrap() }],
+                probes: ProbePlan::icmp(format!("169.254.{number}.1").parse().unwrap()),
                 ..tunnel(name, role, *mbps, lifetimes)
             });
         }
@@ -157,7 +157,7 @@ fn tunnel(name: &str, role: Role, mbps: u32, lifetimes: Lifetimes) -> TunnelPlan
         private_remote: None,
         downstream: Mbps::new(mbps).unwrap(),
         upstream: Mbps::new(mbps).unwrap(),
-        probes: Vec::new(),
+        probes: ProbePlan::NONE,
         phase1: Arc::new(Phase1 {
             encryption: vec![Encryption::AesGcm256],
             integrity: Vec::new(),

@@ -222,7 +222,7 @@ fn every_field_of_a_tunnel_arrives_in_the_plan() {
     assert_eq!(tunnel.public_ip, Some(Ipv4Addr::new(198, 51, 100, 9)));
     assert_eq!(tunnel.private_local, "169.254.1.2/30".parse().ok());
     assert_eq!((tunnel.downstream.value(), tunnel.upstream.value()), (70, 30));
-    assert_eq!(tunnel.probes.len(), 2);
+    assert_eq!(tunnel.probes.targets.len(), 2);
     assert_eq!(plan.tunnels[1].downstream.value(), 9);
 }
 
@@ -265,4 +265,45 @@ fn a_responder_needs_no_destination_but_a_peer() {
     );
     assert_eq!(plan.tunnels[0].destination, None);
     assert_eq!(plan.tunnels[0].remote_id, Some(Identity::Fqdn("peer.example".into())));
+}
+
+#[test]
+fn probes_are_taken_from_the_connector_and_told_apart_by_kind() {
+    use crate::probe::{Ask, Record, Target};
+    let text = SITE.replacen("wan = \"fibre\"", "wan = \"fibre\"\nprivate_local = \"169.254.1.2/30\"", 1).replacen(
+        "wan = \"dsl\"",
+        "wan = \"dsl\"\nprivate_local = \"169.254.2.2/30\"\nprobes = { targets = \"10.0.0.9\", need = 1 }",
+        1,
+    );
+    let plan = good(&site(&format!(
+        "{text}\n{}",
+        r#"
+        [connector.pop.probes]
+        targets = [
+            "10.0.0.1",
+            { kind = "udp", address = "10.0.0.1" },
+            { kind = "http", address = "10.0.0.2", path = "/up", status = 204 },
+            { kind = "tls", address = "10.0.0.2", name = "App.example" },
+            { kind = "dns", address = "10.0.0.3", name = ".", type = "NS", rcode = 0 },
+        ]
+        need = 3
+        interval = "100ms"
+        "#
+    )));
+    let probes = &plan.tunnels[0].probes;
+    let to = |last: u8, ask| Target { address: [10, 0, 0, last].into(), ask };
+    assert_eq!(
+        probes.targets,
+        [
+            to(1, Ask::Icmp),
+            to(1, Ask::Udp { port: 7 }),
+            to(2, Ask::Http { port: 80, host: "10.0.0.2".into(), path: "/up".into(), status: Some(204) }),
+            to(2, Ask::Tls { port: 443, name: Some("app.example".into()) }),
+            to(3, Ask::Dns { port: 53, name: ".".into(), record: Record::Ns, rcode: Some(0) }),
+        ]
+    );
+    assert_eq!((probes.need, probes.interval), (3, Some(Duration::from_millis(100))));
+    let own = &plan.tunnels[1].probes;
+    assert_eq!((own.targets.as_slice(), own.need), (&[to(9, Ask::Icmp)][..], 1));
+    assert_eq!(own.interval, Some(Duration::from_millis(100)), "what it leaves out is the connector's");
 }

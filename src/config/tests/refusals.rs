@@ -518,3 +518,59 @@ fn the_data_plane_takes_the_workers_and_ciphers_that_there_are() {
         assert_eq!(said(LAST, &table(text)), [finding]);
     }
 }
+
+#[test]
+fn a_probe_target_is_told_what_is_wrong_with_it() {
+    let with = |probes: &str| {
+        let text = format!("{LAST}\nprivate_local = \"169.254.1.2/30\"\nprobes = {probes}");
+        said(LAST, &text).into_iter().map(|one| one.split_once(' ').unwrap().1.to_owned()).collect::<Vec<_>>()
+    };
+    for (probes, expected) in [
+        (
+            r#"[{ kind = "https", address = "10.0.0.1" }]"#,
+            "no probe speaks HTTPS (\"tls\": a handshake up to the server's first message, no request; or \"http\")",
+        ),
+        (
+            r#"[{ kind = "ping", address = "10.0.0.1" }]"#,
+            "unknown kind of probe \"ping\" (known: icmp, udp, tcp, http, tls, dns)",
+        ),
+        (r#"[{ kind = "tcp", address = "10.0.0.1" }]"#, "missing port in [probes] (such as port = 443)"),
+        (r#"[{ kind = "tcp", port = 1 }]"#, "missing address in [probes] (such as address = \"10.20.0.5\")"),
+        (r#"[{ kind = "udp", address = "10.0.0.1", port = 0 }]"#, "port 0 is out of range (1 to 65535)"),
+        (
+            r#"[{ kind = "http", address = "10.0.0.1", path = "x y" }]"#,
+            "\"x y\" is not a path of a URL (/ and up to 199 characters without blanks, such as \"/health\")",
+        ),
+        (
+            r#"[{ kind = "http", address = "10.0.0.1", host = "a b" }]"#,
+            "\"a b\" is not the host of a URL (a name or an address of up to 200 characters)",
+        ),
+        (r#"[{ kind = "http", address = "10.0.0.1", status = 20 }]"#, "status 20 is out of range (100 to 599)"),
+        (
+            r#"[{ kind = "dns", address = "10.0.0.1" }]"#,
+            "missing name in [probes] (such as name = \"pop.example.net\")",
+        ),
+        (
+            r#"[{ kind = "dns", address = "10.0.0.1", name = "a.b", type = "mx" }]"#,
+            "unknown type of DNS record \"mx\" (known: a, aaaa, ns, soa, txt)",
+        ),
+        (
+            r#"[{ kind = "icmp", address = "10.0.0.1", port = 4 }]"#,
+            "unknown key \"port\" in [probes] (known: kind, address)",
+        ),
+        (r#"{ targets = "10.0.0.1", interval = "99ms" }"#, "\"99ms\" is out of range (100ms to 1m)"),
+    ] {
+        assert_eq!(with(probes), [expected]);
+    }
+    let twice = with(r#"["10.0.0.1", { kind = "icmp", address = "10.0.0.1" }]"#);
+    assert!(twice[0].starts_with("probe target 10.0.0.1 is already at site.toml:"), "{twice:?}");
+    let many = with(r#"{ targets = "10.0.0.1", need = 2 }"#);
+    assert!(many[0].starts_with("2 probe targets are needed, and the tunnel at site.toml:"), "{many:?}");
+    let outside = with(r#"[{ kind = "tcp", address = "192.0.2.1", port = 80 }]"#);
+    assert_eq!(
+        outside,
+        [
+            "probe target tcp 192.0.2.1:80 is outside the peer traffic selectors (a target within them, or private_remote)"
+        ]
+    );
+}

@@ -23,8 +23,8 @@ use super::{Crew, FlowTable, RoadIo, Unsent, Worker};
 use crate::crypto::Encryption;
 use crate::esp::{InboundSa, OutboundSa};
 use crate::forward::{
-    ChildFace, ConnectorFace, Duty, FlowQuestion, FlowReport, Forwarding, MoveCause, MoveOrder, PathFace, ProbeOrder,
-    RouteTable, SaTable, SiteFace, ToControl, ToWorker,
+    ChildFace, ConnectorFace, Duty, FlowQuestion, FlowReport, Forwarding, InnerOrder, MoveCause, MoveOrder, PathFace,
+    ProbeOrder, RouteTable, SaTable, SiteFace, ToControl, ToWorker,
 };
 use crate::model::{
     ConnectorId, DropCounters, DropReason, Dscp, Leg, LinkId, Moment, OutboundSlot, PathId, Role, RuleId, Secret,

@@ -228,3 +228,52 @@ fn a_probe_for_a_size_leaves_whole_even_beyond_the_mtu_and_its_answer_tells_the_
     });
     assert_eq!((told, edge.drops_out(), pop.drops_out()), (Some(size), vec![], vec![]));
 }
+
+#[test]
+fn what_control_made_leaves_by_its_path_and_what_answers_it_goes_to_control() {
+    let (mut edge, _) = pair();
+    let (ours, theirs) = ("10.254.1.1:61500".parse().unwrap(), "10.254.9.1:7".parse().unwrap());
+    let question = crate::packet::udp_packet(ours, theirs, b"question").unwrap();
+    let sent = crate::forward::SentAt::default();
+    let order = InnerOrder { path: PathId(0), packet: question.clone(), sent: Some(sent.clone()) };
+    edge.publish(|next| next.paths[0].usable = false);
+    edge.io.orders.push_back(ToWorker::Inner(order));
+    edge.turn();
+    let (way, _, datagram) = edge.io.to_wan.remove(0);
+    assert_eq!((way, sent.get()), (leg(0), Some(edge.now)));
+    assert_eq!(opened(&edge, 0, datagram), question.to_vec());
+    assert_eq!(edge.path(0).live.packets_out.load(Ordering::Relaxed), 0, "questions are no traffic");
+
+    let answer = |port: u16, length: usize| {
+        let to = std::net::SocketAddr::new("10.254.1.1".parse().unwrap(), port);
+        crate::packet::udp_packet(theirs, to, &vec![1; length]).unwrap().to_vec()
+    };
+    let pop = CarelessPop::on(0);
+    // To another port, and longer than any answer to a question of ours.
+    for (port, length) in [(60_999, 9), (61_500, 1_300)] {
+        edge.io.from_wan.push_back(pop.sends(&answer(port, length)));
+    }
+    edge.turn();
+    assert!(matches!(edge.io.news.pop(), Some(ToControl::FirstUse { .. })) && edge.io.news.is_empty());
+    assert_eq!(edge.drops_in(), [(DropReason::NotNative, 2)]);
+    edge.io.from_wan.push_back(pop.sends(&answer(61_500, 9)));
+    edge.turn();
+    let told = edge.io.news.pop().unwrap();
+    let ToControl::Inner { arrived_on: PathId(0), at, packet } = told else { panic!("{told:?}") };
+    assert_eq!((at, packet.to_vec()), (edge.now, answer(61_500, 9)));
+}
+
+#[test]
+fn a_flood_of_answers_does_not_reach_control() {
+    let (mut edge, _) = pair();
+    let ends = ("10.254.9.1:7".parse().unwrap(), "10.254.1.1:61500".parse().unwrap());
+    let answer = crate::packet::udp_packet(ends.0, ends.1, b"x").unwrap();
+    let pop = CarelessPop::on(0);
+    edge.io.from_wan.extend((0..600).map(|_| pop.sends(&answer)));
+    while !edge.io.from_wan.is_empty() {
+        edge.turn();
+    }
+    let told = edge.io.news.iter().filter(|news| matches!(news, ToControl::Inner { .. }));
+    assert_eq!(told.count(), 500);
+    assert_eq!(edge.drops_in(), [(DropReason::QueueFull, 100)]);
+}

@@ -151,7 +151,7 @@ fn plan(end: usize, mode: Mode) -> Plan {
         private_remote: None,
         downstream: mbps,
         upstream: mbps,
-        probes: Vec::new(),
+        probes: ProbePlan::NONE,
         phase1: Arc::new(Phase1 {
             encryption: vec![Encryption::AesGcm256],
             integrity: Vec::new(),

@@ -98,7 +98,7 @@ fn searching() -> Pair {
     let mut plans = [plan(0, Mode::Initiator), plan(1, Mode::Responder)];
     plans[0].connectors[0].pmtu_discovery = true;
     plans[0].tunnels[0].private_local = Some("10.0.255.1/30".parse().unwrap());
-    plans[0].tunnels[0].probes = vec![ProbePlan { target: "10.1.255.1".parse().unwrap() }];
+    plans[0].tunnels[0].probes = ProbePlan::icmp("10.1.255.1".parse().unwrap());
     let mut pair = Pair::new(plans);
     while !pair.tunnel(0).usable {
         pair.run(Duration::from_millis(10));

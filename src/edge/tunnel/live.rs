@@ -94,6 +94,7 @@ impl Tunnel {
             asked_again: false,
         });
         self.health.handle_restart(context.now);
+        self.questions.forget();
         self.restart_path_mtu(context);
         self.epoch = self.epoch.wrapping_add(1);
     }

@@ -1,6 +1,7 @@
 mod attempt;
 mod change;
 mod duty;
+mod inner;
 mod live;
 mod path_mtu;
 mod peer;
@@ -15,6 +16,7 @@ use self::attempt::Attempt;
 pub use self::change::{Change, Failure};
 pub use self::duty::DRAIN_PATIENCE;
 use self::duty::Orders;
+use self::inner::Questions;
 use self::live::Live;
 use self::path_mtu::Search;
 use super::child::ChildLineage;
@@ -26,6 +28,7 @@ use crate::health::{
 };
 use crate::ike::{Asked, Endpoint};
 use crate::model::{Chance, Leg, LinkId, Moment, PathId, Spi, UnderlayId, Verdict};
+use crate::probe::{Ask, Target};
 
 /// Child SAs side by side in one tunnel; a peer that wants more is refused the rest.
 pub const CHILDREN_LIMIT: u16 = 4;
@@ -50,6 +53,7 @@ pub struct Tunnel {
     retired: Vec<ChildLineage>,
     last_good: Option<Ipv4Addr>,
     health: PathHealth,
+    questions: Questions,
     path_mtu: Option<Search>,
     down_since: Option<Moment>,
     /// See `PathFace::epoch`.
@@ -97,13 +101,15 @@ pub struct Context<'a> {
 impl Tunnel {
     pub fn new(path: PathId, plan: &Plan, now: Moment, chance: &mut Chance) -> Tunnel {
         let configured = &plan.tunnels[usize::from(path.0)];
+        let probes = &configured.probes;
         let targets: Vec<ProbeTarget> =
-            configured.probes.iter().map(|probe| ProbeTarget { address: probe.target }).collect();
+            probes.targets.iter().map(|one| ProbeTarget { name: one.to_string(), light: one.is_light() }).collect();
         let initiates = initiates(plan, configured);
         // Dead peer detection asks after so much silence; probes that come as often do.
         let interval = plan.health.interval.min(configured.keepalive.unwrap_or(Duration::MAX));
         let sensitivity = plan.links[usize::from(configured.link.0)].sensitivity.unwrap_or(plan.health.sensitivity);
-        let settings = HealthSettings { interval, sensitivity, ..plan.health };
+        let inner_interval = probes.interval.unwrap_or(interval);
+        let settings = HealthSettings { interval, inner_interval, need: probes.need, sensitivity, ..plan.health };
         Tunnel {
             path,
             initiates,
@@ -113,6 +119,7 @@ impl Tunnel {
             retired: Vec::new(),
             last_good: None,
             health: PathHealth::new(settings, &targets, now, chance),
+            questions: Questions::default(),
             path_mtu: None,
             down_since: None,
             epoch: 0,
@@ -134,6 +141,7 @@ impl Tunnel {
             self.health.handle_timeout(now, around);
             self.report_verdict(context);
             self.give_up_when_dead(context);
+            self.look_after_questions(context);
             self.send_probes(context);
             self.search_path_mtu(context);
         }
@@ -161,7 +169,11 @@ impl Tunnel {
     pub fn handle_echo(&mut self, answer: ProbeAnswer, context: &mut Context) {
         let ProbeAnswer { id, target, same_path, rtt, length } = answer;
         if self.live.is_some() && !self.handle_size_answer(length, context) {
-            self.health.handle_echo(id, target, same_path, rtt, context.now);
+            let asked = |one: &Target| one.ask == Ask::Icmp && one.address == target;
+            let asked = self.plan(context.plan).probes.targets.iter().position(asked);
+            if let Some(asked) = asked {
+                self.health.handle_inner(id, asked, same_path, rtt, context.now);
+            }
             self.report_verdict(context);
         }
     }
@@ -255,10 +267,11 @@ impl Tunnel {
             _ => None,
         };
         let live = self.live.as_ref().map(|_| self.health.poll_timeout());
+        let questions = self.live.as_ref().and_then(|_| self.questions.poll_timeout());
         let path_mtu = self.path_mtu.as_ref().filter(|_| self.usable()).map(Search::poll_timeout);
         let rescue = self.rescue_at();
         let linger = self.children().chain(&self.retired).filter_map(ChildLineage::next_expiry).min();
-        [attempt, rebuild, live, path_mtu, rescue, linger, self.close_at()].into_iter().flatten().min()
+        [attempt, rebuild, live, questions, path_mtu, rescue, linger, self.close_at()].into_iter().flatten().min()
     }
 
     /// The peer is being called, and has not answered yet.
@@ -357,20 +370,23 @@ impl Tunnel {
 
     fn send_probes(&mut self, context: &mut Context) {
         let source = self.plan(context.plan).private_local.map(|private| private.addr());
-        let Some(live) = &self.live else { return };
+        let Some(sa) = self.live.as_ref().map(|live| live.sa) else { return };
         while let Some(probe) = self.health.poll_probe(context.now) {
             match probe.kind {
-                ProbeKind::Liveness => match context.endpoint.check_liveness(live.sa, context.now) {
+                ProbeKind::Liveness => match context.endpoint.check_liveness(sa, context.now) {
                     Asked::Light => {}
                     Asked::Heavy => self.health.handle_heavy(),
                     Asked::Nothing => self.health.handle_unsent(),
                 },
-                ProbeKind::Echo(target) => {
-                    if let Some(source) = source {
-                        let order = ProbeOrder { path: self.path, id: probe.id, source, target, length: 0 };
+                ProbeKind::Inner(index) => match self.plan(context.plan).probes.targets.get(index) {
+                    Some(Target { address, ask: Ask::Icmp }) => {
+                        let Some(source) = source else { continue };
+                        let order = ProbeOrder { path: self.path, id: probe.id, source, target: *address, length: 0 };
                         context.effects.push_back(Effect::Order(context.plan.home(self.path), ToWorker::Probe(order)));
                     }
-                }
+                    Some(_) => self.ask_inside(probe.id, index, context),
+                    None => {}
+                },
             }
         }
     }

@@ -4,6 +4,7 @@ use crate::edge::{Effect, SiteEvent};
 use crate::forward::{ProbeOrder, ToWorker};
 use crate::health::PathMtu;
 use crate::model::Moment;
+use crate::probe::{Ask, Target};
 
 /// The number of every probe for a size: what it asks is in its length.
 const SIZE_PROBE: u64 = 0;
@@ -96,7 +97,8 @@ impl Tunnel {
     fn size_probe(&self, length: u16, context: &Context) -> Option<ProbeOrder> {
         let configured = self.plan(context.plan);
         let source = configured.private_local?.addr();
-        let target = configured.probes.iter().find(|probe| probe.target.is_ipv4() == source.is_ipv4())?.target;
+        let asks = |target: &&Target| target.ask == Ask::Icmp && target.address.is_ipv4() == source.is_ipv4();
+        let target = configured.probes.targets.iter().find(asks)?.address;
         Some(ProbeOrder { path: self.path, id: SIZE_PROBE, source, target, length })
     }
 }

@@ -39,8 +39,8 @@ impl Tunnel {
         let mut local_selectors: Vec<_> = private(plan.private_local).into_iter().collect();
         local_selectors.extend_from_slice(&connector.local_selectors);
         let mut remote_selectors: Vec<_> = private(plan.private_remote).into_iter().collect();
-        for probe in &plan.probes {
-            let target = TrafficSelector::of_network(ipnet::IpNet::from(probe.target));
+        for target in &plan.probes.targets {
+            let target = TrafficSelector::of_network(ipnet::IpNet::from(target.address));
             let covered =
                 connector.peer_selectors.iter().any(|selector| selector.intersection(&target) == Some(target));
             if !covered && !remote_selectors.contains(&target) {

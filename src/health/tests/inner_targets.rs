@@ -88,3 +88,96 @@ fn one_lost_ike_probe_does_not_make_silent_inner_targets_well() {
     world.run(200.0);
     assert_eq!(world.verdicts(), [Verdict::Healthy, Verdict::Degraded], "{:?}", world.changes);
 }
+
+/// A path of three targets that has been well for a minute.
+fn three(
+    need: u8,
+    fate: impl FnMut(Moment, Kind, &mut Chance) -> Fate,
+) -> World<impl FnMut(Moment, Kind, &mut Chance) -> Fate> {
+    World::new(HealthSettings { need, ..every(1000) }, &[target(1), target(2), target(3)], 1, fate)
+}
+
+#[test]
+fn as_many_targets_as_needed_must_answer() {
+    for (need, expected) in [(1, vec![Verdict::Healthy]), (2, vec![Verdict::Healthy, Verdict::Degraded])] {
+        let dead = |kind| kind == Kind::Inner(target(1)) || kind == Kind::Inner(target(3));
+        let mut world = three(
+            need,
+            move |now, kind, _| {
+                if dead(kind) && now >= at(60.0) { Fate::Lost } else { Fate::Back(ms(20)) }
+            },
+        );
+        world.run(120.0);
+        assert_eq!(world.verdicts(), expected, "{need} needed");
+        let note = world.health.note().unwrap_or_default();
+        assert_eq!(note.contains("(1 of 3 answer, 2 are needed): suspect"), need == 2, "{note}");
+        assert_eq!(world.health.metrics().loss, Some(Permille::ZERO));
+    }
+}
+
+#[test]
+fn the_last_of_the_needed_targets_speaks_for_the_path() {
+    for (need, rtt) in [(1, 20), (2, 80), (3, 200)] {
+        let mut world = three(need, |_, kind, _| match kind {
+            Kind::Inner(asked) if asked == target(1) => Fate::Back(ms(80)),
+            Kind::Inner(asked) if asked == target(2) => Fate::Back(ms(200)),
+            Kind::Ike | Kind::Inner(_) | Kind::Site => Fate::Back(ms(20)),
+        });
+        world.run(60.0);
+        assert_eq!(world.health.metrics().rtt, Some(ms(rtt)), "{need} needed");
+    }
+}
+
+#[test]
+fn a_target_that_answers_late_or_twice_changes_nothing_but_a_counter() {
+    // Patience for a round trip of 20 ms is 500 ms.
+    let mut world = World::new(every(1000), &[target(1)], 1, |now, kind, _| match kind {
+        Kind::Inner(_) if now >= at(60.0) && now < at(61.0) => Fate::Lost,
+        Kind::Ike | Kind::Inner(_) | Kind::Site => Fate::Back(ms(20)),
+    });
+    world.run(62.0);
+    let before = world.health.metrics();
+    let asked: Vec<u64> =
+        world.probes.iter().filter(|(_, kind)| *kind == ProbeKind::Inner(0)).map(|(at, _)| at.as_nanos()).collect();
+    let (first, count) = (world.health.targets().next().unwrap().counts, asked.len() as u64);
+    assert_eq!((first.sent, first.answered, first.late, first.unexpected), (count, count - 1, 0, 0));
+    // Ids count up by one; the lost one is second to last, or third.
+    let ids: Vec<u64> = world.ids.iter().copied().rev().take(5).collect();
+    for id in ids {
+        for _ in 0..3 {
+            world.health.handle_inner(id, 0, true, Duration::from_secs(1), world.now);
+        }
+        world.health.handle_inner(id, 0, false, Duration::from_secs(1), world.now);
+    }
+    let counts = world.health.targets().next().unwrap().counts;
+    assert_eq!((counts.answered, counts.late, counts.unexpected, counts.elsewhere), (count - 1, 1, 19, 0));
+    assert_eq!(world.health.metrics(), before);
+    world.drain();
+    assert_eq!((world.verdicts(), world.health.note()), (vec![Verdict::Healthy], None));
+}
+
+#[test]
+fn a_target_that_says_no_is_named_with_what_it_said_and_is_no_loss() {
+    let mut world = World::new(every(1000), &[target(1), target(2)], 1, line(20, 0));
+    world.run(30.0);
+    for second in 30..40 {
+        world.refusing = second >= 32;
+        world.run(f64::from(second));
+    }
+    let report = world.health.targets().next().unwrap();
+    assert_eq!((report.standing, report.refusal), (TargetStanding::Silent, Some("HTTP status 503")));
+    assert_eq!(report.metrics.loss, Some(Permille::ZERO));
+    assert_eq!(world.verdicts(), [Verdict::Healthy]);
+    let note = world.health.note().unwrap();
+    assert_eq!(note, "inner probes to 10.9.0.1 (HTTP status 503) are not answered any more, others are");
+}
+
+#[test]
+fn inner_targets_have_an_interval_of_their_own() {
+    let settings = HealthSettings { inner_interval: ms(100), ..every(1000) };
+    let mut world = World::new(settings, &[target(1)], 1, line(20, 0));
+    world.run(60.0);
+    let count = |wanted: ProbeKind| world.probes.iter().filter(|(_, kind)| *kind == wanted).count();
+    assert!((590..=610).contains(&count(ProbeKind::Inner(0))), "{}", count(ProbeKind::Inner(0)));
+    assert!((55..=70).contains(&count(ProbeKind::Liveness)), "{}", count(ProbeKind::Liveness));
+}

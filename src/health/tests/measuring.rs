@@ -33,7 +33,7 @@ fn steady_probes_keep_their_interval() {
         world.run(300.0).probes.clear();
         world.run(900.0);
         let expected = 600_000 / interval;
-        for kind in [ProbeKind::Liveness, ProbeKind::Echo(target(1)), ProbeKind::Echo(target(2))] {
+        for kind in [ProbeKind::Liveness, ProbeKind::Inner(0), ProbeKind::Inner(1)] {
             let count = world.probes.iter().filter(|(_, probe)| *probe == kind).count() as u64;
             assert!(count.abs_diff(expected) <= 1, "{count} of {kind:?} at {interval} ms, expected {expected}");
         }
@@ -82,7 +82,7 @@ fn a_restart_forgets_the_old_tunnel() {
     assert_eq!(world.health.verdict(), Verdict::Unknown);
     assert_eq!(world.health.metrics(), Metrics::default());
     // An answer from before says nothing about the new tunnel.
-    world.health.handle_echo(old.id, target(1), true, ms(20), world.now);
+    world.health.handle_inner(old.id, 0, true, ms(20), world.now);
     assert_eq!(world.health.metrics(), Metrics::default());
     world.run(80.0);
     assert_eq!(world.health.verdict(), Verdict::Healthy);
@@ -117,11 +117,11 @@ fn a_target_that_lies_does_no_harm() {
     world.run(30.0);
     let before = world.health.metrics();
     for id in [0, 1, u64::MAX] {
-        world.health.handle_echo(id, target(1), true, ms(1), world.now);
-        world.health.handle_echo(id, target(1), false, ms(1), world.now);
+        world.health.handle_inner(id, 0, true, ms(1), world.now);
+        world.health.handle_inner(id, 0, false, ms(1), world.now);
     }
-    world.health.handle_echo(7, target(99), true, ms(1), world.now);
-    world.health.handle_echo(7, target(1), true, Duration::MAX, world.now);
+    world.health.handle_inner(7, 99, true, ms(1), world.now);
+    world.health.handle_inner(7, 0, true, Duration::MAX, world.now);
     assert_eq!(world.health.metrics(), before);
     world.health.handle_liveness(Some(Duration::MAX), world.now);
     world.run(60.0);

@@ -48,7 +48,7 @@ impl Flow {
 
 enum Arrival {
     Ike { exchange: u64 },
-    Echo { id: u64, target: IpAddr, same_path: bool, sent: Moment },
+    Echo { id: u64, target: usize, same_path: bool, sent: Moment },
     Site,
 }
 
@@ -56,6 +56,7 @@ enum Arrival {
 /// time, and inner targets.
 struct World<F: FnMut(Moment, Kind, &mut Chance) -> Fate> {
     health: PathHealth,
+    targets: Vec<IpAddr>,
     fate: F,
     chance: Chance,
     now: Moment,
@@ -74,6 +75,10 @@ struct World<F: FnMut(Moment, Kind, &mut Chance) -> Fate> {
     /// How long each change came after the last own answer.
     silences: Vec<Option<Duration>>,
     probes: Vec<(Moment, ProbeKind)>,
+    /// Of inner probes.
+    ids: Vec<u64>,
+    /// The first inner target says no.
+    refusing: bool,
     /// The last own answer.
     answered: Option<Moment>,
 }
@@ -81,8 +86,11 @@ struct World<F: FnMut(Moment, Kind, &mut Chance) -> Fate> {
 impl<F: FnMut(Moment, Kind, &mut Chance) -> Fate> World<F> {
     fn new(settings: HealthSettings, targets: &[IpAddr], seed: u64, fate: F) -> Self {
         let mut chance = Chance::from_number(seed);
-        let targets: Vec<ProbeTarget> = targets.iter().map(|&address| ProbeTarget { address }).collect();
+        let addresses = targets.to_vec();
+        let targets: Vec<ProbeTarget> =
+            targets.iter().map(|address| ProbeTarget { name: address.to_string(), light: true }).collect();
         World {
+            targets: addresses,
             health: PathHealth::new(settings, &targets, Moment::ZERO, &mut chance),
             fate,
             chance,
@@ -99,6 +107,8 @@ impl<F: FnMut(Moment, Kind, &mut Chance) -> Fate> World<F> {
             changes: Vec::new(),
             silences: Vec::new(),
             probes: Vec::new(),
+            ids: Vec::new(),
+            refusing: false,
             answered: None,
         }
     }
@@ -164,11 +174,15 @@ impl<F: FnMut(Moment, Kind, &mut Chance) -> Fate> World<F> {
                     self.health.handle_liveness(rtt, self.now);
                 }
             }
+            Arrival::Echo { id, target: 0, same_path, sent } if self.refusing => {
+                let why = "HTTP status 503".to_owned();
+                self.health.handle_refusal(id, 0, same_path, self.now.since(sent), why, self.now);
+            }
             Arrival::Echo { id, target, same_path, sent } => {
                 if same_path {
                     self.answered = Some(self.now);
                 }
-                self.health.handle_echo(id, target, same_path, self.now.since(sent), self.now);
+                self.health.handle_inner(id, target, same_path, self.now.since(sent), self.now);
             }
             Arrival::Site => {
                 self.traffic.received += 1;
@@ -187,8 +201,10 @@ impl<F: FnMut(Moment, Kind, &mut Chance) -> Fate> World<F> {
                     self.request = Some((number, first, transmissions + 1));
                     (Kind::Ike, Arrival::Ike { exchange: number })
                 }
-                ProbeKind::Echo(target) => {
-                    (Kind::Inner(target), Arrival::Echo { id: probe.id, target, same_path: true, sent: self.now })
+                ProbeKind::Inner(target) => {
+                    let address = self.targets[target];
+                    self.ids.push(probe.id);
+                    (Kind::Inner(address), Arrival::Echo { id: probe.id, target, same_path: true, sent: self.now })
                 }
             };
             match ((self.fate)(self.now, kind, &mut self.chance), arrival) {
@@ -220,7 +236,7 @@ fn ms(millis: u64) -> Duration {
 }
 
 fn every(interval: u64) -> HealthSettings {
-    HealthSettings { interval: ms(interval), ..HealthSettings::default() }
+    HealthSettings { interval: ms(interval), inner_interval: ms(interval), ..HealthSettings::default() }
 }
 
 fn at(seconds: f64) -> Moment {

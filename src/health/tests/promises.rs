@@ -72,7 +72,8 @@ proptest! {
         seed in any::<u64>(),
         facts in proptest::collection::vec((0u64..5_000, 0u8..9, any::<u8>()), 1..300),
     ) {
-        let targets = [ProbeTarget { address: target(1) }, ProbeTarget { address: target(2) }];
+        let target = |name: &str| ProbeTarget { name: name.to_owned(), light: true };
+        let targets = [target("1"), target("2")];
         let mut chance = Chance::from_number(seed);
         let mut health = PathHealth::new(every(100), &targets, Moment::ZERO, &mut chance);
         let mut now = Moment::ZERO;
@@ -95,7 +96,7 @@ proptest! {
                 3 => health.handle_restart(now),
                 _ => {
                     let id = ids[usize::from(detail) % ids.len()];
-                    health.handle_echo(id, target(1 + detail % 2), detail % 3 != 0, ms(u64::from(detail)), now);
+                    health.handle_inner(id, usize::from(detail % 2), detail % 3 != 0, ms(u64::from(detail)), now);
                 }
             }
             while let Some(probe) = health.poll_probe(now) {

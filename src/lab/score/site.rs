@@ -84,7 +84,7 @@ pub fn in_simulation(plan: Plan) -> Plan {
             IpNet::V4(Ipv4Net::new_assert(address, 30))
         };
         let has_private = tunnel.private_local.is_some();
-        let probe = ProbePlan { target: private(2).addr() };
+        let probe = ProbePlan::icmp(private(2).addr());
         TunnelPlan {
             destination: Some(Destination::Ipv4(pop_address(pop_of(tunnel)))),
             local_id: Some(Identity::Fqdn(format!("tunnel{number}.site.example"))),
@@ -93,7 +93,7 @@ pub fn in_simulation(plan: Plan) -> Plan {
             psk: Secret::new(PSK.to_vec()),
             private_local: has_private.then(|| private(1)),
             private_remote: has_private.then(|| private(2)),
-            probes: if has_private && !tunnel.probes.is_empty() { vec![probe] } else { Vec::new() },
+            probes: if has_private && !tunnel.probes.targets.is_empty() { probe } else { ProbePlan::NONE },
             ..tunnel.clone()
         }
     });
@@ -136,7 +136,7 @@ fn pop(site: &Plan, number: usize) -> Option<Plan> {
             private_remote: ours.private_local,
             downstream: ours.upstream,
             upstream: ours.downstream,
-            probes: Vec::new(),
+            probes: ProbePlan::NONE,
             ..(*ours).clone()
         })
         .collect();

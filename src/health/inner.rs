@@ -1,0 +1,241 @@
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use super::estimate::{LATEST, RttEstimate};
+use super::liveness::following;
+use super::window::{Outcome, Window};
+use super::{ProbeTarget, TargetCounts};
+use crate::model::Moment;
+
+/// The longest patience (5 s) at the shortest interval (100 ms), and some; then the oldest goes.
+const MAX_PENDING: usize = 64;
+
+/// One inner target, probed through the tunnel from the tunnel's own private address.
+///
+/// It says something about the path only while its answers come back over the same path: before
+/// the first such answer, and after an answer over another tunnel, its losses count for nothing,
+/// since they may be those of the other tunnel.
+#[derive(Debug)]
+pub(super) struct InnerTarget {
+    pub target: ProbeTarget,
+    pub window: Window,
+    pub returns: Returns,
+    /// Lost or refused since the last answer over any path.
+    pub lost_in_row: u16,
+    /// What it said last instead of an answer, since it last answered.
+    pub refusal: Option<String>,
+    pub counts: TargetCounts,
+    estimate: RttEstimate,
+    pending: VecDeque<Pending>,
+    /// Counted as lost, and not answered since.
+    overdue: VecDeque<u64>,
+    pub next: Moment,
+    due: Option<Weight>,
+}
+
+/// What the outcome of a probe is for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Weight {
+    /// A regular one: its outcome counts.
+    Counted,
+    /// Sent to learn quickly whether the path lives; counts for nothing.
+    Confirming,
+}
+
+/// Over what a target's answers come back.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Returns {
+    /// Not answered yet.
+    Never,
+    /// The same path: its results count.
+    SamePath,
+    /// Another tunnel.
+    OtherPath,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum InnerAnswer {
+    InTime,
+    /// To one that does not count, or that was counted as lost.
+    Uncounted,
+    /// To none that waits for one.
+    Ignored,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Pending {
+    id: u64,
+    deadline: Moment,
+    excused: bool,
+    weight: Weight,
+}
+
+impl InnerTarget {
+    pub fn new(target: ProbeTarget, window: u16, first: Moment) -> InnerTarget {
+        InnerTarget {
+            target,
+            window: Window::new(window),
+            returns: Returns::Never,
+            lost_in_row: 0,
+            refusal: None,
+            counts: TargetCounts::default(),
+            estimate: RttEstimate::default(),
+            pending: VecDeque::new(),
+            overdue: VecDeque::new(),
+            next: first,
+            due: None,
+        }
+    }
+
+    /// The tunnel was set up anew; what was counted stays.
+    pub fn restart(&mut self, window: u16, first: Moment) {
+        let counts = self.counts;
+        *self = InnerTarget { counts, ..InnerTarget::new(self.target.clone(), window, first) };
+    }
+
+    pub fn expire(&mut self, now: Moment) {
+        // Patience changes with the estimate, so deadlines need not be in order.
+        let mut lost = 0;
+        let overdue = &mut self.overdue;
+        self.pending.retain(|pending| {
+            let over = pending.deadline <= now;
+            if over {
+                lost += u32::from(pending.weight == Weight::Counted);
+                overdue.push_back(pending.id);
+            }
+            !over
+        });
+        while self.overdue.len() > MAX_PENDING {
+            self.overdue.pop_front();
+        }
+        for _ in 0..lost {
+            self.lose();
+        }
+    }
+
+    pub fn schedule(&mut self, now: Moment, pace: Duration) {
+        if self.next <= now {
+            self.next = following(self.next, pace, now);
+            self.due = Some(Weight::Counted);
+        }
+    }
+
+    /// Makes a probe due that counts for nothing.
+    pub fn ask(&mut self) {
+        self.due.get_or_insert(Weight::Confirming);
+    }
+
+    /// Whether a probe has to be sent now; if so, it is taken as sent with this id.
+    pub fn poll(&mut self, id: u64, now: Moment) -> bool {
+        let Some(weight) = self.due.take() else { return false };
+        if self.pending.len() >= MAX_PENDING
+            && self.pending.pop_front().is_some_and(|oldest| oldest.weight == Weight::Counted)
+        {
+            self.lose();
+        }
+        self.pending.push_back(Pending { id, deadline: now + self.estimate.patience(), excused: false, weight });
+        self.counts.sent += 1;
+        true
+    }
+
+    /// An answer over the same path. One that comes after its probe was counted as lost shows that the probe
+    /// got through, and how long to wait, but is no result; one that comes twice is nothing at all.
+    pub fn answer(&mut self, id: u64, rtt: Duration) -> InnerAnswer {
+        let weight = match self.take(id, rtt) {
+            Taken::Waiting(weight) => weight,
+            Taken::Overdue => return InnerAnswer::Uncounted,
+            Taken::Unknown => return InnerAnswer::Ignored,
+        };
+        self.estimate.sample(rtt);
+        (self.lost_in_row, self.refusal) = (0, None);
+        self.counts.answered += 1;
+        self.returns = Returns::SamePath;
+        if weight == Weight::Confirming {
+            return InnerAnswer::Uncounted;
+        }
+        self.window.push(Outcome::Answered(Some(rtt)));
+        InnerAnswer::InTime
+    }
+
+    /// An answer over another tunnel. Even a late one tells which way the answers take.
+    pub fn answer_elsewhere(&mut self, id: u64, rtt: Duration) {
+        match self.take(id, rtt) {
+            Taken::Waiting(_) => self.estimate.sample(rtt),
+            Taken::Overdue => {}
+            Taken::Unknown => return,
+        }
+        self.counts.elsewhere += 1;
+        self.returns = Returns::OtherPath;
+        (self.lost_in_row, self.refusal) = (0, None);
+        self.window.clear();
+    }
+
+    /// The target answered over the same path, and said no. The path has carried both packets, so this is no
+    /// loss of its; but who refuses is as good as silent.
+    pub fn refuse(&mut self, id: u64, rtt: Duration, why: String) {
+        let Taken::Waiting(weight) = self.take(id, rtt) else { return };
+        self.estimate.sample(rtt);
+        self.counts.refused += 1;
+        self.returns = Returns::SamePath;
+        self.refusal = Some(why);
+        if weight == Weight::Counted {
+            self.lost_in_row = self.lost_in_row.saturating_add(1);
+        }
+    }
+
+    /// The target takes its time after a first sign of it.
+    pub fn prolong(&mut self, id: u64, until: Moment) {
+        if let Some(pending) = self.pending.iter_mut().find(|pending| pending.id == id) {
+            pending.deadline = pending.deadline.max(until);
+        }
+    }
+
+    pub fn excuse(&mut self, until: Moment) {
+        for pending in self.pending.iter_mut().filter(|pending| !pending.excused) {
+            pending.deadline = pending.deadline.max(until);
+            pending.excused = true;
+        }
+    }
+
+    pub fn next_event(&self) -> Moment {
+        let waiting = self.pending.iter().map(|pending| pending.deadline).min();
+        waiting.map_or(self.next, |deadline| deadline.min(self.next))
+    }
+
+    fn lose(&mut self) {
+        self.lost_in_row = self.lost_in_row.saturating_add(1);
+        if self.returns == Returns::SamePath {
+            self.window.push(Outcome::Lost);
+        }
+    }
+
+    /// The probe that this answers; what does not belong to one that waits is counted.
+    fn take(&mut self, id: u64, rtt: Duration) -> Taken {
+        if let Some(index) = self.pending.iter().position(|pending| pending.id == id)
+            && rtt <= LATEST
+            && let Some(pending) = self.pending.remove(index)
+        {
+            return Taken::Waiting(pending.weight);
+        }
+        match self.overdue.iter().position(|overdue| *overdue == id) {
+            Some(index) if rtt <= LATEST => {
+                self.overdue.remove(index);
+                self.counts.late += 1;
+                self.estimate.sample(rtt);
+                Taken::Overdue
+            }
+            Some(_) | None => {
+                self.counts.unexpected += 1;
+                Taken::Unknown
+            }
+        }
+    }
+}
+
+/// Which probe an answer is to.
+enum Taken {
+    Waiting(Weight),
+    /// Counted as lost.
+    Overdue,
+    Unknown,
+}

@@ -1,0 +1,277 @@
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::*;
+use crate::model::{Chance, Moment};
+use crate::packet::{TcpSegment, parse, udp_data, udp_packet};
+
+const RTT: Duration = Duration::from_millis(20);
+
+fn target(ask: Ask) -> Target {
+    Target { address: "10.9.0.1".parse().unwrap(), ask }
+}
+
+fn http(status: Option<u16>) -> Ask {
+    Ask::Http { port: 80, host: "app.example".into(), path: "/health".into(), status }
+}
+
+fn dns(rcode: Option<u8>) -> Ask {
+    Ask::Dns { port: 53, name: "pop.example".into(), record: Record::A, rcode }
+}
+
+/// An exchange, and what it last sent.
+struct Asker {
+    exchange: Exchange,
+    packet: Box<[u8]>,
+    now: Moment,
+}
+
+impl Asker {
+    fn new(ask: Ask) -> Asker {
+        let mut exchange =
+            Exchange::begin(&target(ask), "10.1.0.1".parse().unwrap(), &mut Chance::from_number(1)).unwrap();
+        let packet = exchange.poll_transmit().unwrap();
+        assert!(exchange.poll_transmit().is_none());
+        Asker { exchange, packet, now: Moment::from_millis(1_000) }
+    }
+
+    /// Its own end and the target's.
+    fn ends(&self) -> (SocketAddr, SocketAddr) {
+        let key = parse(&self.packet).unwrap().key;
+        (SocketAddr::new(key.source, key.source_port), SocketAddr::new(key.destination, key.destination_port))
+    }
+
+    fn segment(&self) -> TcpSegment<'_> {
+        TcpSegment::read(&self.packet, &parse(&self.packet).unwrap()).unwrap()
+    }
+
+    fn hear(&mut self, packet: &[u8]) -> Heard {
+        let parsed = parse(packet).unwrap();
+        assert!(self.exchange.expects(&parsed.key));
+        let heard = self.exchange.handle_packet(packet, &parsed, RTT, self.now);
+        if let Some(packet) = self.exchange.poll_transmit() {
+            self.packet = packet;
+        }
+        heard
+    }
+
+    fn hear_datagram(&mut self, data: &[u8]) -> Heard {
+        let (ours, theirs) = self.ends();
+        self.hear(&udp_packet(theirs, ours, data).unwrap())
+    }
+
+    fn hear_segment(&mut self, segment: TcpSegment<'_>) -> Heard {
+        let (ours, theirs) = self.ends();
+        self.hear(&segment.packet(theirs, ours).unwrap())
+    }
+
+    /// The server takes the connection with the number 500.
+    fn accept(&mut self) -> Heard {
+        let acknowledged = self.segment().sequence.wrapping_add(1);
+        self.hear_segment(TcpSegment { sequence: 500, acknowledged, syn: true, ack: true, ..TcpSegment::default() })
+    }
+
+    /// The server has had the request, and says this from that number on.
+    fn say(&mut self, sequence: u32, data: &[u8]) -> Heard {
+        let request = self.segment();
+        let acknowledged = request.sequence.wrapping_add(request.data.len() as u32);
+        self.hear_segment(TcpSegment { sequence, acknowledged, ack: true, data, ..TcpSegment::default() })
+    }
+}
+
+#[test]
+fn an_echo_is_answered_by_its_own_data_alone() {
+    let mut asker = Asker::new(Ask::Udp { port: 7 });
+    let data = udp_data(&asker.packet, &parse(&asker.packet).unwrap()).unwrap().to_vec();
+    assert_eq!(asker.hear_datagram(b"0123456789abcdef"), Heard::Malformed);
+    assert_eq!(asker.hear_datagram(&data[..15]), Heard::Malformed);
+    assert_eq!(asker.hear_datagram(&data), Heard::Answered);
+    assert_eq!(asker.hear_datagram(&data), Heard::Malformed, "twice");
+    assert!(asker.exchange.is_over());
+}
+
+#[test]
+fn a_query_is_answered_by_its_own_id_and_the_wanted_code() {
+    for (wanted, told, expected) in
+        [(None, 3, Heard::Answered), (Some(0), 0, Heard::Answered), (Some(0), 3, Heard::Refused(Refusal::Rcode(3)))]
+    {
+        let mut asker = Asker::new(dns(wanted));
+        let mut answer = udp_data(&asker.packet, &parse(&asker.packet).unwrap()).unwrap().to_vec();
+        (answer[2], answer[3]) = (0x81, 0x80 | told);
+        let mut other = answer.clone();
+        other[0] ^= 1;
+        assert_eq!(asker.hear_datagram(&other), Heard::Malformed);
+        assert_eq!(asker.hear_datagram(&answer), expected);
+    }
+}
+
+#[test]
+fn a_connection_is_answered_by_a_syn_ack_and_ended_by_a_reset() {
+    let mut asker = Asker::new(Ask::Tcp { port: 443 });
+    let syn = asker.segment();
+    assert!(syn.syn && !syn.ack && syn.data.is_empty());
+    let begun = syn.sequence.wrapping_add(1);
+    assert_eq!(asker.accept(), Heard::Answered);
+    let reset = asker.segment();
+    assert!(reset.rst && reset.sequence == begun);
+}
+
+#[test]
+fn a_target_that_makes_up_segments_changes_nothing() {
+    let mut asker = Asker::new(Ask::Tcp { port: 443 });
+    let begun = asker.segment().sequence.wrapping_add(1);
+    let right = TcpSegment { sequence: 9, acknowledged: begun, ack: true, syn: true, ..TcpSegment::default() };
+    for wrong in [
+        TcpSegment { acknowledged: begun.wrapping_add(1), ..right },
+        TcpSegment { ack: false, ..right },
+        TcpSegment { syn: false, ..right },
+        TcpSegment { syn: false, ack: false, rst: true, ..right },
+        TcpSegment { syn: false, rst: true, acknowledged: 0, ..right },
+    ] {
+        assert_eq!(asker.hear_segment(wrong), Heard::Malformed, "{wrong:?}");
+    }
+    let (ours, theirs) = asker.ends();
+    let mut damaged = right.packet(theirs, ours).unwrap();
+    damaged[30] ^= 1;
+    assert_eq!(asker.hear(&damaged), Heard::Malformed);
+    assert_eq!(asker.hear(&udp_packet(theirs, ours, b"x").unwrap()), Heard::Malformed);
+    assert_eq!(asker.hear_segment(right), Heard::Answered);
+}
+
+#[test]
+fn a_closed_port_refuses() {
+    let mut asker = Asker::new(Ask::Tcp { port: 443 });
+    let acknowledged = asker.segment().sequence.wrapping_add(1);
+    let reset = TcpSegment { acknowledged, ack: true, rst: true, ..TcpSegment::default() };
+    assert_eq!(asker.hear_segment(reset), Heard::Refused(Refusal::Reset));
+}
+
+#[test]
+fn a_request_is_one_segment_and_a_status_line_answers_it() {
+    for (wanted, expected) in
+        [(None, Heard::Answered), (Some(204), Heard::Answered), (Some(200), Heard::Refused(Refusal::Status(204)))]
+    {
+        let mut asker = Asker::new(http(wanted));
+        assert!(matches!(asker.accept(), Heard::Greeted { .. }));
+        let request = asker.segment();
+        assert!(request.data.starts_with(b"GET /health HTTP/1.1\r\nHost: app.example\r\n"));
+        assert!(request.ack && request.acknowledged == 501);
+        let after = request.sequence.wrapping_add(request.data.len() as u32);
+        assert_eq!(asker.say(501, b"HTTP/1.1 204 No Content\r\n\r\n"), expected);
+        let reset = asker.segment();
+        assert!(reset.rst && reset.sequence == after, "as RFC 5961 wants it");
+    }
+}
+
+#[test]
+fn an_answer_may_come_in_pieces_twice_and_out_of_order() {
+    let mut asker = Asker::new(http(Some(200)));
+    asker.accept();
+    // Of the connection, before what answers the pieces is looked at.
+    let request = asker.packet.clone();
+    let mut say = |sequence, data: &[u8]| {
+        asker.packet = request.clone();
+        asker.say(sequence, data)
+    };
+    assert_eq!(say(506, b"1.1 2"), Heard::Part, "a gap before it");
+    assert_eq!(say(501, b"HTTP/"), Heard::Part);
+    assert_eq!(say(501, b"HTTP/"), Heard::Part);
+    assert_eq!(say(503, b"TP/1.1 2"), Heard::Part);
+    assert_eq!(say(511, b"00 OK\r\n"), Heard::Answered);
+}
+
+#[test]
+fn a_lost_request_is_repeated_and_a_silent_server_is_given_up() {
+    let mut asker = Asker::new(http(None));
+    let Heard::Greeted { until } = asker.accept() else { panic!() };
+    let request = asker.packet.clone();
+    // Our answer to the SYN-ACK was lost.
+    asker.packet = Box::default();
+    let (syn, mut sent) = (parse(&request).unwrap(), 0);
+    let again = TcpSegment {
+        sequence: 500,
+        acknowledged: TcpSegment::read(&request, &syn).unwrap().sequence,
+        syn: true,
+        ack: true,
+        ..TcpSegment::default()
+    };
+    let ends = (SocketAddr::new(syn.key.source, syn.key.source_port), SocketAddr::new(syn.key.destination, 80));
+    assert_eq!(asker.hear(&again.packet(ends.1, ends.0).unwrap()), Heard::Part);
+    assert_eq!(asker.packet, request);
+    while let Some(at) = asker.exchange.poll_timeout() {
+        assert!(at <= until && at > asker.now);
+        asker.now = at;
+        asker.exchange.handle_timeout(at);
+        asker.packet = asker.exchange.poll_transmit().unwrap();
+        sent += 1;
+    }
+    assert_eq!((asker.now, sent, asker.exchange.is_over()), (until, 4, true));
+    assert!(asker.segment().rst);
+}
+
+#[test]
+fn what_is_no_http_or_no_tls_is_no_answer() {
+    let mut asker = Asker::new(http(None));
+    asker.accept();
+    assert_eq!(asker.say(501, b"SSH-2.0-OpenSSH_9.2\r\n"), Heard::Malformed);
+
+    let tls = || Asker::new(Ask::Tls { port: 443, name: Some("app.example".into()) });
+    let mut asker = tls();
+    asker.accept();
+    assert_eq!(asker.segment().data[..3], [22, 3, 1]);
+    assert_eq!(asker.say(501, b"HTTP/1.1 400 Bad Request\r\n"), Heard::Malformed);
+    let mut asker = tls();
+    asker.accept();
+    assert_eq!(asker.say(501, &[22, 3, 3, 0, 122, 2, 0, 0, 118, 3, 3]), Heard::Answered);
+}
+
+#[test]
+fn a_reset_of_a_connection_counts_at_the_right_number_only() {
+    let mut asker = Asker::new(http(None));
+    asker.accept();
+    let acknowledged = asker.segment().sequence;
+    let reset = |sequence| TcpSegment { sequence, acknowledged, ack: true, rst: true, ..TcpSegment::default() };
+    assert_eq!(asker.hear_segment(reset(502)), Heard::Malformed);
+    assert_eq!(asker.hear_segment(reset(501)), Heard::Refused(Refusal::Reset));
+}
+
+#[test]
+fn whoever_answers_from_another_address_or_port_is_not_expected() {
+    let asker = Asker::new(dns(None));
+    let (ours, theirs) = asker.ends();
+    let expects = |from: SocketAddr, to: SocketAddr| {
+        asker.exchange.expects(&parse(&udp_packet(from, to, b"x").unwrap()).unwrap().key)
+    };
+    assert!(expects(theirs, ours));
+    assert!(!expects("10.9.0.2:53".parse().unwrap(), ours));
+    assert!(!expects("10.9.0.1:54".parse().unwrap(), ours));
+    assert!(!expects(theirs, SocketAddr::new(ours.ip(), ours.port() ^ 1)));
+}
+
+#[test]
+fn a_connection_that_nobody_knows_of_is_reset_once_it_is_offered() {
+    let (ours, theirs) = ("10.1.0.1:62000".parse().unwrap(), "10.9.0.1:80".parse().unwrap());
+    let offer = TcpSegment { sequence: 1, acknowledged: 77, syn: true, ack: true, ..TcpSegment::default() };
+    let tidied = |segment: TcpSegment<'_>| {
+        let packet = segment.packet(theirs, ours).unwrap();
+        tidy(&packet, &parse(&packet).unwrap())
+    };
+    let reset = tidied(offer).unwrap();
+    let read = TcpSegment::read(&reset, &parse(&reset).unwrap()).unwrap();
+    assert!(read.rst && read.sequence == 77);
+    assert_eq!(tidied(TcpSegment { rst: true, ..offer }), None);
+    assert_eq!(tidied(TcpSegment { syn: false, ..offer }), None);
+}
+
+#[test]
+fn questions_come_from_our_ports_and_to_one_family() {
+    let mut chance = Chance::from_number(3);
+    let asked = target(Ask::Udp { port: 7 });
+    for _ in 0..500 {
+        let mut exchange = Exchange::begin(&asked, "10.1.0.1".parse().unwrap(), &mut chance).unwrap();
+        let key = parse(&exchange.poll_transmit().unwrap()).unwrap().key;
+        assert!(PORTS.contains(&key.source_port));
+    }
+    assert!(Exchange::begin(&asked, "2001:db8::1".parse().unwrap(), &mut chance).is_none());
+    assert!(Exchange::begin(&Target::icmp(asked.address), asked.address, &mut chance).is_none());
+}
