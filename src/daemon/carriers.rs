@@ -242,25 +242,23 @@ impl Thread {
         }
     }
 
-    /// A turn of every worker that has something to do, or rest if none has.
+    /// A turn of every worker that has something to do, after rest if none has.
     fn turns(&mut self) -> Moment {
         let now = self.setting.clock.now();
-        let mut worked = false;
-        for carrier in &mut self.carriers {
-            if carrier.road.has_work() || carrier.unfinished || now.since(carrier.last_turn) >= NAP {
-                carrier.turn(now);
-                worked = true;
-            }
+        let busy = self.carriers.iter_mut().any(|carrier| carrier.is_due(now));
+        if !busy {
+            self.carriers.iter().for_each(|carrier| carrier.worker.waits());
         }
-        match (worked, self.carriers.as_mut_slice()) {
-            (true, [_]) => {}
-            (true, several) => self.lookout.glance(several.iter_mut().map(|carrier| &mut carrier.road)),
-            (false, carriers) => {
-                carriers.iter().for_each(|carrier| carrier.worker.waits());
-                match carriers {
-                    [only] => only.road.wait(NAP),
-                    several => self.lookout.wait(several.iter_mut().map(|carrier| &mut carrier.road), NAP),
-                }
+        let roads = self.carriers.iter_mut().map(|carrier| &mut carrier.road);
+        if busy {
+            self.lookout.glance(roads)
+        } else {
+            self.lookout.wait(roads, NAP)
+        }
+        let now = self.setting.clock.now();
+        for carrier in &mut self.carriers {
+            if carrier.is_due(now) {
+                carrier.turn(now);
             }
         }
         now
@@ -294,7 +292,7 @@ impl Thread {
 
     fn take_up(&mut self, mut carrier: Carrier) {
         carrier.turns = 0;
-        if let Err(error) = self.lookout.add(&carrier.road) {
+        if let Err(error) = self.lookout.add(&mut carrier.road) {
             // Only a lack of memory makes it fail; then its turns come by the nap alone.
             tracing::error!(worker = carrier.number(), %error, "a worker cannot be watched");
         }
@@ -304,8 +302,8 @@ impl Thread {
     /// Hands a worker over to another thread.
     fn give(&mut self, worker: usize, thread: usize) {
         let Some(place) = self.carriers.iter().position(|carrier| carrier.number() == worker) else { return };
-        let carrier = self.carriers.swap_remove(place);
-        self.lookout.remove(&carrier.road);
+        let mut carrier = self.carriers.swap_remove(place);
+        self.lookout.remove(&mut carrier.road);
         if let Some(desk) = self.shared.desks.get(thread) {
             desk.leave(vec![carrier]);
         }
@@ -317,7 +315,13 @@ impl Thread {
 }
 
 impl Carrier {
+    /// Is there something to do, or was it long ago that somebody looked?
+    fn is_due(&mut self, now: Moment) -> bool {
+        self.road.has_work() || self.unfinished || now.since(self.last_turn) >= NAP
+    }
+
     fn turn(&mut self, now: Moment) {
+        self.road.begin_turn();
         let turn = self.worker.turn(&mut self.road, now);
         (self.last_turn, self.unfinished) = (now, turn.unfinished);
         self.turns = self.turns.saturating_add(u32::from(turn.worked));

@@ -9,7 +9,7 @@ use trefoil::edge::PortPlan;
 use trefoil::esp::OutboundSa;
 use trefoil::forward::{Forwarding, ToControl};
 use trefoil::model::{DropReason, Leg, Moment, UnderlayId, WorkerId};
-use trefoil::net::{HostSide, MultiMessage, Road, SiteDevice, UnderlaySockets, Underlays, memory_site, roads};
+use trefoil::net::{HostSide, Lookout, MultiMessage, Road, SiteDevice, UnderlaySockets, Underlays, memory_site, roads};
 use trefoil::packet::{Batch, ProbeKey, TRAIN_CAPACITY, Train};
 
 use super::world;
@@ -25,6 +25,7 @@ const HOLDS: usize = 4_096;
 pub struct Gate {
     worker: Worker,
     road: Road,
+    lookout: Lookout,
     hosts: HostSide,
     crew: Crew,
     news: mpsc::Receiver<ToControl>,
@@ -45,8 +46,10 @@ impl Gate {
         let underlays = Arc::new(Underlays::new(vec![sockets]));
         let hand_over = crew.hand_over.clone();
         let (mut roads, _) = roads(SiteDevice::Memory(memory), hand_over, underlays, to_control).expect("a road");
-        let (worker, road) = (Worker::new(FIRST, crew.clone()), roads.remove(0));
-        Gate { worker, road, hosts, crew, news, address: local }
+        let (worker, mut road) = (Worker::new(FIRST, crew.clone()), roads.remove(0));
+        let lookout = Lookout::new().expect("a poller");
+        lookout.add(&mut road).expect("watched");
+        Gate { worker, road, lookout, hosts, crew, news, address: local }
     }
 
     /// Works off what waits, and gives the numbers of the packets that reached the hosts.
@@ -54,6 +57,7 @@ impl Gate {
         // What the loopback has taken is in the socket; a second look finds what came meanwhile.
         let mut idle = 0;
         while idle < 2 {
+            self.lookout.glance([&mut self.road].into_iter());
             let worked = self.worker.turn(&mut self.road, NOW).worked;
             idle = if worked { 0 } else { idle + 1 };
         }

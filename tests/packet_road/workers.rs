@@ -12,7 +12,7 @@ use trefoil::dataplane::{RoadIo, Unsent, Worker};
 use trefoil::esp::InboundSa;
 use trefoil::forward::{ToControl, ToWorker};
 use trefoil::model::{Chance, DropReason, Leg, UnderlayId, WorkerId};
-use trefoil::net::{MultiMessage, Road, SiteDevice, Underlays, memory_site, roads};
+use trefoil::net::{Lookout, MultiMessage, Road, SiteDevice, Underlays, memory_site, roads};
 use trefoil::packet::{Batch, Offload, SiteOffloads, SitePacket, Train};
 
 use super::gate::{NOW, crew, flow, number, numbered, open, trains, waiting};
@@ -134,10 +134,13 @@ fn one_sa(workers: u16, under_way: u64) {
             let chance = Chance::from_number(u64::from(workers * 10 + id));
             let mut io = Busy { road, flows, chance, shared: shared.clone(), under_way, left: PACKETS };
             thread::spawn(move || {
+                let lookout = Lookout::new().expect("a poller");
+                lookout.add(&mut io.road).expect("watched");
                 while !io.shared.over.load(Ordering::Relaxed) {
-                    if !worker.turn(&mut io, NOW).worked {
-                        io.road.wait(Duration::from_millis(1));
-                    }
+                    io.road.begin_turn();
+                    let worked = worker.turn(&mut io, NOW).worked;
+                    let (road, longest) = ([&mut io.road].into_iter(), Duration::from_millis(1));
+                    if worked { lookout.glance(road) } else { lookout.wait(road, longest) }
                 }
             })
         })

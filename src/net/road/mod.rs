@@ -8,16 +8,13 @@ mod tests;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
-use std::time::Duration;
 
 use crossbeam_queue::ArrayQueue;
 use nix::errno::Errno;
-use nix::poll::PollTimeout;
-use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
+use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags};
 use tokio::sync::mpsc;
 
 pub use self::lookout::Lookout;
-use super::bell::round_up;
 use super::doorbell::Doorbell;
 use super::{MemorySite, MultiMessage, RunLimits, Tun, UnderlaySockets, Underlays};
 use crate::dataplane::{HandOver, RoadIo, Unsent};
@@ -29,14 +26,10 @@ use crate::packet::{Batch, SiteOffloads, SitePacket, Train};
 /// times over. Beyond it control keeps the order, and a probe counts as not sent.
 const ORDER_LIMIT: usize = 1_024;
 
-/// Events looked at after one wait: all sockets of a site with many WAN links. The poller tells
-/// of more the next time.
-const EVENT_LIMIT: usize = 32;
-
 /// Bytes taken from the WAN in one turn; see `tun::TURN_BYTES`.
 const TURN_BYTES: usize = 160 << 10;
 
-// What an event tells of. The rest are sockets: underlay and port, see `name_socket`.
+// What an event of a road tells of. The rest are sockets: underlay and port, see `name_socket`.
 const BELL: u64 = 0;
 const SITE: u64 = 1;
 const SOCKETS: u64 = 2;
@@ -59,11 +52,12 @@ pub struct Road {
     /// Which underlay is received from first, so that a busy one does not starve the others.
     first: usize,
     ready: Ready,
-    /// Somebody has called, and `has_work` has not told it yet.
+    /// Somebody has called since the last turn began.
     called: bool,
     calls: MultiMessage,
     limits: RunLimits,
-    poller: Epoll,
+    /// That of the lookout which serves it at present.
+    poller: Option<Arc<Epoll>>,
     /// By `WorkerId`.
     doorbells: Arc<[Doorbell]>,
     hand_over: Arc<HandOver>,
@@ -77,9 +71,6 @@ struct Ready {
     site: bool,
     /// By the position in `watched`: the IKE port, and the NAT-traversal port.
     sockets: Vec<[bool; 2]>,
-    /// The poller was asked since the site, or the WAN, was last read.
-    asked_for_site: bool,
-    asked_for_wan: bool,
 }
 
 /// Control's end of one worker. Clones reach the same worker.
@@ -118,7 +109,7 @@ pub fn roads(
     for (worker, doorbell) in (0..).map(WorkerId).zip(doorbells.iter()) {
         let orders = Arc::new(ArrayQueue::new(ORDER_LIMIT));
         handles.push(RoadHandle { orders: orders.clone(), doorbell: doorbell.clone() });
-        let mut road = Road {
+        roads.push(Road {
             worker,
             site: site.clone(),
             site_lives: true,
@@ -129,18 +120,12 @@ pub fn roads(
             called: false,
             calls: MultiMessage::default(),
             limits: RunLimits::default(),
-            poller: Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?,
+            poller: None,
             doorbells: doorbells.clone(),
             hand_over: hand_over.clone(),
             orders,
             to_control: to_control.clone(),
-        };
-        road.poller.add(doorbell, EpollEvent::new(EpollFlags::EPOLLIN, BELL))?;
-        if let Some(device) = site.descriptor(worker) {
-            road.poller.add(device, EpollEvent::new(EpollFlags::EPOLLIN, SITE))?;
-        }
-        road.take_up_sockets();
-        roads.push(road);
+        });
     }
     Ok((roads, handles))
 }
@@ -156,23 +141,16 @@ impl SiteDevice {
 }
 
 impl Road {
-    /// Waits until there may be something to do, at most `timeout`, rounded up to milliseconds.
-    /// It may return early for nothing.
-    pub fn wait(&mut self, timeout: Duration) {
-        // Whoever was kept from this core by our turn goes on first: often that is the one who is
-        // sending to us, with the rest of what it has to send.
-        std::thread::yield_now();
-        let calm = self.fall_asleep();
-        self.ask(if calm { round_up(timeout) } else { PollTimeout::ZERO });
-        self.wake_up();
+    /// Is something known to wait for a turn?
+    pub fn has_work(&mut self) -> bool {
+        self.called |= self.doorbell().is_called() && self.doorbell().wake_up();
+        let to_read = self.ready.site && self.site_lives || self.ready.sockets.iter().flatten().any(|ready| *ready);
+        self.called || to_read || self.is_left_work()
     }
 
-    /// Is something known to wait for a turn? A call is told once.
-    pub fn has_work(&mut self) -> bool {
-        let called = self.doorbell().is_called() && self.doorbell().wake_up();
-        let called = std::mem::take(&mut self.called) || called;
-        let to_read = self.ready.site && self.site_lives || self.ready.sockets.iter().flatten().any(|ready| *ready);
-        called || to_read || self.is_left_work()
+    /// A turn begins: it will find what any call so far was about.
+    pub fn begin_turn(&mut self) {
+        self.called = false;
     }
 
     /// The worker it is the world of.
@@ -200,27 +178,46 @@ impl Road {
         !self.orders.is_empty() || self.hand_over.is_waiting(self.worker)
     }
 
-    /// Asks the poller what there is to read and returns how much that was.
-    fn ask(&mut self, timeout: PollTimeout) -> usize {
-        let mut events = [EpollEvent::empty(); EVENT_LIMIT];
-        // The only error that can occur is EINTR, an early return like any other.
-        let count = self.poller.wait(&mut events, timeout).unwrap_or(0);
-        for event in events.iter().take(count) {
-            match event.data() {
-                // Cleared before the next turn looks at what it announces, so nothing is missed.
-                BELL => self.doorbell().clear(),
-                SITE if event.events().intersects(EpollFlags::EPOLLERR | EpollFlags::EPOLLHUP) => self.lose_site(),
-                SITE => self.ready.site = true,
-                socket => {
-                    let (id, natt) = named_socket(socket);
-                    if let Some(position) = self.watched.iter().position(|pair| pair.id() == id) {
-                        self.ready.sockets[position][usize::from(natt)] = true;
-                    }
+    /// From now on this poller tells of what there is to read here.
+    fn watch_by(&mut self, poller: Arc<Epoll>) -> io::Result<()> {
+        poller.add(self.doorbell(), self.event(BELL))?;
+        if let Some(device) = self.site.descriptor(self.worker).filter(|_| self.site_lives) {
+            poller.add(device, self.event(SITE))?;
+        }
+        self.poller = Some(poller);
+        for pair in self.watched.clone().iter() {
+            self.watch_sockets(pair);
+        }
+        self.take_up_sockets();
+        Ok(())
+    }
+
+    /// No poller tells of it any more.
+    fn unwatch(&mut self) {
+        let Some(poller) = self.poller.take() else { return };
+        let sockets = self.watched.iter().flat_map(|pair| self.sockets(pair)).flatten();
+        let device = self.site.descriptor(self.worker).filter(|_| self.site_lives);
+        for descriptor in sockets.chain(device).chain([self.doorbell().as_fd()]) {
+            // It can only fail where watching it had failed.
+            let _ = poller.delete(descriptor);
+        }
+    }
+
+    /// What the poller has told.
+    fn note(&mut self, event: u64, flags: EpollFlags) {
+        match event {
+            // Cleared before the next turn looks at what it announces, so nothing is missed.
+            BELL => self.doorbell().clear(),
+            SITE if flags.intersects(EpollFlags::EPOLLERR | EpollFlags::EPOLLHUP) => self.lose_site(),
+            SITE => self.ready.site = true,
+            socket => {
+                let (id, natt) = named_socket(socket);
+                let position = self.watched.iter().position(|pair| pair.id() == id);
+                if let Some(ready) = position.and_then(|position| self.ready.sockets.get_mut(position)) {
+                    ready[usize::from(natt)] = true;
                 }
             }
         }
-        (self.ready.asked_for_site, self.ready.asked_for_wan) = (true, true);
-        count
     }
 
     /// Makes the poller watch the sockets that are now in the shared list.
@@ -230,23 +227,32 @@ impl Road {
         for gone in self.watched.iter().filter(|pair| !is_in(&current, pair)) {
             for socket in self.sockets(gone).into_iter().flatten() {
                 // It can only fail where watching it had failed.
-                let _ = self.poller.delete(socket);
+                let _ = self.poller.as_ref().map(|poller| poller.delete(socket));
             }
         }
         for new in current.iter().filter(|pair| !is_in(&self.watched, pair)) {
-            for (natt, socket) in [false, true].into_iter().zip(self.sockets(new)) {
-                let Some(socket) = socket else { continue };
-                let watch = EpollEvent::new(EpollFlags::EPOLLIN, name_socket(new.id(), natt));
-                if let Err(error) = self.poller.add(socket, watch) {
-                    // Only a lack of memory makes it fail; then the sockets stay unread.
-                    tracing::error!(local = %new.local(natt), %error, "a socket cannot be watched");
-                }
-            }
+            self.watch_sockets(new);
         }
         self.watched = current;
         // Positions have changed: ask all of them.
         self.ready.sockets.clear();
         self.ready.sockets.resize(self.watched.len(), [true, true]);
+    }
+
+    fn watch_sockets(&self, pair: &UnderlaySockets) {
+        let Some(poller) = &self.poller else { return };
+        for (natt, socket) in [false, true].into_iter().zip(self.sockets(pair)) {
+            let Some(socket) = socket else { continue };
+            if let Err(error) = poller.add(socket, self.event(name_socket(pair.id(), natt))) {
+                // Only a lack of memory makes it fail; then the sockets stay unread.
+                tracing::error!(local = %pair.local(natt), %error, "a socket cannot be watched");
+            }
+        }
+    }
+
+    /// How the poller names something of this road to its lookout.
+    fn event(&self, what: u64) -> EpollEvent {
+        EpollEvent::new(EpollFlags::EPOLLIN, what << WORKER_BITS | u64::from(self.worker.0))
     }
 
     /// The sockets of an underlay that this worker reads: IKE, and NAT traversal.
@@ -259,7 +265,8 @@ impl Road {
         if !std::mem::replace(&mut self.site_lives, false) {
             return;
         }
-        let unwatched = self.site.descriptor(self.worker).map(|device| self.poller.delete(device));
+        let device = self.site.descriptor(self.worker);
+        let unwatched = device.zip(self.poller.as_ref()).map(|(device, poller)| poller.delete(device));
         let name = match &*self.site {
             SiteDevice::Tun(tun) => tun.name(),
             SiteDevice::Memory(_) => "memory",
@@ -272,7 +279,10 @@ impl Road {
     }
 }
 
-/// How the poller names a socket.
+/// Of an event's name, the lowest bits are the worker's.
+const WORKER_BITS: u32 = u16::BITS;
+
+/// How a road names a socket.
 fn name_socket(id: UnderlayId, natt: bool) -> u64 {
     SOCKETS + (u64::from(id.0) << 1) + u64::from(natt)
 }
@@ -284,10 +294,6 @@ fn named_socket(name: u64) -> (UnderlayId, bool) {
 
 impl RoadIo for Road {
     fn receive_site(&mut self, batch: &mut Batch<SitePacket>) {
-        if !self.ready.site && !self.ready.asked_for_site {
-            self.ask(PollTimeout::ZERO);
-        }
-        self.ready.asked_for_site = false;
         if !self.ready.site || !self.site_lives {
             return;
         }
@@ -323,10 +329,6 @@ impl RoadIo for Road {
 
     fn receive_wan(&mut self, batch: &mut Batch<Train>) {
         self.take_up_sockets();
-        if !self.ready.asked_for_wan {
-            self.ask(PollTimeout::ZERO);
-        }
-        self.ready.asked_for_wan = false;
         let count = self.watched.len();
         self.first = self.first.checked_add(1).filter(|first| *first < count).unwrap_or(0);
         let mut bytes = TURN_BYTES;

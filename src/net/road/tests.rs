@@ -1,7 +1,8 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::num::NonZero;
+use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::*;
 use crate::edge::PortPlan;
@@ -13,8 +14,45 @@ use crate::net::{HostSide, memory_site};
 /// Longer than any test waits; a wait that ends by it has failed.
 const LONG: Duration = Duration::from_secs(20);
 
+/// A road that has a thread of its own.
+struct Watched {
+    road: Road,
+    lookout: Lookout,
+}
+
+impl Watched {
+    fn new(mut road: Road) -> Watched {
+        let lookout = Lookout::new().unwrap();
+        lookout.add(&mut road).unwrap();
+        Watched { road, lookout }
+    }
+
+    fn wait(&mut self, timeout: Duration) {
+        self.road.begin_turn();
+        self.lookout.wait([&mut self.road].into_iter(), timeout);
+    }
+
+    fn glance(&mut self) {
+        self.lookout.glance([&mut self.road].into_iter());
+    }
+}
+
+impl Deref for Watched {
+    type Target = Road;
+
+    fn deref(&self) -> &Road {
+        &self.road
+    }
+}
+
+impl DerefMut for Watched {
+    fn deref_mut(&mut self) -> &mut Road {
+        &mut self.road
+    }
+}
+
 struct World {
-    roads: Vec<Road>,
+    roads: Vec<Watched>,
     handles: Vec<RoadHandle>,
     hosts: HostSide,
     underlays: Arc<Underlays>,
@@ -27,11 +65,11 @@ fn world(workers: usize, underlays: u8) -> World {
     let (to_control, inbox) = mpsc::channel(1);
     let hand_over = Arc::new(HandOver::new(workers, 2_000));
     let (roads, handles) = roads(SiteDevice::Memory(memory), hand_over, underlays.clone(), to_control).unwrap();
-    World { roads, handles, hosts, underlays, inbox }
+    World { roads: roads.into_iter().map(Watched::new).collect(), handles, hosts, underlays, inbox }
 }
 
 /// With the road of its only worker.
-fn small_world(underlays: u8) -> (Road, World) {
+fn small_world(underlays: u8) -> (Watched, World) {
     let mut world = world(1, underlays);
     (world.roads.remove(0), world)
 }
@@ -102,6 +140,7 @@ fn what_comes_between_two_turns_is_found_without_waiting() {
         for natt in [false, true] {
             underlays.send_ike(leg(&underlays, 0, 0, natt), b"ike").unwrap();
         }
+        road.glance();
         road.receive_wan(&mut arrived);
         road.receive_site(&mut packets);
         assert_eq!((arrived.filled().len(), packets.filled().len()), (round * 2, round));
@@ -157,6 +196,7 @@ fn a_mixed_batch_leaves_by_its_legs_in_order_and_refusals_name_their_index() {
     assert_eq!(refused, [Unsent { index: 3, datagrams: 4, errno: libc::ENOTCONN }]);
     assert!(batch.is_empty());
     let mut arrived = trains(8);
+    road.glance();
     road.receive_wan(&mut arrived);
     let from = |leg: Leg| {
         let same = arrived.filled().iter().filter(move |train| train.leg.remote == leg.local);
@@ -175,6 +215,7 @@ fn a_busy_underlay_does_not_starve_another() {
     let mut seen = Vec::new();
     for _ in 0..3 {
         let mut batch = trains(4);
+        road.glance();
         road.receive_wan(&mut batch);
         seen.extend(batch.filled().iter().map(|train| train.leg.underlay));
     }
@@ -230,6 +271,7 @@ fn each_worker_is_woken_by_its_own_packets_and_reads_no_others() {
     underlays.send_ike(leg(&underlays, 0, 1, false), b"ike").unwrap();
     underlays.send_ike(way, b"ike").unwrap();
     let mut arrived = trains(4);
+    roads.iter_mut().for_each(Watched::glance);
     roads[1].receive_wan(&mut arrived);
     roads[2].receive_wan(&mut arrived);
     assert!(arrived.is_empty());
@@ -274,7 +316,7 @@ fn workers_wake_each_other_and_none_oversleeps() {
     let left: Arc<[AtomicU64; 2]> = Arc::default();
     let mut second = roads.remove(1);
     let mut first = roads.remove(0);
-    let play = move |road: &mut Road, me: usize, left: &[AtomicU64; 2]| {
+    let play = move |road: &mut Watched, me: usize, left: &[AtomicU64; 2]| {
         let other = 1 - me;
         while left[me].load(Ordering::Relaxed) < ROUNDS {
             let (mine, theirs) = (left[me].load(Ordering::Relaxed), left[other].load(Ordering::Relaxed));
@@ -299,6 +341,7 @@ fn a_site_in_memory_is_read_by_the_first_worker_and_written_by_all() {
     let World { mut roads, hosts, .. } = world(2, 0);
     assert!(hosts.send(b"packet"));
     let mut packets = Batch::new(4, || SitePacket::with_capacity(100));
+    roads.iter_mut().for_each(Watched::glance);
     roads[1].receive_site(&mut packets);
     assert!(packets.is_empty());
     roads[0].receive_site(&mut packets);
@@ -315,10 +358,10 @@ fn workers_whose_device_is_deleted_see_it_and_do_not_spin() {
         let tun = Tun::open("nt-lost", 1_400, NonZero::new(2).unwrap()).unwrap();
         let (to_control, _inbox) = mpsc::channel(1);
         let hand_over = Arc::new(HandOver::new(2, 2_000));
-        let (mut roads, _handles) = roads(SiteDevice::Tun(tun), hand_over, Arc::default(), to_control).unwrap();
+        let (roads, _handles) = roads(SiteDevice::Tun(tun), hand_over, Arc::default(), to_control).unwrap();
         assert!(roads.iter().all(Road::site_lives));
         ip("link del nt-lost");
-        for road in &mut roads {
+        for mut road in roads.into_iter().map(Watched::new) {
             road.wait(Duration::from_millis(10));
             assert!(!road.site_lives());
             let started = Instant::now();
