@@ -22,6 +22,7 @@ pub mod edge;
 pub mod config;
 pub mod control;
 pub mod net;
+pub mod recording;
 // Floor 6: the assembled daemon.
 pub mod daemon;
 // Floor 7: the demo's world.

@@ -11,7 +11,7 @@ const FLOORS: [&[&str]; 9] = [
     &["ike", "esp", "health", "probe", "steer", "qos", "ha"],
     &["forward"],
     &["edge", "dataplane"],
-    &["config", "net", "control"],
+    &["config", "net", "control", "recording"],
     &["daemon"],
     &["lab"],
     &["cli"],

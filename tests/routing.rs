@@ -104,6 +104,8 @@ wan = "one"
 local_id = "fqdn:branch.example"
 [control]
 socket = "{}"
+[recording]
+enabled = false
 "#,
         directory.join("control.sock").display()
     );

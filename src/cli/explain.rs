@@ -1,13 +1,15 @@
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::output;
 use super::status::{age_ms, table};
 use crate::config;
 use crate::control::{self, Request, Response};
-use crate::edge::{CandidateStatus, Explanation};
+use crate::edge::{CandidateStatus, Explanation, PastFlow};
 use crate::model::protocol;
+use crate::recording::{Reader, WallTime, When, explain_at};
 
 /// Explains where a flow goes and why: the rule, the tunnels, the choice, and its moves so far.
 #[derive(clap::Args, Debug)]
@@ -24,6 +26,12 @@ pub struct ExplainArgs {
     /// The flow's code point, such as ef, af41 or 46; else that of the live flow, or default
     #[arg(long, value_parser = code_point)]
     dscp: Option<u8>,
+    /// A past moment instead of the present: 2026-11-22T14:03:05Z, or -10m (ms, s, m, h, d)
+    #[arg(long, value_parser = When::parse, allow_hyphen_values = true, value_name = "TIME")]
+    at: Option<When>,
+    /// The recording to look in: a directory, or one file; else that of the running daemon
+    #[arg(long, requires = "at", value_name = "DIR|FILE")]
+    recording: Option<PathBuf>,
     /// Print the answer as one JSON document (its shape: docs/explain.md)
     #[arg(long)]
     json: bool,
@@ -39,13 +47,13 @@ pub fn run(args: &ExplainArgs) -> ExitCode {
     }
     let (protocol, dscp) = (args.protocol, args.dscp);
     let request = Request::Explain { protocol, source, source_port, destination, destination_port, dscp };
-    let told = match control::ask(&args.socket, request) {
-        Ok(Response::Explanation(told)) => told,
-        Ok(Response::Refused { reason }) => return output::fail(&reason),
-        Ok(Response::Status(_) | Response::Flows(_) | Response::Rules { .. } | Response::Done { .. }) => {
-            return output::fail("the daemon answered something else");
-        }
-        Err(error) => return output::fail(&error.to_string()),
+    let told = match args.at {
+        None => at_present(&args.socket, request),
+        Some(when) => at_a_past_moment(args, when, request),
+    };
+    let told = match told {
+        Ok(told) => told,
+        Err(reason) => return output::fail(&reason),
     };
     if !args.json {
         return output::finish(&render(&told), ExitCode::SUCCESS);
@@ -54,6 +62,46 @@ pub fn run(args: &ExplainArgs) -> ExitCode {
         Ok(text) => output::finish(&format!("{text}\n"), ExitCode::SUCCESS),
         Err(error) => output::fail(&error.to_string()),
     }
+}
+
+fn at_present(socket: &Path, request: Request) -> Result<Explanation, String> {
+    match control::ask(socket, request) {
+        Ok(Response::Explanation(told)) => Ok(*told),
+        Ok(Response::Refused { reason }) => Err(reason),
+        Ok(Response::Status(_) | Response::Flows(_) | Response::Rules { .. } | Response::Done { .. }) => {
+            Err("the daemon answered something else".to_owned())
+        }
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+fn at_a_past_moment(args: &ExplainArgs, when: When, request: Request) -> Result<Explanation, String> {
+    let Some((key, dscp)) = request.flow() else { return Err("a DSCP is 0 to 63".to_owned()) };
+    let directory = match &args.recording {
+        Some(path) => path.clone(),
+        None => recording_of(&args.socket)?,
+    };
+    let reader = Reader::open(&directory).map_err(|error| error.to_string())?;
+    explain_at(&reader, when, unix_ms_now(), key, dscp).map_err(|error| error.to_string())
+}
+
+/// Where the running daemon records.
+fn recording_of(socket: &Path) -> Result<PathBuf, String> {
+    let known = match control::ask(socket, Request::Status {}) {
+        Ok(Response::Status(status)) => status.recording.map(|recording| PathBuf::from(recording.directory)),
+        Ok(Response::Refused { reason }) => return Err(reason),
+        Ok(Response::Explanation(_) | Response::Flows(_) | Response::Rules { .. } | Response::Done { .. }) => None,
+        Err(error) => return Err(format!("{error}; a recording can be named with --recording DIR")),
+    };
+    known.ok_or_else(|| {
+        "the daemon records nothing ([recording] enabled = false); name a recording with --recording".to_owned()
+    })
+}
+
+/// Milliseconds since the Unix epoch.
+pub(super) fn unix_ms_now() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn protocol_number(text: &str) -> Result<u8, String> {
@@ -79,6 +127,9 @@ fn code_point(text: &str) -> Result<u8, String> {
 
 fn render(told: &Explanation) -> String {
     let mut text = format!("{} {} -> {}, DSCP {}\n", told.protocol, told.source, told.destination, told.dscp);
+    if told.past.is_some() {
+        text.push_str(&format!("as it was at {}\n", WallTime(told.at_ms)));
+    }
     if let (Some(connector), Some(role)) = (&told.connector, &told.active_role) {
         text.push_str(&format!("connector {connector}, traffic on the {role} role\n"));
         text.push_str("\nrules\n");
@@ -104,6 +155,10 @@ fn render(told: &Explanation) -> String {
     if let Some(stays) = &told.stays {
         text.push_str(&format!("{stays}\n"));
     }
+    if let Some(past) = &told.past {
+        text.push_str(&history(past, told.at_ms));
+        return text;
+    }
     match &told.live {
         None => text.push_str("no such flow is known now: this is what its first packet would get\n"),
         Some(live) => {
@@ -120,6 +175,34 @@ fn render(told: &Explanation) -> String {
                 let at = now(moved.at_ms);
                 text.push_str(&format!("  {at} ago: {} -> {}: {}\n", moved.from, moved.to, moved.reason));
             }
+        }
+    }
+    text
+}
+
+/// What was recorded of the flow, with the moment that was asked for in its place.
+fn history(past: &PastFlow, asked_ms: u64) -> String {
+    let mut text = String::new();
+    for note in &past.notes {
+        text.push_str(&format!("{note}\n"));
+    }
+    if past.decisions.is_empty() {
+        text.push_str("no decision about this flow is recorded: this is what its first packet would have got\n");
+        return text;
+    }
+    text.push_str("\nwhat was recorded of the flow\n");
+    let mut marked = false;
+    for one in &past.decisions {
+        if one.at_ms > asked_ms && !marked {
+            marked = true;
+            text.push_str(&format!("  {}  -- the moment that was asked for\n", WallTime(asked_ms)));
+        }
+        let rule = one.rule.as_ref().map_or_else(String::new, |rule| format!(" by rule {rule}"));
+        let to = one.tunnel.as_deref().unwrap_or("nowhere");
+        let at = WallTime(one.at_ms);
+        match (&one.from, &one.reason) {
+            (Some(from), Some(reason)) => text.push_str(&format!("  {at}  {from} -> {to}{rule}: {reason}\n")),
+            _ => text.push_str(&format!("  {at}  {to}{rule}: {}\n", one.why)),
         }
     }
     text

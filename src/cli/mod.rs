@@ -11,6 +11,7 @@ mod log;
 mod output;
 pub mod policy;
 pub mod release;
+pub mod replay;
 pub mod rules;
 pub mod run;
 pub mod schema;
@@ -44,6 +45,7 @@ enum Verb {
     Explain(explain::ExplainArgs),
     Failover(failover::FailoverArgs),
     Tunnel(tunnel::TunnelArgs),
+    Replay(replay::ReplayArgs),
     Release(release::ReleaseArgs),
     Schema(schema::SchemaArgs),
 }
@@ -67,6 +69,7 @@ pub fn main() -> ExitCode {
         Verb::Explain(args) => explain::run(&args),
         Verb::Failover(args) => failover::run(&args),
         Verb::Tunnel(args) => tunnel::run(&args),
+        Verb::Replay(args) => replay::run(&args),
         Verb::Release(args) => release::run(&args),
         Verb::Schema(args) => schema::run(&args),
     }

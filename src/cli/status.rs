@@ -4,7 +4,8 @@ use std::process::ExitCode;
 
 use super::{output, workers};
 use crate::control::{self, Request, Response};
-use crate::edge::{ConnectorState, DropStatus, ProbeStatus, SiteStatus, TunnelStatus};
+use crate::edge::{ConnectorState, DropStatus, ProbeStatus, RecordingStatus, SiteStatus, TunnelStatus};
+use crate::recording::WallTime;
 
 /// Shows what the running daemon is doing.
 #[derive(clap::Args, Debug)]
@@ -121,7 +122,28 @@ pub fn render(status: &SiteStatus) -> String {
     if !status.drops.is_empty() {
         text.push_str(&format!("\ndropped before a tunnel was chosen: {}\n", list(&status.drops)));
     }
+    if let Some(recording) = &status.recording {
+        text.push_str(&format!("\n{}\n", recorded(recording)));
+    }
     text
+}
+
+/// `recording in DIR: 2026-11-22T14:03:05.123Z to ..., 1.5 MB`
+fn recorded(recording: &RecordingStatus) -> String {
+    let mut line = format!("recording in {}", recording.directory);
+    match (recording.first_ms, recording.last_ms) {
+        (Some(first), Some(last)) => {
+            line.push_str(&format!(": {} to {}, {}", WallTime(first), WallTime(last), bytes(recording.bytes)));
+        }
+        _ => line.push_str(": nothing yet"),
+    }
+    if recording.lost > 0 {
+        line.push_str(&format!(", {} entries lost", recording.lost));
+    }
+    if let Some(fault) = &recording.fault {
+        line.push_str(&format!("; NOT RECORDING: {fault}"));
+    }
+    line
 }
 
 /// Rows as lines with columns one below the other: the first so many are words, which stand to the
@@ -291,6 +313,7 @@ mod tests {
             drops: vec![DropStatus { reason: "not_native".to_owned(), packets: 7 }],
             flows: 12,
             workers: Vec::new(),
+            recording: None,
         };
         let expected = "\
 site lisbon (branch), 12 flows
@@ -326,6 +349,7 @@ dropped before a tunnel was chosen: 7 not_native
             drops: Vec::new(),
             flows: 0,
             workers: Vec::new(),
+            recording: None,
         };
         let response = Response::Status(Box::new(status));
         let text = serde_json::to_string(&response).unwrap();

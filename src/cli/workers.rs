@@ -64,6 +64,7 @@ mod tests {
             drops: Vec::new(),
             flows: 0,
             workers: vec![worker(0, Vec::new()), worker(1, vec![drop])],
+            recording: None,
         };
         let expected = "\
 site lisbon (branch), 2 workers

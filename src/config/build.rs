@@ -21,9 +21,11 @@ pub fn build(site: SiteDraft, profiles: &Profiles, rules: RuleSet) -> Option<Pla
         let id = ConnectorId(u16::try_from(index).ok()?);
         connectors.push(build_connector(draft, id, &site, profiles, &mut tunnels)?);
     }
+    let name = site.name?;
     Some(Plan {
+        recording: site.recording.plan(&name),
         site: SitePlan {
-            name: site.name?,
+            name,
             kind: site.kind,
             country: site.country,
             state: site.state,

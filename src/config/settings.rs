@@ -1,5 +1,5 @@
 //! The tables of a site file that have a default for everything: health, steering, ports, routes, data
-//! plane, control.
+//! plane, control, recording.
 
 use std::num::NonZeroU16;
 use std::ops::RangeInclusive;
@@ -11,7 +11,7 @@ use super::table::{Table, Value};
 use super::wording::{self, Complaint};
 use super::words;
 use crate::crypto::Backend;
-use crate::edge::{DataplanePlan, OnStop, PortPlan, RoutePlan, SteeringPlan};
+use crate::edge::{DataplanePlan, OnStop, PortPlan, RecordingPlan, RoutePlan, SteeringPlan};
 use crate::health::HealthSettings;
 use crate::model::Permille;
 
@@ -33,6 +33,12 @@ const MAX_WORKERS: u16 = 64;
 /// `sun_path` of a Unix socket address, without its final zero.
 const SOCKET_PATH_MAX: usize = 107;
 const SOCKET_DEFAULT: &str = "/run/trefoil/control.sock";
+/// Below it each site has a recording of its own.
+const RECORDING_FOLDER: &str = "/var/lib/trefoil";
+/// A branch with six tunnels fills some 15 MB a day, and many flows a second ten times as much.
+const RECORDING_MB: u64 = 256;
+const RECORDING_AGE: Duration = Duration::from_secs(24 * 3600);
+const RECORDING_AGES: RangeInclusive<Duration> = Duration::from_secs(600)..=Duration::from_secs(90 * 24 * 3600);
 
 pub fn read_health(table: Option<Table<'_>>) -> HealthSettings {
     let defaults = HealthSettings::default();
@@ -175,6 +181,42 @@ pub fn read_control(table: Option<Table<'_>>, folder: &Path) -> PathBuf {
         socket
     });
     socket.unwrap_or_else(|| PathBuf::from(SOCKET_DEFAULT))
+}
+
+/// What a site file says of the flight recorder.
+pub struct RecordingDraft {
+    enabled: bool,
+    directory: Option<PathBuf>,
+    bytes: u64,
+    age: Duration,
+}
+
+impl RecordingDraft {
+    pub fn plan(self, site: &str) -> Option<RecordingPlan> {
+        let directory = self.directory.unwrap_or_else(|| Path::new(RECORDING_FOLDER).join(site).join("recording"));
+        self.enabled.then_some(RecordingPlan { directory, bytes: self.bytes, age: self.age })
+    }
+}
+
+/// A relative directory starts at the site file's folder.
+pub fn read_recording(table: Option<Table<'_>>, folder: &Path) -> RecordingDraft {
+    let mut draft =
+        RecordingDraft { enabled: true, directory: None, bytes: RECORDING_MB * 1_000_000, age: RECORDING_AGE };
+    let Some(mut table) = table else { return draft };
+    draft.enabled = table.value("enabled").and_then(|value| value.boolean()).unwrap_or(true);
+    draft.directory = table.value("directory").and_then(|value| {
+        let text = value.text()?;
+        let wrong = text.is_empty() || text.contains('\0');
+        if wrong {
+            value.error("a directory without a name", "such as \"/var/lib/trefoil/recording\"");
+        }
+        (!wrong).then(|| folder.join(text))
+    });
+    let most = table.value("max_mb").and_then(|value| value.number::<u64>(1..=1_000_000, "MB"));
+    draft.bytes = most.map_or(draft.bytes, |megabytes| megabytes.saturating_mul(1_000_000));
+    draft.age = table.value("max_age").and_then(|value| value.duration(RECORDING_AGES)).unwrap_or(draft.age);
+    table.finish();
+    draft
 }
 
 /// Where a site that says nothing has its routes and its control socket.

@@ -38,6 +38,8 @@ pub struct SiteDraft {
     pub routes: RoutePlan,
     pub dataplane: DataplanePlan,
     pub control_socket: PathBuf,
+    /// Complete only together with the name of the site.
+    pub recording: settings::RecordingDraft,
 }
 
 impl SiteDraft {
@@ -85,6 +87,7 @@ impl SiteDraft {
         let routes = settings::read_routes(table.table("routes"));
         let dataplane = settings::read_dataplane(table.table("dataplane"));
         let control_socket = settings::read_control(table.table("control"), folder);
+        let recording = settings::read_recording(table.table("recording"), folder);
         table.finish();
         SiteDraft {
             name,
@@ -103,6 +106,7 @@ impl SiteDraft {
             routes,
             dataplane,
             control_socket,
+            recording,
         }
     }
 

@@ -11,13 +11,15 @@ use super::announce::announce;
 use super::complaints::Complaints;
 use super::inquiries::Inquiries;
 use super::key_log::KeyLog;
+use super::recorder::Recorder;
 use super::wan_watch::{WanNews, WanWatch};
 use crate::control::{Call, Request, Response};
 use crate::dataplane::Crew;
-use crate::edge::{Edge, Effect, ResolveFailure, SiteEvent, StatusFacts, UnderlayPlan};
+use crate::edge::{Edge, Effect, ResolveFailure, SiteEvent, SiteStatus, StatusFacts, UnderlayPlan};
 use crate::forward::{FlowReport, Forwarding, ToControl, ToWorker};
 use crate::model::{Moment, PathId, Role, UnderlayId};
 use crate::net::{Asker, Clock, Interface, Names, RoadHandle, UnderlaySockets, Underlays, Unreachable};
+use crate::recording::News;
 
 /// How often underlays are looked at: one without sockets is tried again, one whose interface
 /// has another address now gets new sockets.
@@ -51,6 +53,7 @@ pub struct ControlLoop {
     pub complaints: Complaints,
     /// Of clients, that workers must answer.
     pub inquiries: Inquiries,
+    pub recorder: Option<Recorder>,
 }
 
 /// What reaches the loop from outside.
@@ -95,6 +98,9 @@ impl ControlLoop {
                 self.edge.handle_timeout(now);
             }
             self.inquiries.give_up(now);
+            if self.recorder.as_ref().is_some_and(Recorder::wants_whole) {
+                self.edge.record(now);
+            }
             if now >= next_look {
                 next_look = now + UNDERLAY_LOOK;
                 self.look_at_clock();
@@ -165,6 +171,8 @@ impl ControlLoop {
         match call.request {
             Request::Status {} => {
                 let status = self.edge.status(self.facts(), self.clock.now());
+                let recording = self.recorder.as_ref().map(Recorder::status);
+                let status = SiteStatus { recording, ..status };
                 // A client that has gone needs no answer.
                 let _ = call.reply.send(Response::Status(Box::new(status)));
             }
@@ -242,11 +250,18 @@ impl ControlLoop {
                 }
                 Effect::Event(event) => {
                     announce(&event, self.edge.plan(), self.edge.is_stopping());
+                    if let Some(recorder) = &self.recorder {
+                        recorder.tell(self.clock.now(), News::Event(Box::new(event.clone())));
+                    }
                     if let Some(events) = &self.events {
                         let _ = events.send((self.clock.now(), event));
                     }
                 }
-                Effect::Record(..) => {}
+                Effect::Record(at, fact) => {
+                    if let Some(recorder) = &self.recorder {
+                        recorder.tell(at, News::Fact(Box::new(fact)));
+                    }
+                }
                 Effect::Keys(record) => {
                     if let Some(log) = &mut self.key_log
                         && let Err(error) = log.record(&record)
@@ -283,6 +298,10 @@ impl ControlLoop {
     }
 
     fn publish(&mut self, forwarding: Arc<Forwarding>) {
+        if let Some(recorder) = &self.recorder {
+            // Before workers decide by it: so it stands before their decisions.
+            recorder.tell(self.clock.now(), News::Published(forwarding.clone()));
+        }
         let seen = self.crew.oldest_seen();
         self.replaced.retain(|old| old.generation >= seen);
         self.replaced.push_back(self.crew.published.swap(forwarding));

@@ -8,6 +8,7 @@ mod host;
 mod inquiries;
 mod key_log;
 mod node;
+mod recorder;
 mod service;
 mod share;
 mod wan_watch;

@@ -13,10 +13,12 @@ use super::complaints::Complaints;
 use super::control_loop::{ControlLoop, Inboxes};
 use super::inquiries::Inquiries;
 use super::key_log::KeyLog;
+use super::recorder::Recorder;
 use crate::control::{Call, Request, Response};
 use crate::crypto::Backends;
 use crate::dataplane::{Crew, FlowTable, Worker};
 use crate::edge::{Edge, Plan, SiteEvent, SiteStatus};
+use crate::forward::Notebook;
 use crate::model::{Chance, Moment, WorkerId};
 use crate::net::{self, Clock, Names, SiteDevice, Underlays};
 use crate::packet::ProbeKey;
@@ -70,12 +72,21 @@ impl Node {
             let (cipher, backend, times) = (served.suite.encryption().name(), served.backend, served.times);
             tracing::debug!(cipher, %backend, ?times, "who seals and opens packets");
         }
-        let (edge, first) = Edge::new(Arc::new(plan), backends, parts.key_log.is_some(), chance.bytes(), started);
+        let plan = Arc::new(plan);
+        let (edge, first) = Edge::new(plan.clone(), backends, parts.key_log.is_some(), chance.bytes(), started);
 
         let workers = usize::from(workers.get());
-        let published = Arc::new(ArcSwap::new(first));
+        let published = Arc::new(ArcSwap::new(first.clone()));
         let flows = FlowTable::new(chance.next_u64());
-        let crew = Crew::new(workers, published, flows, ProbeKey::new(chance.bytes()));
+        let mut crew = Crew::new(workers, published, flows, ProbeKey::new(chance.bytes()));
+        let recorder = match &plan.recording {
+            None => None,
+            Some(recording) => {
+                let notes = Arc::new(Notebook::default());
+                crew.notes = Some(notes.clone());
+                Some(Recorder::start(&plan, recording, first, notes, clock.clone())?)
+            }
+        };
         let underlays = Arc::new(Underlays::new(Vec::new()));
         let (to_control, messages) = mpsc::channel(MESSAGE_QUEUE);
         let (calls, call_inbox) = mpsc::channel(CALL_QUEUE);
@@ -101,6 +112,7 @@ impl Node {
             replaced: VecDeque::new(),
             complaints: Complaints::default(),
             inquiries: Inquiries::default(),
+            recorder,
         };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let ending = Ending(node.ended.clone());

@@ -6,6 +6,7 @@ mod flow_table;
 mod hand_over;
 mod inbound;
 mod limit;
+mod noting;
 mod outbound;
 mod pilot;
 mod road;
@@ -18,6 +19,7 @@ mod worker;
 
 pub use flow_table::{FLOW_IDLE, FlowEntry, FlowTable, Leaving, MAX_FLOWS};
 pub use hand_over::HandOver;
+pub use noting::NotePad;
 pub use pilot::{Departure, NoWay, Pilot};
 pub use road::{BATCH, PACKET_CAPACITY};
 pub use road_io::{RoadIo, Unsent};

@@ -1,3 +1,4 @@
+use super::noting::NotePad;
 use super::pilot::{Departure, NoWay, Pilot};
 use super::road::Road;
 use crate::forward::{InnerOrder, PathFace, ProbeOrder};
@@ -27,7 +28,8 @@ impl<'a> Road<'a> {
     }
 
     fn leave(&mut self, packet: &mut SitePacket, parsed: &Parsed) -> Result<(), Dropped> {
-        let pilot = Pilot { forwarding: self.forwarding, flows: self.flows, now: self.now };
+        let notes = self.notes.map(|notebook| NotePad::new(notebook, &mut self.exits.note_limits));
+        let mut pilot = Pilot { forwarding: self.forwarding, flows: self.flows, now: self.now, notes };
         let leaving = Departure { key: parsed.key, dscp: parsed.dscp, bytes: parsed.total_len as u64 };
         let (way, mark) = pilot.way_of(&leaving)?;
         fits(way.path, packet.offload, parsed)?;

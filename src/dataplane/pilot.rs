@@ -2,6 +2,7 @@ use std::time::Duration;
 
 use super::FlowTable;
 use super::flow_table::{FlowEntry, Leaving};
+use super::noting::NotePad;
 use crate::forward::{ConnectorFace, Forwarding, Held, Way};
 use crate::model::{DropReason, Dscp, FlowKey, Moment};
 use crate::packet::Refusal;
@@ -9,11 +10,12 @@ use crate::steer::{NewFlow, Stay};
 
 /// Finds the way of each packet that leaves the site: the flow table, and the one decision. A
 /// worker asks it for every packet, a simulation without packets for as many bytes as it likes.
-#[derive(Clone, Copy)]
-pub struct Pilot<'a> {
+pub struct Pilot<'a, 'n> {
     pub forwarding: &'a Forwarding,
     pub flows: &'a FlowTable,
     pub now: Moment,
+    /// Where decisions are noted, while a flight recorder follows.
+    pub notes: Option<NotePad<'n>>,
 }
 
 /// What is about to leave.
@@ -32,9 +34,9 @@ pub struct NoWay {
     pub refusal: Option<Refusal>,
 }
 
-impl<'a> Pilot<'a> {
+impl<'a> Pilot<'a, '_> {
     /// The way that the flow is pinned to, or a new choice; and what to mark its packets with.
-    pub fn way_of(&self, leaving: &Departure) -> Result<(Way<'a>, Option<Dscp>), NoWay> {
+    pub fn way_of(&mut self, leaving: &Departure) -> Result<(Way<'a>, Option<Dscp>), NoWay> {
         let known = self.flows.leave(&leaving.key, leaving.bytes, self.now);
         if let Some(Leaving { entry, ordered: None, paused }) = &known
             && let Some(way) = self.pinned(entry, *paused)
@@ -68,7 +70,7 @@ impl<'a> Pilot<'a> {
 
     /// Decides, and pins the flow to what comes out.
     fn choose(
-        &self,
+        &mut self,
         connector: &ConnectorFace,
         leaving: &Departure,
         known: Option<Leaving>,
@@ -84,6 +86,9 @@ impl<'a> Pilot<'a> {
             paused: known.paused,
         });
         let decision = self.forwarding.decide(connector, &flow, &held, self.now);
+        if let Some(notes) = &mut self.notes {
+            notes.note(self.forwarding, connector, &flow, &held, &decision, self.now);
+        }
         let choice = decision.choice;
         if let Some(rule) = choice.rule.filter(|_| held.rule != choice.rule) {
             self.forwarding.rules.count_hit(rule, self.now);

@@ -4,10 +4,11 @@ use super::early::Early;
 use super::hand_over::{Handed, HandedNote};
 use super::inbound::{Arrival, Tally};
 use super::limit::Limit;
+use super::noting::NoteLimits;
 use super::trains::{Note, Trains};
 use super::{FlowTable, HandOver, RoadIo};
 use crate::esp::OutboundSa;
-use crate::forward::{Forwarding, PathFace, ToControl, Way, WorkerCounters};
+use crate::forward::{Forwarding, Notebook, PathFace, ToControl, Way, WorkerCounters};
 use crate::model::{DropCounters, DropReason, Leg, Moment, PathId, WorkerId};
 use crate::packet::{
     Batch, Coalescer, Offered, Offload, Parsed, ProbeKey, SiteOffloads, SitePacket, Splitter, UNLIMITED, Unsplittable,
@@ -55,6 +56,8 @@ pub(super) struct Road<'a> {
     /// This worker's own.
     pub counters: &'a WorkerCounters,
     pub probe_key: &'a ProbeKey,
+    /// Where decisions are noted, while a flight recorder follows.
+    pub notes: Option<&'a Notebook>,
     pub exits: &'a mut Exits,
     pub io: &'a mut dyn RoadIo,
     pub now: Moment,
@@ -74,6 +77,7 @@ pub(super) struct Exits {
     pub icmp_errors: Limit,
     pub echo_replies: Limit,
     pub inner_answers: Limit,
+    pub note_limits: NoteLimits,
     /// By `PathId`.
     told: Vec<Told>,
     kept_news: Vec<ToControl>,
@@ -101,6 +105,7 @@ impl Exits {
             icmp_errors: Limit::per_second(ERRORS_PER_SECOND, ERRORS_PER_SECOND),
             echo_replies: Limit::per_second(ECHO_REPLIES_PER_SECOND, ECHO_REPLIES_PER_SECOND),
             inner_answers: Limit::per_second(INNER_ANSWERS_PER_SECOND, INNER_ANSWERS_AT_ONCE),
+            note_limits: NoteLimits::default(),
             told: Vec::new(),
             kept_news: Vec::with_capacity(MAX_KEPT_NEWS),
             old_news: Vec::with_capacity(MAX_KEPT_NEWS),

@@ -7,7 +7,7 @@ use super::census::Census;
 use super::road::{BATCH, Exits, PACKET_CAPACITY, Road, WAN_BATCH};
 use super::sweep::Sweep;
 use super::{FlowTable, HandOver, RoadIo};
-use crate::forward::{Forwarding, ToWorker, WorkerCounters};
+use crate::forward::{Forwarding, Notebook, ToWorker, WorkerCounters};
 use crate::model::{DropCounters, Moment, WorkerId};
 use crate::packet::{Batch, ProbeKey, SitePacket, TRAIN_CAPACITY, Train};
 
@@ -28,6 +28,8 @@ pub struct Crew {
     /// By `WorkerId`.
     pub counters: Arc<[WorkerCounters]>,
     pub probe_key: ProbeKey,
+    /// Where decisions are noted, while a flight recorder follows.
+    pub notes: Option<Arc<Notebook>>,
 }
 
 impl Crew {
@@ -42,6 +44,7 @@ impl Crew {
             drops: Arc::default(),
             counters: std::iter::repeat_with(WorkerCounters::default).take(workers).collect(),
             probe_key,
+            notes: None,
         }
     }
 
@@ -122,6 +125,7 @@ impl Worker {
             drops: &crew.drops,
             counters,
             probe_key: &crew.probe_key,
+            notes: crew.notes.as_deref(),
             exits,
             io,
             now,

@@ -3,7 +3,7 @@ use serde::{Deserialize, Serialize};
 use super::steering::Steering;
 use crate::forward::HeavyFlow;
 use crate::ha::RoleSelector;
-use crate::model::{ConnectorId, PathId, Verdict};
+use crate::model::{ConnectorId, PathId, Role, Verdict};
 use crate::steer::{Quality, Shift, SlaStanding};
 
 /// What the flight recorder is told: what the decisions of control rest on, and what they were. All
@@ -14,20 +14,21 @@ use crate::steer::{Quality, Shift, SlaStanding};
 #[serde(tag = "is", rename_all = "snake_case")]
 pub enum Fact {
     Whole(Box<Whole>),
-    /// The time of a role's hold has come.
+    /// The time of a role's hold has come, and this one carries.
     RoleTimeout {
         connector: ConnectorId,
+        active: Role,
     },
     /// An operator has sent the traffic to this role.
     FailedOver {
         connector: ConnectorId,
-        to: crate::model::Role,
+        to: Role,
     },
     /// So many tunnels of the roles are usable, and this role carries.
     Usable {
         connector: ConnectorId,
         usable: [usize; 2],
-        active: crate::model::Role,
+        active: Role,
     },
     /// Paths have other verdicts, or were judged by what they measure, or time has passed; only
     /// what has changed. The verdict of a path that is not usable is `Down`.

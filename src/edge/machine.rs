@@ -312,7 +312,9 @@ impl Edge {
                 let is_due = connector.roles.poll_timeout().is_some_and(|due| due <= now);
                 connector.roles.handle_timeout(now);
                 if is_due && self.watch.is_some() {
-                    self.effects.push_back(Effect::Record(now, Fact::RoleTimeout { connector: ConnectorId(index) }));
+                    let active = connector.roles.active();
+                    let fact = Fact::RoleTimeout { connector: ConnectorId(index), active };
+                    self.effects.push_back(Effect::Record(now, fact));
                 }
             }
             if now >= self.next_steer {

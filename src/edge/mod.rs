@@ -30,12 +30,13 @@ pub use machine::Edge;
 pub use operator::TunnelOrder;
 pub use plan::{
     ConnectorPlan, DataplanePlan, Destination, LabelledRange, LinkPlan, Mode, OnStop, Plan, PortPlan, ProbePlan,
-    RolePlan, RoutePlan, SiteKind, SitePlan, SteeringPlan, TunnelPlan, UnderlayPlan,
+    RecordingPlan, RolePlan, RoutePlan, SiteKind, SitePlan, SteeringPlan, TunnelPlan, UnderlayPlan,
 };
 pub use report::StatusFacts;
 pub use rule_status::RuleStatus;
+pub use snapshot::blank;
 pub use status::{
-    ChangeStatus, ConnectorState, ConnectorStatus, DropStatus, FailureStatus, ProbeStatus, SiteStatus, TunnelStatus,
-    WorkerStatus,
+    ChangeStatus, ConnectorState, ConnectorStatus, DropStatus, FailureStatus, ProbeStatus, RecordingStatus, SiteStatus,
+    TunnelStatus, WorkerStatus,
 };
 pub use steering::Steering;

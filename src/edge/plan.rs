@@ -38,6 +38,18 @@ pub struct Plan {
     pub dataplane: DataplanePlan,
     /// Unix socket of `trefoil status`.
     pub control_socket: PathBuf,
+    /// `None`: no flight recorder.
+    pub recording: Option<RecordingPlan>,
+}
+
+/// The flight recorder's ring of files.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct RecordingPlan {
+    pub directory: PathBuf,
+    /// Of all files together, at most.
+    pub bytes: u64,
+    /// What is older, in time that the daemon ran, is forgotten.
+    pub age: Duration,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

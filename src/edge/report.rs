@@ -42,6 +42,7 @@ impl Edge {
             connectors: (0..self.plan.connectors.len()).map(|index| self.connector_status(index, &facts)).collect(),
             drops: drops(facts.drops),
             flows: facts.flows,
+            recording: None,
             workers: (0..).zip(facts.workers).map(|(id, counters)| worker_status(id, counters)).collect(),
         }
     }

@@ -61,6 +61,28 @@ pub struct Sources<'a> {
 
 pub fn build(sources: Sources) -> Forwarding {
     let plan = sources.plan;
+    let blank = blank(plan, sources.table);
+    let active = |id: ConnectorId| sources.active.get(usize::from(id.0)).copied().unwrap_or(Role::Primary);
+    let connectors = blank.connectors.into_iter().map(|face| ConnectorFace { active: active(face.id), ..face });
+    let mtus: Vec<u16> = (0..plan.connectors.len() as u16)
+        .map(|connector| inner_mtu(plan, ConnectorId(connector), sources.underlays))
+        .collect();
+    let paths = plan.tunnels.iter().zip(sources.tunnels).enumerate().map(|(index, (configured, tunnel))| {
+        let mtu = mtus.get(usize::from(configured.connector.0)).copied().unwrap_or(OUTER_MTU);
+        path_face(&sources, PathId(index as u16), configured, tunnel, mtu)
+    });
+    Forwarding {
+        generation: sources.generation,
+        policy_epoch: sources.policy_epoch,
+        connectors: connectors.collect(),
+        paths: paths.collect(),
+        minute: sources.minute,
+        ..blank
+    }
+}
+
+/// What a plan says by itself, with the primary roles active and no path known.
+pub fn blank(plan: &Plan, sas: &Arc<SaTable>) -> Forwarding {
     let mut routes = RouteTable::default();
     for (index, connector) in plan.connectors.iter().enumerate() {
         let id = ConnectorId(index as u16);
@@ -88,29 +110,16 @@ pub fn build(sources: Sources) -> Forwarding {
         .enumerate()
         .map(|(index, connector)| ConnectorFace {
             id: ConnectorId(index as u16),
-            active: sources.active.get(index).copied().unwrap_or(Role::Primary),
+            active: Role::Primary,
             roles: Role::ALL.map(|role| {
                 let tunnels = connector.roles[role.index()].iter().flat_map(|role| &role.tunnels);
                 tunnels.copied().take(3).collect::<ArrayVec<PathId, 3>>()
             }),
         })
         .collect();
-    let mtus: Vec<u16> = (0..plan.connectors.len() as u16)
-        .map(|connector| inner_mtu(plan, ConnectorId(connector), sources.underlays))
-        .collect();
-    let paths = plan
-        .tunnels
-        .iter()
-        .zip(sources.tunnels)
-        .enumerate()
-        .map(|(index, (configured, tunnel))| {
-            let mtu = mtus.get(usize::from(configured.connector.0)).copied().unwrap_or(OUTER_MTU);
-            path_face(&sources, PathId(index as u16), configured, tunnel, mtu)
-        })
-        .collect();
     Forwarding {
-        generation: sources.generation,
-        policy_epoch: sources.policy_epoch,
+        generation: 0,
+        policy_epoch: 0,
         dwell: plan.steering.dwell(),
         site: SiteFace {
             native: plan.site.native.clone().into_boxed_slice(),
@@ -119,10 +128,10 @@ pub fn build(sources: Sources) -> Forwarding {
         },
         routes,
         connectors,
-        paths,
+        paths: Box::default(),
         rules: plan.rules.clone(),
-        minute: sources.minute,
-        sas: sources.table.clone(),
+        minute: WeekMinute::default(),
+        sas: sas.clone(),
     }
 }
 

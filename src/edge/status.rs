@@ -18,6 +18,26 @@ pub struct SiteStatus {
     /// The threads that carry packets.
     #[serde(default)]
     pub workers: Vec<WorkerStatus>,
+    /// The flight recorder; `null` where there is none.
+    #[serde(default)]
+    pub recording: Option<RecordingStatus>,
+}
+
+/// What is recorded, and where.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct RecordingStatus {
+    pub directory: String,
+    /// Of all its files.
+    pub bytes: u64,
+    /// The oldest and the latest that is on disk; `null` while nothing is.
+    pub first_ms: Option<u64>,
+    pub last_ms: Option<u64>,
+    /// Entries that were lost: of control, since the queue or the disk was full.
+    pub lost: u64,
+    /// Decisions about flows that were left out: more than are recorded of each kind.
+    pub left_out: u64,
+    /// Why nothing is recorded at present.
+    pub fault: Option<String>,
 }
 
 /// What one worker has done since the daemon started.

@@ -25,6 +25,7 @@ mod screen;
 mod services;
 mod sessions;
 mod simulated_node;
+mod simulated_recorder;
 mod summary;
 mod table;
 mod timeline;

@@ -175,6 +175,7 @@ fn plan(name: &str, kind: SiteKind, native: IpNet, block: AddressBlock, director
         routes: RoutePlan { device: "demo".into(), table: 0, rule_priority: 0, on_stop: OnStop::Release },
         dataplane: DataplanePlan { workers: NonZeroU16::MIN, pinned: false, aead_backend: None },
         control_socket: directory.join(format!("{name}.sock")),
+        recording: None,
     }
 }
 

@@ -26,6 +26,7 @@ pub fn status(active: Role, primary: [&str; 3]) -> SiteStatus {
         drops: Vec::new(),
         flows: 0,
         workers: Vec::new(),
+        recording: None,
     }
 }
 

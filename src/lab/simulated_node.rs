@@ -1,13 +1,16 @@
 use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::Path;
 use std::sync::Arc;
 
+use super::simulated_recorder::SimulatedRecorder;
 use crate::crypto::{Backend, Backends};
 use crate::dataplane::{Crew, FlowTable, RoadIo, Unsent, Worker};
 use crate::edge::{Edge, Effect, Plan, SiteEvent, SiteStatus, StatusFacts, UnderlayFact};
 use crate::forward::{FlowReport, ToControl, ToWorker};
 use crate::model::{Chance, FlowKey, Leg, Moment, Spi, UnderlayId, WorkerId};
 use crate::packet::{Batch, Offload, ProbeKey, SiteOffloads, SitePacket, Train};
+use crate::recording::News;
 use arc_swap::ArcSwap;
 
 /// Turns of both planes at one moment beyond which they go round in circles.
@@ -29,6 +32,7 @@ pub struct SimulatedNode {
     crew: Crew,
     addresses: Vec<Ipv4Addr>,
     pub events: Vec<(Moment, SiteEvent)>,
+    recorder: Option<SimulatedRecorder>,
 }
 
 /// One worker's queues.
@@ -57,13 +61,28 @@ impl SimulatedNode {
         }
         let probe_key = ProbeKey::new(Chance::from_number(seed).bytes());
         let published = Arc::new(ArcSwap::new(first));
-        let crew = Crew::new(usize::from(count), published, FlowTable::new(seed), probe_key);
+        let mut crew = Crew::new(usize::from(count), published, FlowTable::new(seed), probe_key);
+        crew.notes = Some(Arc::default());
         let worker = |id| {
             let road = MemoryRoad { addresses: addresses.clone(), ..MemoryRoad::default() };
             (Worker::new(WorkerId(id), crew.clone()), road)
         };
         let workers = (0..count).map(worker).collect();
-        SimulatedNode { edge, workers, crew, addresses, events: Vec::new() }
+        SimulatedNode { edge, workers, crew, addresses, events: Vec::new(), recorder: None }
+    }
+
+    /// Follows all that it decides from now on; `unix_ms_at_zero` is the time of day at moment zero.
+    pub fn record(&mut self, directory: &Path, unix_ms_at_zero: u64, now: Moment) {
+        let first = self.crew.published.load_full();
+        // What was noted before has nothing to rest on.
+        while self.crew.notes.as_ref().is_some_and(|notes| notes.take().is_some()) {}
+        self.recorder = Some(SimulatedRecorder::start(self.edge.plan(), first, directory, unix_ms_at_zero));
+        self.edge.record(now);
+    }
+
+    /// Of the recording, if there is one.
+    pub fn recorder(&mut self) -> Option<&mut SimulatedRecorder> {
+        self.recorder.as_mut()
     }
 
     /// A packet of the site comes out of the device queue that its flow has.
@@ -113,6 +132,10 @@ impl SimulatedNode {
             for (_, road) in &mut self.workers {
                 road.to_wan.drain(..).for_each(&mut *send);
             }
+            if let (Some(recorder), Some(notes)) = (&mut self.recorder, &self.crew.notes) {
+                let left_out = notes.left_out();
+                recorder.take(std::iter::from_fn(|| notes.take()).collect(), left_out, now);
+            }
             if !busy {
                 return;
             }
@@ -122,10 +145,17 @@ impl SimulatedNode {
     fn carry_out(&mut self, now: Moment, send: &mut dyn FnMut(InFlight)) {
         while let Some(effect) = self.edge.poll_effect() {
             match effect {
-                Effect::Publish(forwarding) => self.crew.published.store(forwarding),
+                Effect::Publish(forwarding) => {
+                    self.tell(now, News::Published(forwarding.clone()));
+                    self.crew.published.store(forwarding);
+                }
+                Effect::Record(at, fact) => self.tell(at, News::Fact(Box::new(fact))),
                 Effect::Order(worker, order) => self.workers[usize::from(worker.0)].1.orders.push_back(order),
-                Effect::Event(event) => self.events.push((now, event)),
-                Effect::Resolve { .. } | Effect::Keys(_) | Effect::Record(..) => {}
+                Effect::Event(event) => {
+                    self.tell(now, News::Event(Box::new(event.clone())));
+                    self.events.push((now, event));
+                }
+                Effect::Resolve { .. } | Effect::Keys(_) => {}
             }
         }
         while let Some((leg, mut bytes)) = self.edge.poll_transmit() {
@@ -140,6 +170,12 @@ impl SimulatedNode {
     /// What steers its packets at present, and the flows that it knows.
     pub fn crew(&self) -> &Crew {
         &self.crew
+    }
+
+    fn tell(&mut self, at: Moment, news: News) {
+        if let Some(recorder) = &mut self.recorder {
+            recorder.news.push((at, news));
+        }
     }
 
     /// What its data plane remembers of a flow.

@@ -147,6 +147,9 @@ native_ranges = ["{LAN_RANGE}"]
 [control]
 socket = "{}"
 
+[recording]
+directory = "recording"
+
 [steering]
 interval = "{}s"
 

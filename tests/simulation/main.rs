@@ -8,6 +8,7 @@ mod operations;
 mod outages;
 mod packet;
 mod plans;
+mod recording;
 mod shares;
 mod sites;
 mod world;

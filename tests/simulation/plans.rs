@@ -110,6 +110,7 @@ fn site(name: &str, kind: SiteKind, native: &str) -> Plan {
         routes: RoutePlan { device: "none".to_owned(), table: 1, rule_priority: 1, on_stop: OnStop::Release },
         dataplane: DataplanePlan { workers: WORKERS, pinned: false, aead_backend: None },
         control_socket: PathBuf::new(),
+        recording: None,
     }
 }
 

@@ -217,6 +217,7 @@ fn plan(end: usize, mode: Mode) -> Plan {
         routes: RoutePlan { device: "none".to_owned(), table: 1, rule_priority: 1, on_stop: OnStop::Release },
         dataplane: DataplanePlan { workers: NonZeroU16::MIN, pinned: false, aead_backend: None },
         control_socket: PathBuf::new(),
+        recording: None,
     }
 }
 

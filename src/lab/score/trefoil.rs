@@ -104,7 +104,7 @@ impl Contender for Trefoil {
     fn route(&mut self, parcel: &Parcel, _: &Field, now: Moment) -> Option<Way> {
         let crew = self.branch.crew();
         let forwarding = crew.published.load();
-        let pilot = Pilot { forwarding: &forwarding, flows: &crew.flows, now };
+        let mut pilot = Pilot { forwarding: &forwarding, flows: &crew.flows, now, notes: None };
         let leaving = Departure { key: parcel.key, dscp: parcel.dscp, bytes: parcel.bytes };
         let (way, _) = pilot.way_of(&leaving).ok()?;
         way.path.live.sent(u64::from(parcel.packets), parcel.bytes);

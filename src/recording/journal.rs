@@ -1,0 +1,122 @@
+use std::sync::Arc;
+
+use super::face::{FaceRecord, Published};
+use super::line::{Entry, FORMAT, Line, Told};
+use super::plan_record::PlanRecord;
+use crate::edge::{Fact, Plan, SiteEvent};
+use crate::forward::{FlowNote, Forwarding};
+use crate::model::Moment;
+
+/// The time of day is said to have been set when it is off by more than this, in milliseconds: the
+/// two clocks drift apart by seconds a day.
+const CLOCK_STEP_MS: u64 = 1_000;
+
+/// Of a plan with no more rules than these all is written each minute, so that a damaged beginning of a
+/// file costs a minute; of a larger one at the beginning of a file alone.
+const RULES_OFTEN: usize = 256;
+
+/// What the flight recorder is told.
+#[derive(Debug)]
+pub enum News {
+    Fact(Box<Fact>),
+    Published(Arc<Forwarding>),
+    Event(Box<SiteEvent>),
+}
+
+/// Turns what is told into lines, each of which says only what has changed.
+#[derive(Debug)]
+pub struct Journal {
+    plan: Arc<Plan>,
+    forwarding: Arc<Forwarding>,
+    /// Written so far of the published value; `None`: nothing in this file.
+    known: Option<Vec<FaceRecord>>,
+    unix_ms_at_zero: u64,
+    /// The clock that lines were last written by.
+    clock: Option<u64>,
+    left_out: u64,
+}
+
+impl Journal {
+    /// `first` is the value that workers start with.
+    pub fn new(plan: Arc<Plan>, first: Arc<Forwarding>, unix_ms_at_zero: u64) -> Journal {
+        Journal { plan, forwarding: first, known: None, unix_ms_at_zero, clock: None, left_out: 0 }
+    }
+
+    /// The next lines stand at the beginning of a file.
+    pub fn open_file(&mut self) {
+        self.known = None;
+        self.clock = None;
+    }
+
+    pub fn generation(&self) -> u64 {
+        self.forwarding.generation
+    }
+
+    pub fn handle_news(&mut self, at: Moment, news: News, lines: &mut Vec<Line>) {
+        let mut write = |entry| lines.push(Line { at, entry });
+        match news {
+            News::Fact(fact) => {
+                let is_whole = match *fact {
+                    Fact::Whole(_) => true,
+                    Fact::RoleTimeout { .. }
+                    | Fact::FailedOver { .. }
+                    | Fact::Usable { .. }
+                    | Fact::Followed { .. }
+                    | Fact::Counted { .. }
+                    | Fact::Surveyed { .. } => false,
+                };
+                let begins = self.known.is_none();
+                if is_whole && begins {
+                    write(Entry::Opened { format: FORMAT, version: env!("CARGO_PKG_VERSION").to_owned() });
+                }
+                if is_whole && (begins || self.plan.rules.rules().len() <= RULES_OFTEN) {
+                    write(Entry::Clock { unix_ms_at_zero: self.unix_ms_at_zero });
+                    self.clock = Some(self.unix_ms_at_zero);
+                    write(Entry::Plan(Box::new(PlanRecord::of(&self.plan))));
+                }
+                write(Entry::Fact(*fact));
+                if is_whole {
+                    // Whoever begins to read here needs all of it.
+                    let mut known = Vec::new();
+                    write(Entry::Published(Published::since(&mut known, &self.forwarding)));
+                    self.known = Some(known);
+                }
+            }
+            News::Published(forwarding) => {
+                self.forwarding = forwarding;
+                if let Some(known) = &mut self.known {
+                    write(Entry::Published(Published::since(known, &self.forwarding)));
+                }
+            }
+            News::Event(event) => write(Entry::Told(Told::of(&event, &self.plan))),
+        }
+    }
+
+    pub fn handle_note(&mut self, note: FlowNote, lines: &mut Vec<Line>) {
+        lines.push(Line { at: note.at, entry: Entry::Flow(Box::new(note)) });
+    }
+
+    /// The time of day; `true` when it was set.
+    pub fn handle_clock(&mut self, at: Moment, unix_ms_at_zero: u64, lines: &mut Vec<Line>) -> bool {
+        self.unix_ms_at_zero = unix_ms_at_zero;
+        let was_set = self.clock.is_some_and(|known| known.abs_diff(unix_ms_at_zero) > CLOCK_STEP_MS);
+        if was_set {
+            self.clock = Some(unix_ms_at_zero);
+            lines.push(Line { at, entry: Entry::Clock { unix_ms_at_zero } });
+        }
+        was_set
+    }
+
+    /// How many decisions about flows were not noted, since the start.
+    pub fn handle_left_out(&mut self, at: Moment, all: u64, lines: &mut Vec<Line>) {
+        let flows = all.saturating_sub(self.left_out);
+        if flows > 0 {
+            self.left_out = all;
+            lines.push(Line { at, entry: Entry::LeftOut { flows } });
+        }
+    }
+
+    pub fn handle_lost(&mut self, at: Moment, entries: u64, lines: &mut Vec<Line>) {
+        lines.push(Line { at, entry: Entry::Lost { entries } });
+    }
+}

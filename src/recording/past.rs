@@ -1,0 +1,133 @@
+use std::time::Duration;
+
+use super::clock::{When, wall};
+use super::line::{Entry, Line};
+use super::lookup::{self, Found};
+use super::reader::{Part, Place, ReadError, Reader};
+use super::replay::{Replay, tunnel_name};
+use crate::edge::{Explanation, Grounds, PastDecision, PastFlow, Plan};
+use crate::forward::{FlowNote, Held};
+use crate::model::{Dscp, FlowKey, Moment, PathId};
+
+/// What the flow did so long after the moment is told too.
+const AFTER: Duration = Duration::from_secs(300);
+
+/// Decisions about the flow that are told: those around the moment.
+const DECISIONS_TOLD: usize = 32;
+
+/// Why a past moment cannot be explained.
+#[derive(Debug, thiserror::Error)]
+pub enum PastError {
+    #[error("{0}")]
+    Read(#[from] ReadError),
+    #[error("{0}")]
+    Outside(String),
+    #[error("the recording is damaged at {0}: what was in force then is not known")]
+    Damaged(super::clock::WallTime),
+}
+
+/// Where a flow went, or would have gone, at a moment of a recording, decided by the function that the
+/// packet road used. `now_unix_ms` is the present time of day.
+pub fn explain_at(
+    reader: &Reader,
+    when: When,
+    now_unix_ms: u64,
+    key: FlowKey,
+    dscp: Option<Dscp>,
+) -> Result<Explanation, PastError> {
+    let (places, _) = reader.index()?;
+    let found = lookup::find(&places, when, now_unix_ms).map_err(PastError::Outside)?;
+    let replay = state_at(reader, &found)?;
+    let damaged = || PastError::Damaged(wall(found.at, found.unix_ms_at_zero));
+    let (plan, (forwarding, steering, measured)) = replay.plan().zip(replay.present()).ok_or_else(damaged)?;
+    let notes = notes_of(reader, &places, &found, &key);
+    let last = notes.iter().rfind(|note| note.at <= found.at);
+    let held = last.map_or_else(Held::default, |note| Held {
+        path: note.outcome.path,
+        rule: note.outcome.rule,
+        arrived_on: note.held.arrived_on,
+        moved_at: note.outcome.moved.map(|_| note.at).or(note.held.moved_at),
+        ordered: None,
+        paused: Duration::ZERO,
+    });
+    let grounds = Grounds {
+        plan,
+        forwarding,
+        steering,
+        measured: &|path: PathId| measured.get(usize::from(path.0)).copied().unwrap_or_default(),
+        there: |_| true,
+        unix_ms_at_zero: found.unix_ms_at_zero,
+    };
+    let dscp = dscp.or(last.map(|note| note.dscp)).unwrap_or(Dscp::DEFAULT);
+    let told = grounds.explain(key, dscp, &held, found.at);
+    Ok(Explanation { past: Some(past(&notes, &found, plan)), ..told })
+}
+
+/// What was in force at a moment: its file begins with everything.
+fn state_at(reader: &Reader, found: &Found) -> Result<Replay, ReadError> {
+    let mut replay = Replay::new();
+    for part in reader.parts(found.file) {
+        match part? {
+            Part::Run => replay.handle_run(),
+            Part::Gap => replay.handle_gap(),
+            Part::Trouble(_) => {}
+            Part::Line(line) => match &line.entry {
+                // Workers' notes come a little late, and change nothing.
+                Entry::Flow(_) | Entry::LeftOut { .. } => {}
+                _ if line.at > found.at => break,
+                _ => {
+                    replay.follow(&line);
+                }
+            },
+        }
+    }
+    Ok(replay)
+}
+
+/// What was noted of a flow from the start of the run until a while after the moment, in order.
+fn notes_of(reader: &Reader, places: &[Place], found: &Found, key: &FlowKey) -> Vec<FlowNote> {
+    let until = found.at + AFTER;
+    let concerned = |place: &&Place| place.header.run == found.run && place.header.first <= until;
+    // Only blocks that name both ends are taken apart.
+    let ends = [format!("\"{}\"", key.source), format!("\"{}\"", key.destination)];
+    let mut notes: Vec<FlowNote> = Vec::new();
+    for text in reader.texts(places.iter().filter(concerned)) {
+        let Ok(text) = std::str::from_utf8(&text) else { continue };
+        if !ends.iter().all(|end| text.contains(end.as_str())) {
+            continue;
+        }
+        for line in text.lines().filter(|line| ends.iter().all(|end| line.contains(end.as_str()))) {
+            let Ok(Line { entry: Entry::Flow(note), .. }) = serde_json::from_str(line) else { continue };
+            if note.key == *key && note.at <= until {
+                notes.push(*note);
+            }
+        }
+    }
+    notes.sort_by_key(|note| note.at);
+    notes
+}
+
+fn past(notes: &[FlowNote], found: &Found, plan: &Plan) -> PastFlow {
+    // Those that stayed are a sample, and say nothing new.
+    let mut telling: Vec<&FlowNote> = Vec::new();
+    for note in notes {
+        let (moved, had) = (note.outcome.moved.is_some(), note.held.path.is_some());
+        if moved || !had || note.outcome.path.is_none() {
+            telling.push(note);
+        }
+    }
+    let behind = telling.partition_point(|note| note.at <= found.at);
+    let first = behind.saturating_sub(DECISIONS_TOLD / 2);
+    let shown = telling.get(first..).unwrap_or_default().iter().take(DECISIONS_TOLD);
+    let ms = |at: Moment| wall(at, found.unix_ms_at_zero).0;
+    let decisions = shown.map(|note| PastDecision {
+        at_ms: ms(note.at),
+        from: note.held.path.map(|path| tunnel_name(plan, path)),
+        tunnel: note.outcome.path.map(|path| tunnel_name(plan, path)),
+        rule: note.outcome.rule.and_then(|id| plan.rules.rule(id)).map(|rule| rule.name.clone()),
+        why: note.outcome.why.to_string(),
+        cause: note.outcome.moved.map(|cause| cause.name().to_owned()),
+        reason: note.outcome.moved.map(|cause| cause.to_string()),
+    });
+    PastFlow { decisions: decisions.collect(), notes: found.note.iter().cloned().collect() }
+}

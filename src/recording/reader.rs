@@ -1,0 +1,262 @@
+use std::collections::VecDeque;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::{fs, io};
+
+use super::block::{BlockError, BlockHeader, next_block};
+use super::line::{Entry, FORMAT, Line};
+use super::storage::files_in;
+
+/// A file of a recording has some MiB; one that is larger than this is none.
+const FILE_BYTES_MAX: u64 = 256 << 20;
+
+/// Lines that are not understood of one block are told one by one up to so many.
+const TOLD_OF_BLOCK: usize = 3;
+
+/// A recording on disk: the directory of a daemon, a copy of it, or one of its files.
+#[derive(Debug)]
+pub struct Reader {
+    files: Vec<PathBuf>,
+}
+
+/// Why a recording cannot be read at all.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    #[error("{} cannot be read: {source}", path.display())]
+    Io { path: PathBuf, source: io::Error },
+    #[error("{} is larger than any file of a recording", .0.display())]
+    TooLarge(PathBuf),
+    #[error("no recording is in {} (its files end in .trefoil.gz)", .0.display())]
+    NoFiles(PathBuf),
+    #[error("{} is no recording: no block of one is in it", .0.display())]
+    NoBlocks(PathBuf),
+    #[error("{} was recorded by trefoil {version} in format {format}; this one reads format {FORMAT} at most: use a later trefoil", path.display())]
+    FromTheFuture { path: PathBuf, format: u16, version: String },
+}
+
+/// A part of a recording that was passed over.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Trouble {
+    pub file: PathBuf,
+    pub offset: usize,
+    pub what: String,
+}
+
+impl std::fmt::Display for Trouble {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let name = self.file.file_name().unwrap_or(self.file.as_os_str());
+        write!(f, "{} at byte {}: {}", name.to_string_lossy(), self.offset, self.what)
+    }
+}
+
+/// Where a block lies.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Place {
+    /// Counted from the first file.
+    pub file: usize,
+    pub offset: usize,
+    pub header: BlockHeader,
+}
+
+/// What a recording consists of, in order.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Part {
+    /// What follows is of another run of the daemon, or the first: nothing before it matters.
+    Run,
+    /// Something is missing here.
+    Gap,
+    Trouble(Trouble),
+    Line(Box<Line>),
+}
+
+impl Reader {
+    pub fn open(path: &Path) -> Result<Reader, ReadError> {
+        let failed = |source| ReadError::Io { path: path.to_owned(), source };
+        if !fs::metadata(path).map_err(failed)?.is_dir() {
+            return Ok(Reader { files: vec![path.to_owned()] });
+        }
+        let files: Vec<PathBuf> = files_in(path).map_err(failed)?.into_iter().map(|(_, file)| file).collect();
+        if files.is_empty() { Err(ReadError::NoFiles(path.to_owned())) } else { Ok(Reader { files }) }
+    }
+
+    /// Every block that says of itself what it is, in order, and what is damaged.
+    pub fn index(&self) -> Result<(Vec<Place>, Vec<Trouble>), ReadError> {
+        let (mut places, mut troubles) = (Vec::new(), Vec::new());
+        for (file, path) in self.files.iter().enumerate() {
+            let Some(bytes) = self.load(path)? else { continue };
+            let mut offset = 0;
+            while let Some(found) = next(&bytes, &mut offset) {
+                match found {
+                    Ok((offset, header)) => places.push(Place { file, offset, header }),
+                    Err((offset, what)) => troubles.push(Trouble { file: path.clone(), offset, what }),
+                }
+            }
+        }
+        match self.files.first() {
+            Some(first) if places.is_empty() => Err(ReadError::NoBlocks(first.clone())),
+            _ => Ok((places, troubles)),
+        }
+    }
+
+    /// All that is in the files from this one on.
+    pub fn parts(&self, from: usize) -> Parts<'_> {
+        Parts {
+            reader: self,
+            file: from,
+            bytes: Vec::new(),
+            offset: 0,
+            begun: false,
+            queue: VecDeque::new(),
+            expected: None,
+            failed: false,
+        }
+    }
+
+    /// The lines of some blocks, which lie in the order of their files.
+    pub fn texts<'a>(&'a self, places: impl Iterator<Item = &'a Place> + 'a) -> impl Iterator<Item = Vec<u8>> + 'a {
+        let mut loaded: Option<(usize, Vec<u8>)> = None;
+        places.filter_map(move |place| {
+            if loaded.as_ref().is_none_or(|(file, _)| *file != place.file) {
+                let bytes = self.load(self.files.get(place.file)?).ok().flatten()?;
+                loaded = Some((place.file, bytes));
+            }
+            let (_, bytes) = loaded.as_ref()?;
+            place.header.unpack(bytes.get(place.offset..)?).ok()
+        })
+    }
+
+    /// `None`: it is gone, since a ring forgets while it is read.
+    fn load(&self, path: &Path) -> Result<Option<Vec<u8>>, ReadError> {
+        let failed = |source| ReadError::Io { path: path.to_owned(), source };
+        let file = match fs::File::open(path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound && self.files.len() > 1 => return Ok(None),
+            Err(error) => return Err(failed(error)),
+        };
+        let mut bytes = Vec::new();
+        file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(failed)?;
+        if bytes.len() as u64 > FILE_BYTES_MAX { Err(ReadError::TooLarge(path.to_owned())) } else { Ok(Some(bytes)) }
+    }
+}
+
+type Found = Result<(usize, BlockHeader), (usize, String)>;
+
+/// The next block of a file, or what is there in its place; `offset` is then behind it.
+fn next(bytes: &[u8], offset: &mut usize) -> Option<Found> {
+    let start = *offset;
+    let rest = bytes.get(start..).filter(|rest| !rest.is_empty())?;
+    let found = BlockHeader::read(rest).and_then(|header| {
+        let whole = rest.len() >= header.length as usize;
+        if whole { Ok(header) } else { Err(BlockError::Short) }
+    });
+    match found {
+        Ok(header) => {
+            *offset = start.saturating_add(header.length as usize);
+            Some(Ok((start, header)))
+        }
+        Err(error) => {
+            let resumed = next_block(rest);
+            *offset = resumed.map_or(bytes.len(), |skipped| start.saturating_add(skipped));
+            let skipped = offset.saturating_sub(start);
+            let what = match (&error, resumed) {
+                (BlockError::Short, None) => {
+                    format!("{skipped} bytes of a block that was cut off: power was lost, or it is being written")
+                }
+                _ => format!("{error}; {skipped} bytes passed over"),
+            };
+            Some(Err((start, what)))
+        }
+    }
+}
+
+/// See `Reader::parts`.
+pub struct Parts<'a> {
+    reader: &'a Reader,
+    file: usize,
+    bytes: Vec<u8>,
+    offset: usize,
+    begun: bool,
+    queue: VecDeque<Part>,
+    /// The run and the number of the line that comes next, if nothing is missing.
+    expected: Option<(u64, u64)>,
+    failed: bool,
+}
+
+impl Iterator for Parts<'_> {
+    type Item = Result<Part, ReadError>;
+
+    fn next(&mut self) -> Option<Result<Part, ReadError>> {
+        loop {
+            if let Some(part) = self.queue.pop_front() {
+                return Some(Ok(part));
+            }
+            if self.failed {
+                return None;
+            }
+            if let Err(error) = self.advance()? {
+                self.failed = true;
+                return Some(Err(error));
+            }
+        }
+    }
+}
+
+impl Parts<'_> {
+    /// Reads one block more; `None` at the end.
+    fn advance(&mut self) -> Option<Result<(), ReadError>> {
+        let path = self.reader.files.get(self.file)?;
+        if !self.begun {
+            self.bytes = match self.reader.load(path) {
+                Ok(bytes) => bytes.unwrap_or_default(),
+                Err(error) => return Some(Err(error)),
+            };
+            (self.offset, self.begun) = (0, true);
+        }
+        let Some(found) = next(&self.bytes, &mut self.offset) else {
+            (self.file, self.begun) = (self.file.saturating_add(1), false);
+            return Some(Ok(()));
+        };
+        let trouble = |offset, what| Part::Trouble(Trouble { file: path.clone(), offset, what });
+        let (offset, header) = match found {
+            Ok(found) => found,
+            Err((offset, what)) => {
+                self.queue.push_back(trouble(offset, what));
+                return Some(Ok(()));
+            }
+        };
+        match self.expected {
+            Some((run, _)) if run != header.run => self.queue.push_back(Part::Run),
+            None => self.queue.push_back(Part::Run),
+            Some((_, number)) if number != header.number => self.queue.push_back(Part::Gap),
+            Some(_) => {}
+        }
+        let behind = header.number.saturating_add(u64::from(header.lines));
+        let plain = match header.unpack(self.bytes.get(offset..).unwrap_or_default()) {
+            Ok(plain) => plain,
+            Err(error) => {
+                // Its number stands in the way of the next: that shows as a gap.
+                self.expected = Some((header.run, header.number));
+                self.queue.push_back(trouble(offset, error.to_string()));
+                return Some(Ok(()));
+            }
+        };
+        self.expected = Some((header.run, behind));
+        let mut odd = 0;
+        for text in plain.split(|byte| *byte == b'\n').filter(|text| !text.is_empty()) {
+            match serde_json::from_slice::<Line>(text) {
+                Ok(Line { entry: Entry::Opened { format, version }, .. }) if format > FORMAT => {
+                    return Some(Err(ReadError::FromTheFuture { path: path.clone(), format, version }));
+                }
+                Ok(line) => self.queue.push_back(Part::Line(Box::new(line))),
+                Err(error) => {
+                    odd += 1;
+                    if odd <= TOLD_OF_BLOCK {
+                        self.queue.push_back(trouble(offset, format!("a line is not understood: {error}")));
+                    }
+                    self.queue.push_back(Part::Gap);
+                }
+            }
+        }
+        Some(Ok(()))
+    }
+}

@@ -1,0 +1,140 @@
+use std::collections::VecDeque;
+use std::io;
+use std::time::Duration;
+
+use super::block::{BlockHeader, HEADER_LEN};
+use super::storage::Storage;
+use crate::model::Moment;
+
+/// Files of a full ring, about: as much as is forgotten at once.
+const FILES: u64 = 32;
+
+/// A file is read as a whole, so it does not grow beyond this, in bytes.
+const FILE_MOST: u64 = 8 << 20;
+
+/// Smaller ones would be little but beginnings, in bytes.
+const FILE_LEAST: u64 = 64 << 10;
+
+/// Files spread over the longest time that is kept: one that is older as a whole is forgotten.
+const FILES_IN_AGE: u32 = 16;
+
+/// What is written reaches the disk itself after this time at the latest; what is urgent at once.
+const SYNC: Duration = Duration::from_secs(30);
+
+/// How often that may be: flash memory wears off.
+const SYNC_PAUSE: Duration = Duration::from_secs(1);
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct RingLimits {
+    /// Of all files together.
+    pub bytes: u64,
+    /// Of time that the daemon ran: no time of day decides what is forgotten.
+    pub age: Duration,
+}
+
+/// The files of a recording: appended to, and the oldest go first.
+#[derive(Debug)]
+pub struct Ring<S> {
+    storage: S,
+    limits: RingLimits,
+    files: VecDeque<Kept>,
+    /// The last of the files is being written.
+    open: bool,
+    began: Moment,
+    synced: Moment,
+    unsynced: bool,
+}
+
+#[derive(Debug)]
+struct Kept {
+    number: u64,
+    bytes: u64,
+    /// When it was last written; of files of earlier runs, when this one began.
+    last: Moment,
+    first_unix_ms: Option<u64>,
+}
+
+impl<S: Storage> Ring<S> {
+    pub fn open(storage: S, limits: RingLimits, now: Moment) -> io::Result<Ring<S>> {
+        let mut files = VecDeque::new();
+        for (number, bytes) in storage.list()? {
+            let header = storage.head(number).ok().and_then(|head| BlockHeader::read(&head).ok());
+            files.push_back(Kept { number, bytes, last: now, first_unix_ms: header.map(unix_ms_of) });
+        }
+        let mut ring = Ring { storage, limits, files, open: false, began: now, synced: now, unsynced: false };
+        ring.forget(now)?;
+        Ok(ring)
+    }
+
+    /// The next block had better begin a file.
+    pub fn wants_file(&self, now: Moment) -> bool {
+        let most = (self.limits.bytes / FILES).clamp(FILE_LEAST, FILE_MOST);
+        let full = self.files.back().is_none_or(|file| file.bytes >= most);
+        !self.open || full || now.since(self.began) >= self.limits.age / FILES_IN_AGE
+    }
+
+    /// The next block begins a file.
+    pub fn begin_file(&mut self, now: Moment) {
+        let number = self.files.back().map_or(1, |last| last.number.saturating_add(1));
+        self.files.push_back(Kept { number, bytes: 0, last: now, first_unix_ms: None });
+        (self.open, self.began) = (true, now);
+    }
+
+    /// Appends a block. When that fails nothing of it is left, as far as can be, and the next block
+    /// begins a file.
+    pub fn append(&mut self, block: &[u8], urgent: bool, now: Moment) -> io::Result<()> {
+        let Some(file) = self.files.back_mut().filter(|_| self.open) else {
+            return Err(io::Error::other("no file was begun"));
+        };
+        if let Err(error) = self.storage.append(file.number, block) {
+            self.open = false;
+            let _ = self.storage.truncate(file.number, file.bytes);
+            return Err(error);
+        }
+        if file.bytes == 0 {
+            file.first_unix_ms = block.get(..HEADER_LEN).and_then(|head| BlockHeader::read(head).ok()).map(unix_ms_of);
+        }
+        file.bytes = file.bytes.saturating_add(block.len() as u64);
+        file.last = now;
+        self.unsynced = true;
+        let since = now.since(self.synced);
+        if since >= SYNC || urgent && since >= SYNC_PAUSE {
+            self.sync(now)?;
+        }
+        self.forget(now)
+    }
+
+    /// What was appended outlasts a loss of power.
+    pub fn sync(&mut self, now: Moment) -> io::Result<()> {
+        self.synced = now;
+        if std::mem::take(&mut self.unsynced) { self.storage.sync() } else { Ok(()) }
+    }
+
+    /// Of all files, in bytes.
+    pub fn bytes(&self) -> u64 {
+        self.files.iter().fold(0, |sum, file| sum.saturating_add(file.bytes))
+    }
+
+    /// When the oldest block was written, in milliseconds since the Unix epoch.
+    pub fn first_unix_ms(&self) -> Option<u64> {
+        self.files.iter().find_map(|file| file.first_unix_ms)
+    }
+
+    fn forget(&mut self, now: Moment) -> io::Result<()> {
+        let age = self.limits.age;
+        // The one that is being written stays.
+        while self.files.len() > usize::from(self.open) {
+            let Some(oldest) = self.files.front() else { return Ok(()) };
+            if self.bytes() <= self.limits.bytes && now.since(oldest.last) <= age {
+                return Ok(());
+            }
+            self.storage.remove(oldest.number)?;
+            self.files.pop_front();
+        }
+        Ok(())
+    }
+}
+
+fn unix_ms_of(header: BlockHeader) -> u64 {
+    header.unix_ms_at_zero.saturating_add(header.first.as_nanos() / 1_000_000)
+}
