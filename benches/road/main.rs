@@ -12,7 +12,7 @@ use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_mai
 use etherparse::PacketBuilder;
 use ipnet::IpNet;
 use trefoil::dataplane::{BATCH, FlowEntry, FlowTable, PACKET_CAPACITY};
-use trefoil::model::{ConnectorId, Dscp, Moment, PathId, RuleId, WeekMinute};
+use trefoil::model::{ConnectorId, Dscp, FlowKey, Moment, PathId, RuleId, WeekMinute};
 use trefoil::packet::{
     Batch, Checksum, ChecksumState, Coalescer, Offered, Offload, Parsed, SegmentKind, Segments, SitePacket, Splitter,
     parse,
@@ -77,26 +77,39 @@ fn deciding(c: &mut Criterion) {
     let now = Moment::from_millis(1_000);
     let flows = FlowTable::new(1);
     let keys: Vec<_> = (0..10_000).map(|flow| parse(&packet(flow, false)).expect("a packet").key).collect();
+    let entry = FlowEntry {
+        path: Some(PathId(0)),
+        path_epoch: 1,
+        policy_epoch: 1,
+        rule: Some(RuleId(0)),
+        by_rule: false,
+        kept: false,
+        draining: false,
+        mark: None,
+        child: 0,
+        peers: 0,
+        arrived_on: None,
+        dscp: Dscp::DEFAULT,
+        why: Why::OnlyCandidate,
+    };
     for key in &keys {
-        let entry = FlowEntry {
-            path: Some(PathId(0)),
-            path_epoch: 1,
-            policy_epoch: 1,
-            rule: Some(RuleId(0)),
-            by_rule: false,
-            kept: false,
-            draining: false,
-            mark: None,
-            child: 0,
-            peers: 0,
-            arrived_on: None,
-            dscp: Dscp::DEFAULT,
-            why: Why::OnlyCandidate,
-        };
         assert!(flows.pin(*key, entry, None, 1_400, now));
     }
     let mut next = keys.iter().cycle();
     group.bench_function("known flow", |b| b.iter(|| flows.leave(next.next().expect("endless"), 1_400, now)));
+
+    // Every new flow takes the place of one that was idle longest.
+    for limit in [65_536, 1_048_576] {
+        let full = FlowTable::with_limit(1, limit);
+        let mut came = 0u32;
+        let mut another = || {
+            came += 1;
+            let source = IpAddr::V4(came.into());
+            full.pin(FlowKey { source, ..keys[0] }, entry, None, 1_400, now + Duration::from_micros(came.into()))
+        };
+        assert!((0..limit).all(|_| another()));
+        group.bench_function(format!("written down in a full table of {limit}"), |b| b.iter(&mut another));
+    }
 
     let rule = |number: u16| Rule {
         name: format!("rule {number}"),

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use super::{output, workers};
 use crate::control::{self, Request, Response};
 use crate::edge::{ConnectorState, DropStatus, ProbeStatus, RecordingStatus, SiteStatus, TunnelStatus};
+use crate::forward::Forgetting;
 use crate::recording::WallTime;
 
 /// Shows what the running daemon is doing.
@@ -122,6 +123,12 @@ pub fn render(status: &SiteStatus) -> String {
     if !status.drops.is_empty() {
         text.push_str(&format!("\ndropped before a tunnel was chosen: {}\n", list(&status.drops)));
     }
+    // That flows end is worth no line.
+    if status.forgotten.iter().any(|one| one.reason != Forgetting::Idle.name()) {
+        let each = status.forgotten.iter().map(|one| format!("{} {}", one.flows, one.reason));
+        let each = each.collect::<Vec<_>>().join(", ");
+        text.push_str(&format!("\nflows forgotten: {each} (at most {} at a time)\n", status.flow_limit));
+    }
     if let Some(recording) = &status.recording {
         text.push_str(&format!("\n{}\n", recorded(recording)));
     }
@@ -238,7 +245,7 @@ pub(super) fn list(drops: &[DropStatus]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::edge::{ChangeStatus, ConnectorStatus, FailureStatus};
+    use crate::edge::{ChangeStatus, ConnectorStatus, FailureStatus, ForgottenStatus};
 
     fn tunnel(name: &str, role: &str, usable: bool) -> TunnelStatus {
         TunnelStatus {
@@ -312,6 +319,11 @@ mod tests {
             }],
             drops: vec![DropStatus { reason: "not_native".to_owned(), packets: 7 }],
             flows: 12,
+            flow_limit: 1_024,
+            forgotten: vec![
+                ForgottenStatus { reason: "idle".to_owned(), flows: 50 },
+                ForgottenStatus { reason: "full".to_owned(), flows: 3 },
+            ],
             workers: Vec::new(),
             recording: None,
         };
@@ -333,6 +345,8 @@ connector pop: Partially Up, traffic on the primary role
   primary/dsl: probe http 10.9.0.1:80/health silent (HTTP status 503): loss 0.0%, rtt 20.2ms, jitter -, 20 of 30 answered
 
 dropped before a tunnel was chosen: 7 not_native
+
+flows forgotten: 50 idle, 3 full (at most 1024 at a time)
 ";
         assert_eq!(render(&status), expected);
     }
@@ -348,6 +362,8 @@ dropped before a tunnel was chosen: 7 not_native
             connectors: Vec::new(),
             drops: Vec::new(),
             flows: 0,
+            flow_limit: 65_536,
+            forgotten: Vec::new(),
             workers: Vec::new(),
             recording: None,
         };

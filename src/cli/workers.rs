@@ -63,6 +63,8 @@ mod tests {
             connectors: Vec::new(),
             drops: Vec::new(),
             flows: 0,
+            flow_limit: 65_536,
+            forgotten: Vec::new(),
             workers: vec![worker(0, Vec::new()), worker(1, vec![drop])],
             recording: None,
         };

@@ -12,6 +12,7 @@ use super::wording::{self, Complaint};
 use super::words;
 use crate::crypto::Backend;
 use crate::edge::{DataplanePlan, OnStop, PortPlan, RecordingPlan, RoutePlan, SteeringPlan};
+use crate::forward::FLOWS_DEFAULT;
 use crate::health::HealthSettings;
 use crate::model::Permille;
 
@@ -30,6 +31,9 @@ const RULE_PRIORITY_DEFAULT: u32 = 2210;
 const AUTO: &str = "auto";
 /// Beyond it a TUN device has no more queues to give than it is worth.
 const MAX_WORKERS: u16 = 64;
+/// With fewer a small office would forget flows that are in use; with more, memory would rather hold
+/// two tables: a million is some 300 MiB.
+const FLOW_LIMIT: RangeInclusive<i64> = 1_024..=1_048_576;
 /// `sun_path` of a Unix socket address, without its final zero.
 const SOCKET_PATH_MAX: usize = 107;
 const SOCKET_DEFAULT: &str = "/run/trefoil/control.sock";
@@ -131,14 +135,15 @@ pub fn read_routes(table: Option<Table<'_>>) -> RoutePlan {
 /// file says otherwise.
 pub fn read_dataplane(table: Option<Table<'_>>) -> DataplanePlan {
     let Some(mut table) = table else {
-        return DataplanePlan { workers: one_a_core(), pinned: false, aead_backend: None };
+        return DataplanePlan { workers: one_a_core(), pinned: false, aead_backend: None, flow_limit: FLOWS_DEFAULT };
     };
     let workers = table.value("workers").and_then(|value| value.number::<u16>(1..=i64::from(MAX_WORKERS), ""));
     let aead_backend = table.value("aead_backend").and_then(|value| value.parse(aead_backend)).flatten();
     let pinned = table.value("pinned").and_then(|value| value.boolean()).unwrap_or(false);
+    let flow_limit = table.value("flow_limit").and_then(|value| value.number(FLOW_LIMIT, "flows"));
     table.finish();
     let workers = workers.and_then(NonZeroU16::new).unwrap_or_else(one_a_core);
-    DataplanePlan { workers, pinned, aead_backend }
+    DataplanePlan { workers, pinned, aead_backend, flow_limit: flow_limit.unwrap_or(FLOWS_DEFAULT) }
 }
 
 /// `None` is "auto".

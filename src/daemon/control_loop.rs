@@ -227,6 +227,8 @@ impl ControlLoop {
             started: self.started,
             drops: &self.crew.drops,
             flows: self.crew.flows.len() as u64,
+            flow_limit: self.crew.flows.limit() as u64,
+            forgotten: self.crew.flows.forgotten(),
             workers: &self.crew.counters,
         }
     }

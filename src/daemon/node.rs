@@ -61,6 +61,7 @@ impl Node {
         getrandom::fill(&mut seed).map_err(|error| io::Error::other(error.to_string()))?;
         let mut chance = Chance::from_seed(seed);
         let (workers, pinned) = (plan.dataplane.workers, plan.dataplane.pinned);
+        let flow_limit = plan.dataplane.flow_limit;
         let backends = match plan.dataplane.aead_backend {
             Some(backend) => Backends::only(backend),
             None => {
@@ -77,7 +78,7 @@ impl Node {
 
         let workers = usize::from(workers.get());
         let published = Arc::new(ArcSwap::new(first.clone()));
-        let flows = FlowTable::new(chance.next_u64());
+        let flows = FlowTable::with_limit(chance.next_u64(), flow_limit);
         let mut crew = Crew::new(workers, published, flows, ProbeKey::new(chance.bytes()));
         let recorder = match &plan.recording {
             None => None,

@@ -1,6 +1,6 @@
 use std::hash::BuildHasher;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::Duration;
 
 use arrayvec::ArrayVec;
@@ -8,25 +8,15 @@ use foldhash::fast::FixedState;
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
 
-use crate::forward::{FlowMove, FlowReport, HeavyFlow, MOVES_KEPT, MoveCause, MoveOrder};
+use crate::forward::{
+    FLOWS_DEFAULT, FlowMove, FlowReport, Forgetting, Forgotten, HeavyFlow, MOVES_KEPT, MoveCause, MoveOrder,
+};
 use crate::model::{Dscp, FlowKey, Moment, PathId, RuleId};
 use crate::steer::Why;
 
-/// 262,144 flows: about 60 MiB, and the size of a large office's NAT table. Further flows are
-/// forwarded all the same, each packet by a decision of its own.
-pub const MAX_FLOWS: usize = 262_144;
-
-/// A flow without packets for this long is forgotten (RFC 4787 4.3 recommends 5 minutes for UDP
-/// mappings). A TCP connection that wakes up later is decided anew, most often alike.
-pub const FLOW_IDLE: Duration = Duration::from_secs(300);
-
-/// In a full table a shard is searched for idle flows this often at most, so that a flood of new
-/// flows costs no more than that.
-const SEARCH_PAUSE: Duration = Duration::from_secs(1);
-
 /// Parts of the table, each with a lock of its own. A worker that goes through all flows holds one
-/// for a thousand of them in a full table: some 10 µs. Fixed, so that a simulation is the same on
-/// every machine.
+/// for 256 of them in a full table, and for 4,096 of a million: some 3 and 50 µs. Fixed, so that a
+/// simulation is the same on every machine.
 pub(super) const SHARDS: usize = 256;
 
 /// What a packet of a known flow needs to know of it.
@@ -67,8 +57,8 @@ pub struct Leaving {
 }
 
 /// What is remembered of a flow, under its key as it leaves the site.
-struct Flow {
-    key: FlowKey,
+pub(super) struct Flow {
+    pub key: FlowKey,
     /// There is an order in `story`.
     ordered: bool,
     entry: FlowEntry,
@@ -93,7 +83,7 @@ struct Story {
 }
 
 impl Flow {
-    fn last_seen(&self) -> Moment {
+    pub fn last_seen(&self) -> Moment {
         self.last_left.max(self.last_arrived)
     }
 
@@ -142,41 +132,43 @@ impl Flow {
     }
 }
 
-/// Where each flow goes. It belongs to the data plane and all workers share it; every method
+/// Where each flow goes; memory is taken as flows come. It belongs to the data plane and all workers share it; every method
 /// locks one shard and lets go of it before it returns.
 pub struct FlowTable {
-    shards: Box<[Shard]>,
+    pub(super) shards: Box<[Shard]>,
     hash: FixedState,
     limit: usize,
-    count: AtomicUsize,
-    unpinned: AtomicU64,
+    pub(super) count: AtomicUsize,
+    pub(super) forgotten: Forgotten,
 }
 
 /// On cache lines of its own: workers lock different shards at the same time.
 #[repr(align(128))]
 #[derive(Default)]
-struct Shard(Mutex<Part>);
+pub(super) struct Shard(Mutex<Part>);
 
 #[derive(Default)]
-struct Part {
-    flows: HashTable<Flow>,
-    searched: Moment,
+pub(super) struct Part {
+    pub flows: HashTable<Flow>,
+    /// When its flows were last seen, while the oldest are looked for; here to keep its memory.
+    pub seen: Vec<Moment>,
 }
 
 impl FlowTable {
     /// Whoever knows `seed` can choose flows that collide, so production draws it at random; a
     /// simulation gives a number.
     pub fn new(seed: u64) -> FlowTable {
-        FlowTable::with_limit(seed, MAX_FLOWS)
+        FlowTable::with_limit(seed, FLOWS_DEFAULT)
     }
 
+    /// For so many flows at most; when there are more, those that were idle longest go.
     pub fn with_limit(seed: u64, limit: usize) -> FlowTable {
         FlowTable {
             shards: std::iter::repeat_with(Shard::default).take(SHARDS).collect(),
             hash: FixedState::with_seed(seed),
             limit,
             count: AtomicUsize::new(0),
-            unpinned: AtomicU64::new(0),
+            forgotten: Forgotten::default(),
         }
     }
 
@@ -193,8 +185,8 @@ impl FlowTable {
     }
 
     /// Writes down the choice of a path for a flow, and if it has moved, why; `bytes` is the packet
-    /// that the choice was made for. `false`, and counted, when the table is full: the flow's next
-    /// packet will be decided anew.
+    /// that the choice was made for. `false`, and counted, when other workers were quicker to take the
+    /// last places: the flow's next packet will be decided anew.
     pub fn pin(&self, key: FlowKey, chosen: FlowEntry, moved: Option<MoveCause>, bytes: u64, now: Moment) -> bool {
         let new = || Flow { last_left: now, bytes, packets: 1, ..Flow::new(key, chosen, now) };
         self.insert_or(key, now, new, |flow| {
@@ -285,9 +277,13 @@ impl FlowTable {
         self.len() == 0
     }
 
-    /// How often a choice could not be written down because the table was full.
-    pub fn unpinned(&self) -> u64 {
-        self.unpinned.load(Ordering::Relaxed)
+    pub fn limit(&self) -> usize {
+        self.limit
+    }
+
+    /// Flows that are not in the table any more, by reason.
+    pub fn forgotten(&self) -> &Forgotten {
+        &self.forgotten
     }
 
     /// Shows every flow of one shard. Whoever goes through all shards, one a turn, sees every flow
@@ -317,54 +313,45 @@ impl FlowTable {
         }
     }
 
-    /// Forgets the idle flows of one shard.
-    pub(super) fn expire(&self, shard: usize, now: Moment) {
-        if let Some(shard) = self.shards.get(shard) {
-            self.expire_in(&mut shard.lock(), now);
-        }
-    }
-
-    fn expire_in(&self, part: &mut Part, now: Moment) {
-        let before = part.flows.len();
-        part.flows.retain(|flow| now.since(flow.last_seen()) < FLOW_IDLE);
-        self.count.fetch_sub(before - part.flows.len(), Ordering::Relaxed);
-    }
-
     fn change<T>(&self, key: &FlowKey, change: impl FnOnce(&mut Flow) -> T) -> Option<T> {
-        let (hash, shard) = self.place(key);
-        shard.lock().flows.find_mut(hash, |flow| flow.key == *key).map(change)
+        let (hash, index) = self.place(key);
+        self.shards[index].lock().flows.find_mut(hash, |flow| flow.key == *key).map(change)
     }
 
     /// Inserts a new flow or changes the present one.
     fn insert_or(&self, key: FlowKey, now: Moment, new: impl FnOnce() -> Flow, change: impl FnOnce(&mut Flow)) -> bool {
-        let (hash, shard) = self.place(&key);
-        let part = &mut *shard.lock();
+        let (hash, index) = self.place(&key);
+        let part = &mut *self.shards[index].lock();
         if let Some(present) = part.flows.find_mut(hash, |flow| flow.key == key) {
             change(present);
             return true;
         }
-        if self.len() >= self.limit && now.since(part.searched) >= SEARCH_PAUSE {
-            part.searched = now;
-            self.expire_in(part, now);
-        }
-        if self.count.fetch_add(1, Ordering::Relaxed) >= self.limit {
-            self.count.fetch_sub(1, Ordering::Relaxed);
-            self.unpinned.fetch_add(1, Ordering::Relaxed);
+        let has_place = self.claim() || self.make_room(index, part, now) && self.claim();
+        if !has_place {
+            self.forgotten.count(Forgetting::NoRoom, 1);
             return false;
         }
-        if let Entry::Vacant(place) =
-            part.flows.entry(hash, |flow| flow.key == key, |flow| self.hash.hash_one(flow.key))
-        {
+        if let Entry::Vacant(place) = part.flows.entry(hash, |flow| flow.key == key, |flow| self.hash_of(flow)) {
             place.insert(new());
         }
         true
     }
 
-    fn place(&self, key: &FlowKey) -> (u64, &Shard) {
+    /// Takes a place, if there is one left.
+    fn claim(&self) -> bool {
+        let more = |count: usize| (count < self.limit).then_some(count + 1);
+        self.count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
+    }
+
+    pub(super) fn hash_of(&self, flow: &Flow) -> u64 {
+        self.hash.hash_one(flow.key)
+    }
+
+    /// The hash of a key and its shard, of which there are `SHARDS`.
+    fn place(&self, key: &FlowKey) -> (u64, usize) {
         let hash = self.hash.hash_one(key);
         // The table within uses the lowest and the seven highest bits.
-        let index = (hash >> 40) as usize % SHARDS;
-        (hash, &self.shards[index])
+        (hash, (hash >> 40) as usize % SHARDS)
     }
 }
 
@@ -386,9 +373,18 @@ impl Flow {
 }
 
 impl Shard {
-    fn lock(&self) -> MutexGuard<'_, Part> {
+    pub fn lock(&self) -> MutexGuard<'_, Part> {
         // No method leaves a shard half changed.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// `None`: somebody else holds it.
+    pub fn try_lock(&self) -> Option<MutexGuard<'_, Part>> {
+        match self.0.try_lock() {
+            Ok(part) => Some(part),
+            Err(TryLockError::Poisoned(part)) => Some(part.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
     }
 }
 
@@ -437,27 +433,6 @@ pub(super) mod tests {
         let told = table.get(&key(1)).unwrap();
         assert_eq!((told.path, told.bytes, told.packets), (Some(PathId(3)), 150, 2));
         assert_eq!(table.len(), 1);
-    }
-
-    #[test]
-    fn a_full_table_pins_no_more_and_says_so() {
-        let table = FlowTable::with_limit(1, 8);
-        for number in 0..10 {
-            assert_eq!(table.pin(key(number), entry(1), None, 100, START), number < 8);
-        }
-        assert_eq!((table.len(), table.unpinned()), (8, 2));
-        assert!(table.pin(key(7), entry(2), None, 100, START), "a flow that is there can still be moved");
-    }
-
-    #[test]
-    fn a_full_table_makes_room_where_flows_are_idle() {
-        let table = FlowTable::with_limit(1, 4_096);
-        for number in 0..4_096 {
-            assert!(table.pin(key(number), entry(1), None, 100, START));
-        }
-        assert!(!table.pin(key(5_000), entry(1), None, 100, START));
-        assert!(table.pin(key(5_000), entry(1), None, 100, START + FLOW_IDLE));
-        assert!(table.len() < 4_096);
     }
 
     #[test]

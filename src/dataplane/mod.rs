@@ -3,6 +3,7 @@
 mod census;
 mod early;
 mod flow_table;
+mod forgetting;
 mod hand_over;
 mod inbound;
 mod limit;
@@ -17,7 +18,8 @@ mod tests;
 mod trains;
 mod worker;
 
-pub use flow_table::{FLOW_IDLE, FlowEntry, FlowTable, Leaving, MAX_FLOWS};
+pub use flow_table::{FlowEntry, FlowTable, Leaving};
+pub use forgetting::FLOW_IDLE;
 pub use hand_over::HandOver;
 pub use noting::NotePad;
 pub use pilot::{Departure, NoWay, Pilot};

@@ -36,7 +36,7 @@ pub use report::StatusFacts;
 pub use rule_status::RuleStatus;
 pub use snapshot::blank;
 pub use status::{
-    ChangeStatus, ConnectorState, ConnectorStatus, DropStatus, FailureStatus, ProbeStatus, RecordingStatus, SiteStatus,
-    TunnelStatus, WorkerStatus,
+    ChangeStatus, ConnectorState, ConnectorStatus, DropStatus, FailureStatus, ForgottenStatus, ProbeStatus,
+    RecordingStatus, SiteStatus, TunnelStatus, WorkerStatus,
 };
 pub use steering::Steering;

@@ -60,6 +60,8 @@ pub struct DataplanePlan {
     pub pinned: bool,
     /// Whose ciphers seal and open packets; `None`: whose are the fastest here.
     pub aead_backend: Option<Backend>,
+    /// Flows that are remembered at a time; of more, those that were idle longest are forgotten.
+    pub flow_limit: usize,
 }
 
 /// The largest outer packet, in bytes, wherever no interface says less.

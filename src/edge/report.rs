@@ -4,12 +4,12 @@ use std::time::Duration;
 use super::machine::Edge;
 use super::snapshot;
 use super::status::{
-    ChangeStatus, ConnectorState, ConnectorStatus, DropStatus, FailureStatus, ProbeStatus, SiteStatus, TunnelStatus,
-    WorkerStatus,
+    ChangeStatus, ConnectorState, ConnectorStatus, DropStatus, FailureStatus, ForgottenStatus, ProbeStatus, SiteStatus,
+    TunnelStatus, WorkerStatus,
 };
 use super::tunnel::Change;
 use super::{ConnectorPlan, SiteKind};
-use crate::forward::WorkerCounters;
+use crate::forward::{Forgetting, Forgotten, WorkerCounters};
 use crate::health::{TargetReport, TargetStanding};
 use crate::model::{DropCounters, DropReason, Moment, PathId, Permille, Role};
 use crate::steer;
@@ -23,6 +23,8 @@ pub struct StatusFacts<'a> {
     /// Drops that no path is to blame for.
     pub drops: &'a DropCounters,
     pub flows: u64,
+    pub flow_limit: u64,
+    pub forgotten: &'a Forgotten,
     /// By `WorkerId`.
     pub workers: &'a [WorkerCounters],
 }
@@ -43,6 +45,8 @@ impl Edge {
             drops: drops(facts.drops),
             flows: facts.flows,
             recording: None,
+            flow_limit: facts.flow_limit,
+            forgotten: forgotten(facts.forgotten),
             workers: (0..).zip(facts.workers).map(|(id, counters)| worker_status(id, counters)).collect(),
         }
     }
@@ -185,6 +189,14 @@ fn change_status(change: &Change, facts: &StatusFacts) -> ChangeStatus {
         to: change.to.clone(),
         reason: change.reason.clone(),
     }
+}
+
+fn forgotten(counters: &Forgotten) -> Vec<ForgottenStatus> {
+    Forgetting::ALL
+        .iter()
+        .map(|reason| ForgottenStatus { reason: reason.name().to_owned(), flows: counters.get(*reason) })
+        .filter(|forgotten| forgotten.flows > 0)
+        .collect()
 }
 
 fn drops(counters: &DropCounters) -> Vec<DropStatus> {

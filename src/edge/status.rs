@@ -15,6 +15,12 @@ pub struct SiteStatus {
     /// Packets dropped before a path was known, by reason; only reasons that occurred.
     pub drops: Vec<DropStatus>,
     pub flows: u64,
+    /// So many of them at most.
+    #[serde(default)]
+    pub flow_limit: u64,
+    /// Flows that were forgotten, by reason; only reasons that occurred.
+    #[serde(default)]
+    pub forgotten: Vec<ForgottenStatus>,
     /// The threads that carry packets.
     #[serde(default)]
     pub workers: Vec<WorkerStatus>,
@@ -176,6 +182,12 @@ pub struct ChangeStatus {
     pub to: String,
     /// In plain words.
     pub reason: String,
+}
+
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct ForgottenStatus {
+    pub reason: String,
+    pub flows: u64,
 }
 
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]

@@ -7,6 +7,10 @@ use serde::{Deserialize, Serialize};
 use crate::model::{Dscp, FlowKey, Moment, PathId, RuleId};
 use crate::steer::Why;
 
+/// Flows in the table at most, unless the site file says otherwise: what a large branch has open at a
+/// time, in some 15 MiB.
+pub const FLOWS_DEFAULT: usize = 65_536;
+
 /// Moves remembered of one flow: more than a path that comes and goes causes in an hour.
 pub const MOVES_KEPT: usize = 8;
 

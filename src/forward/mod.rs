@@ -4,6 +4,7 @@
 mod decide;
 mod duty;
 mod flow;
+mod forgotten;
 mod forwarding;
 mod message;
 mod note;
@@ -13,7 +14,8 @@ mod worker_counters;
 
 pub use decide::{Decision, Held, ROLE_PATHS, Way};
 pub use duty::Duty;
-pub use flow::{FlowMove, FlowReport, HeavyFlow, MOVES_KEPT, MoveCause, MoveOrder};
+pub use flow::{FLOWS_DEFAULT, FlowMove, FlowReport, HeavyFlow, MOVES_KEPT, MoveCause, MoveOrder};
+pub use forgotten::{Forgetting, Forgotten};
 pub use forwarding::{ChildFace, ConnectorFace, Forwarding, PathCounters, PathFace, SiteFace};
 pub use message::{FlowQuestion, InnerOrder, ProbeOrder, SentAt, ToControl, ToWorker};
 pub use note::{FlowNote, Notebook, Outcome, cover_bit, covers};

@@ -14,6 +14,7 @@ use crate::edge::{
     ConnectorPlan, DataplanePlan, Destination, LabelledRange, LinkPlan, Mode, OnStop, Plan, PortPlan, ProbePlan,
     RolePlan, RoutePlan, SiteKind, SitePlan, SteeringPlan, TunnelPlan, UnderlayPlan,
 };
+use crate::forward::FLOWS_DEFAULT;
 use crate::ha::Failback;
 use crate::health::{HealthSettings, Sensitivity};
 use crate::ike::{Identity, Phase1, Phase2, Retransmission};
@@ -173,7 +174,12 @@ fn plan(name: &str, kind: SiteKind, native: IpNet, block: AddressBlock, director
         remote_ports: ports,
         // The sites are in memory: nothing of this is made.
         routes: RoutePlan { device: "demo".into(), table: 0, rule_priority: 0, on_stop: OnStop::Release },
-        dataplane: DataplanePlan { workers: NonZeroU16::MIN, pinned: false, aead_backend: None },
+        dataplane: DataplanePlan {
+            workers: NonZeroU16::MIN,
+            pinned: false,
+            aead_backend: None,
+            flow_limit: FLOWS_DEFAULT,
+        },
         control_socket: directory.join(format!("{name}.sock")),
         recording: None,
     }

@@ -25,6 +25,8 @@ pub fn status(active: Role, primary: [&str; 3]) -> SiteStatus {
         connectors: vec![connector],
         drops: Vec::new(),
         flows: 0,
+        flow_limit: 65_536,
+        forgotten: Vec::new(),
         workers: Vec::new(),
         recording: None,
     }

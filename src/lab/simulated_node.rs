@@ -52,7 +52,7 @@ impl SimulatedNode {
     pub fn new(plan: Plan, seed: u64) -> SimulatedNode {
         let addresses: Vec<Ipv4Addr> = plan.underlays.iter().filter_map(|underlay| underlay.address).collect();
         let now = Moment::ZERO;
-        let count = plan.dataplane.workers.get();
+        let (count, flow_limit) = (plan.dataplane.workers.get(), plan.dataplane.flow_limit);
         let (mut edge, first) =
             Edge::new(Arc::new(plan), Backends::only(Backend::AwsLc), false, Chance::from_number(seed).bytes(), now);
         for (index, address) in addresses.iter().enumerate() {
@@ -61,7 +61,7 @@ impl SimulatedNode {
         }
         let probe_key = ProbeKey::new(Chance::from_number(seed).bytes());
         let published = Arc::new(ArcSwap::new(first));
-        let mut crew = Crew::new(usize::from(count), published, FlowTable::new(seed), probe_key);
+        let mut crew = Crew::new(usize::from(count), published, FlowTable::with_limit(seed, flow_limit), probe_key);
         crew.notes = Some(Arc::default());
         let worker = |id| {
             let road = MemoryRoad { addresses: addresses.clone(), ..MemoryRoad::default() };
@@ -189,6 +189,8 @@ impl SimulatedNode {
             started: Moment::ZERO,
             drops: &self.crew.drops,
             flows: self.crew.flows.len() as u64,
+            flow_limit: self.crew.flows.limit() as u64,
+            forgotten: self.crew.flows.forgotten(),
             workers: &self.crew.counters,
         };
         self.edge.status(facts, now)

@@ -10,6 +10,7 @@ use crate::edge::{
     ConnectorPlan, DataplanePlan, LabelledRange, LinkPlan, Mode, OnStop, Plan, PortPlan, ProbePlan, RolePlan,
     RoutePlan, SiteKind, SitePlan, SteeringPlan, TunnelPlan,
 };
+use crate::forward::FLOWS_DEFAULT;
 use crate::ha::Failback;
 use crate::health::HealthSettings;
 use crate::ike::{Phase1, Phase2, Retransmission};
@@ -154,7 +155,12 @@ impl PlanRecord {
             local_ports: ports,
             remote_ports: ports,
             routes: RoutePlan { device: String::new(), table: 0, rule_priority: 0, on_stop: OnStop::Block },
-            dataplane: DataplanePlan { workers: self.workers, pinned: false, aead_backend: None },
+            dataplane: DataplanePlan {
+                workers: self.workers,
+                pinned: false,
+                aead_backend: None,
+                flow_limit: FLOWS_DEFAULT,
+            },
             control_socket: PathBuf::new(),
             recording: None,
         })

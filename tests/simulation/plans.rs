@@ -9,6 +9,7 @@ use trefoil::edge::{
     ConnectorPlan, DataplanePlan, Destination, LinkPlan, Mode, OnStop, Plan, PortPlan, ProbePlan, RolePlan, RoutePlan,
     SiteKind, SitePlan, SteeringPlan, TunnelPlan, UnderlayPlan,
 };
+use trefoil::forward::FLOWS_DEFAULT;
 use trefoil::ha::Failback;
 use trefoil::health::HealthSettings;
 use trefoil::ike::{Identity, Phase1, Phase2, Retransmission};
@@ -108,7 +109,7 @@ fn site(name: &str, kind: SiteKind, native: &str) -> Plan {
         local_ports: PortPlan { ike: 500, natt: 4500 },
         remote_ports: PortPlan { ike: 500, natt: 4500 },
         routes: RoutePlan { device: "none".to_owned(), table: 1, rule_priority: 1, on_stop: OnStop::Release },
-        dataplane: DataplanePlan { workers: WORKERS, pinned: false, aead_backend: None },
+        dataplane: DataplanePlan { workers: WORKERS, pinned: false, aead_backend: None, flow_limit: FLOWS_DEFAULT },
         control_socket: PathBuf::new(),
         recording: None,
     }

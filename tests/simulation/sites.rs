@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use trefoil::crypto::{Backend, Backends};
 use trefoil::edge::{Edge, Effect, Plan, StatusFacts, UnderlayFact};
+use trefoil::forward::Forgotten;
 use trefoil::model::{Chance, DropCounters, Leg, Moment, UnderlayId};
 
 use super::SECOND;
@@ -160,7 +161,15 @@ impl Fleet {
 
     fn healthy(&self) -> usize {
         let drops = DropCounters::default();
-        let facts = StatusFacts { unix_ms_at_zero: 0, started: Moment::ZERO, drops: &drops, flows: 0, workers: &[] };
+        let facts = StatusFacts {
+            unix_ms_at_zero: 0,
+            started: Moment::ZERO,
+            drops: &drops,
+            flows: 0,
+            flow_limit: 0,
+            forgotten: &Forgotten::default(),
+            workers: &[],
+        };
         let status = self.ends[0].edge.status(facts, self.now);
         let tunnels = status.connectors.iter().flat_map(|connector| &connector.tunnels);
         tunnels.filter(|tunnel| tunnel.usable && tunnel.verdict == "healthy").count()

@@ -25,6 +25,7 @@ fn the_data_plane_is_as_the_file_says() {
     assert_eq!(plan("aead_backend = \"aes-gcm\"").aead_backend, Some(Backend::RustCrypto));
     assert_eq!(plan("aead_backend = \"auto\"").aead_backend, None);
     assert!(plan("pinned = true").pinned && !plan("").pinned);
+    assert_eq!((plan("flow_limit = 1_048_576").flow_limit, plan("").flow_limit), (1_048_576, 65_536));
 }
 
 #[test]

@@ -513,6 +513,8 @@ fn the_data_plane_takes_the_workers_and_ciphers_that_there_are() {
     for (text, finding) in [
         ("workers = 0", "site.toml:30:11 workers 0 is out of range (1 to 64)"),
         ("workers = 65", "site.toml:30:11 workers 65 is out of range (1 to 64)"),
+        ("flow_limit = 1000", "site.toml:30:14 flow_limit 1000 is out of range (1024 to 1048576 flows)"),
+        ("flow_limit = 2_000_000", "site.toml:30:14 flow_limit 2000000 is out of range (1024 to 1048576 flows)"),
         ("aead_backend = \"ring\"", "site.toml:30:16 unknown AEAD backend \"ring\" (known: auto, aws-lc, aes-gcm)"),
     ] {
         assert_eq!(said(LAST, &table(text)), [finding]);

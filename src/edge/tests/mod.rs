@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::crypto::{Backend, Backends, DhGroup, Encryption, PrfAlgorithm};
-use crate::forward::Forwarding;
+use crate::forward::{FLOWS_DEFAULT, Forgotten, Forwarding};
 use crate::ha::Failback;
 use crate::health::HealthSettings;
 use crate::ike::{ChildSa, Identity, Phase1, Phase2, Retransmission};
@@ -112,7 +112,15 @@ impl Pair {
 
     fn tunnel(&self, end: usize) -> TunnelStatus {
         let drops = DropCounters::default();
-        let facts = StatusFacts { unix_ms_at_zero: 0, started: Moment::ZERO, drops: &drops, flows: 0, workers: &[] };
+        let facts = StatusFacts {
+            unix_ms_at_zero: 0,
+            started: Moment::ZERO,
+            drops: &drops,
+            flows: 0,
+            flow_limit: 0,
+            forgotten: &Forgotten::default(),
+            workers: &[],
+        };
         self.ends[end].status(facts, self.now).connectors.remove(0).tunnels.remove(0)
     }
 
@@ -215,7 +223,12 @@ fn plan(end: usize, mode: Mode) -> Plan {
         local_ports: PortPlan { ike: 500, natt: 4500 },
         remote_ports: PortPlan { ike: 500, natt: 4500 },
         routes: RoutePlan { device: "none".to_owned(), table: 1, rule_priority: 1, on_stop: OnStop::Release },
-        dataplane: DataplanePlan { workers: NonZeroU16::MIN, pinned: false, aead_backend: None },
+        dataplane: DataplanePlan {
+            workers: NonZeroU16::MIN,
+            pinned: false,
+            aead_backend: None,
+            flow_limit: FLOWS_DEFAULT,
+        },
         control_socket: PathBuf::new(),
         recording: None,
     }

@@ -13,6 +13,7 @@ use crate::edge::{
     ConnectorPlan, DataplanePlan, Destination, LabelledRange, LinkPlan, Mode, Plan, PortPlan, ProbePlan, RolePlan,
     SiteKind, SitePlan, TunnelPlan, UnderlayPlan,
 };
+use crate::forward::FLOWS_DEFAULT;
 use crate::ike::Identity;
 use crate::model::{ConnectorId, PathId, Role, Secret, UnderlayId};
 use crate::steer::RuleSet;
@@ -110,7 +111,12 @@ pub fn in_simulation(plan: Plan) -> Plan {
         tunnels: tunnels.collect(),
         local_ports: PORTS,
         remote_ports: PORTS,
-        dataplane: DataplanePlan { workers: NonZeroU16::MIN, pinned: false, aead_backend: None },
+        dataplane: DataplanePlan {
+            workers: NonZeroU16::MIN,
+            pinned: false,
+            aead_backend: None,
+            flow_limit: FLOWS_DEFAULT,
+        },
         ..plan
     }
 }
