@@ -151,6 +151,7 @@ pub fn forwarding() -> Forwarding {
             home: WorkerId(0),
             leg: leg(),
             mtu: 1_420,
+            outer_dscp: None,
             private: None,
             children: [ChildFace { selectors: selectors(), slot: OutboundSlot(path) }].into(),
             live: Arc::default(),

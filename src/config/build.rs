@@ -103,6 +103,7 @@ fn build_connector(
         peer_selectors: draft.offered_peer_selectors(site),
         mtu: draft.mtu,
         pmtu_discovery: draft.pmtu_discovery,
+        outer_dscp: draft.outer_dscp,
         roles,
         failback: draft.failback,
     })

@@ -13,7 +13,7 @@ use super::wording::{self, Complaint};
 use super::words;
 use crate::edge::{LabelledRange, Mode};
 use crate::ha::Failback;
-use crate::model::{Role, TrafficSelector};
+use crate::model::{Dscp, Role, TrafficSelector};
 use crate::probe::{Ask, Target};
 
 /// 6 tunnels each stay within the 65,535 numbers of `PathId` and of the SA slots.
@@ -41,6 +41,7 @@ pub struct ConnectorDraft {
     pub selectors_are_whole: bool,
     pub mtu: Option<u16>,
     pub pmtu_discovery: bool,
+    pub outer_dscp: Option<Dscp>,
     pub phase1: Option<At<String>>,
     pub phase2: Option<At<String>>,
     pub keepalive: Keepalive,
@@ -80,6 +81,7 @@ impl ConnectorDraft {
         let pmtu_discovery = table.value("pmtu_discovery");
         let pmtu_spot = pmtu_discovery.as_ref().map(|value| value.spot.clone());
         let pmtu_discovery = pmtu_discovery.and_then(|value| value.boolean()).unwrap_or(false);
+        let outer_dscp = table.value("outer_dscp").and_then(|value| outer_dscp(&value));
         let mut profile = |key| {
             let value: Value<'_> = table.value(key)?;
             value.text().map(|text| value.at(text.to_string()))
@@ -116,6 +118,7 @@ impl ConnectorDraft {
             selectors_are_whole,
             mtu,
             pmtu_discovery,
+            outer_dscp,
             phase1,
             phase2,
             keepalive,
@@ -134,6 +137,13 @@ impl ConnectorDraft {
 
     pub fn roles(&self) -> impl Iterator<Item = &RoleDraft> {
         self.roles.iter().flatten()
+    }
+}
+
+fn outer_dscp(value: &Value<'_>) -> Option<Dscp> {
+    match value.is_integer() {
+        true => value.number(0..=63, "").and_then(Dscp::new),
+        false => value.parse(words::outer_dscp).flatten(),
     }
 }
 

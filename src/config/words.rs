@@ -284,6 +284,11 @@ pub fn dscp(text: &str) -> Result<Dscp, Complaint> {
     )
 }
 
+/// A code point, or `None` for `"copy"`.
+pub fn outer_dscp(text: &str) -> Result<Option<Dscp>, Complaint> {
+    if text == "copy" { Ok(None) } else { dscp(text).map(Some) }
+}
+
 pub fn ip_protocol(text: &str) -> Result<u8, Complaint> {
     let number = match text.to_ascii_lowercase().as_str() {
         "icmp" => Some(protocol::ICMP),

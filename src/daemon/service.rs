@@ -10,7 +10,7 @@ use super::key_log::KeyLog;
 use super::node::{Node, Parts};
 use crate::control::{BindError, Server};
 use crate::edge::{OnStop, Plan, RoutePlan, UnderlayPlan};
-use crate::net::{Clock, Interface, Names, RouteNeeds, Routes, SiteDevice, Tun};
+use crate::net::{Clock, Interface, Names, RouteNeeds, Routes, SiteDevice, Tun, map_large_buffers};
 
 /// Why the daemon does not run.
 #[derive(Debug, thiserror::Error)]
@@ -41,6 +41,7 @@ const SMALLEST_MTU: u16 = 476;
 /// Runs a site on this host until SIGTERM, SIGINT or SIGHUP: device, routes, node, control socket. What
 /// was made is removed at the end, in reverse order.
 pub fn serve(plan: Plan, key_log: Option<PathBuf>) -> Result<(), ServiceError> {
+    map_large_buffers();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(serve_in_runtime(plan, key_log))
 }

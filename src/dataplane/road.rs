@@ -197,8 +197,7 @@ impl<'a> Road<'a> {
         let place = self.forwarding.sas.outbound(way.child.1.slot).ok_or(DropReason::NoPath)?;
         let sa = place.load();
         let sa = sa.as_ref().ok_or(DropReason::NoPath)?;
-        // RFC 4301 5.1.2.1 copies the DSCP, RFC 6040 4.1 the ECN field, to the outer header.
-        let tos = parsed.traffic_class();
+        let tos = way.path.outer_traffic_class(parsed.traffic_class());
         // What is made here is short, or asks how much fits.
         let mtu = if traffic { way.path.mtu_for(parsed.is_ipv4()) } else { UNLIMITED };
         if packet.offload.segments.is_none() && parsed.total_len > usize::from(mtu) {

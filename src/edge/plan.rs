@@ -12,7 +12,7 @@ use crate::esp;
 use crate::ha::Failback;
 use crate::health::{HealthSettings, Sensitivity};
 use crate::ike::{Identity, Phase1, Phase2, Retransmission};
-use crate::model::{ConnectorId, LinkId, Mbps, PathId, Role, Secret, TrafficSelector, UnderlayId, WorkerId};
+use crate::model::{ConnectorId, Dscp, LinkId, Mbps, PathId, Role, Secret, TrafficSelector, UnderlayId, WorkerId};
 use crate::probe::Target;
 use crate::steer::RuleSet;
 
@@ -177,6 +177,8 @@ pub struct ConnectorPlan {
     pub mtu: Option<u16>,
     /// Look for the largest packet that each tunnel's path carries (RFC 8899).
     pub pmtu_discovery: bool,
+    /// The outer header's code point; that of the inner packet when `None`.
+    pub outer_dscp: Option<Dscp>,
     /// By `Role::index`. A connector has at least one.
     pub roles: [Option<RolePlan>; 2],
     /// When traffic goes back to the primary role.

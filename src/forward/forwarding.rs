@@ -8,7 +8,7 @@ use ipnet::IpNet;
 
 use super::{Duty, RouteTable, SaTable};
 use crate::model::{
-    ConnectorId, DropCounters, Leg, LinkId, OutboundSlot, PathId, Role, Selectors, Verdict, WeekMinute, WorkerId,
+    ConnectorId, DropCounters, Dscp, Leg, LinkId, OutboundSlot, PathId, Role, Selectors, Verdict, WeekMinute, WorkerId,
 };
 use crate::steer::{Candidate, RuleSet, SlaStanding};
 
@@ -101,6 +101,8 @@ pub struct PathFace {
     pub leg: Leg,
     /// Largest inner packet, in bytes.
     pub mtu: u16,
+    /// What the outer header says instead of the code point of the inner packet.
+    pub outer_dscp: Option<Dscp>,
     /// The tunnel's own private address, for probes.
     pub private: Option<IpAddr>,
     pub children: Box<[ChildFace]>,
@@ -114,6 +116,12 @@ impl PathFace {
     /// Largest inner packet of an IP version, in bytes.
     pub fn mtu_for(&self, ipv4: bool) -> u16 {
         if ipv4 { self.mtu } else { self.mtu.max(IPV6_MIN_MTU) }
+    }
+
+    /// The traffic class of the outer header of a packet: RFC 4301 5.1.2.1 copies the DSCP or
+    /// sets it, RFC 6040 4.1 copies the ECN field.
+    pub fn outer_traffic_class(&self, inner: u8) -> u8 {
+        self.outer_dscp.map_or(inner, |dscp| dscp.value() << 2 | inner & 0b11)
     }
 
     pub fn candidate(&self) -> Candidate {

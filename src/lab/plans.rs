@@ -85,6 +85,7 @@ pub fn branch(block: AddressBlock, psk: &Secret, directory: &Path) -> Plan {
         mtu: Some(INNER_MTU),
         roles: Role::ALL.map(|role| Some(role_plan(role, first_tunnel(role)))),
         pmtu_discovery: false,
+        outer_dscp: None,
         failback: Failback::After(FAILBACK_HOLD),
     };
     let tunnels = Role::ALL.into_iter().zip(0u8..).zip(&POPS).flat_map(|((role, number), pop)| {
@@ -132,6 +133,7 @@ pub fn pop(number: u8, pop: &Pop, block: AddressBlock, psk: &Secret, directory: 
         mtu: Some(INNER_MTU),
         roles: [Some(role_plan(Role::Primary, 0)), None],
         pmtu_discovery: false,
+        outer_dscp: None,
         failback: Failback::After(FAILBACK_HOLD),
     };
     let tunnels = (0u8..).zip(&LINKS).map(|(link, line)| TunnelPlan {

@@ -8,6 +8,7 @@ mod doorbell;
 mod host_facts;
 mod interface;
 mod link_watch;
+mod memory;
 mod memory_site;
 mod mmsg;
 #[cfg(test)]
@@ -25,6 +26,7 @@ pub use dns::{Asker, Names, StaticNames};
 pub use host_facts::HostFacts;
 pub use interface::Interface;
 pub use link_watch::{LinkChange, LinkWatch};
+pub use memory::map_large_buffers;
 pub use memory_site::{HostSide, MemorySite, memory_site};
 pub use mmsg::MultiMessage;
 pub use road::{Lookout, Road, RoadHandle, SiteDevice, roads};

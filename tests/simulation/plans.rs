@@ -140,6 +140,7 @@ fn connector(name: &str, mode: Mode, local: &str, range: &str, roles: [Option<Ro
         mtu: None,
         roles,
         pmtu_discovery: false,
+        outer_dscp: None,
         failback: Failback::After(Duration::from_secs(15)),
     }
 }

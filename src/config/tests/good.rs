@@ -9,7 +9,7 @@ use crate::edge::{Destination, Mode, OnStop, SiteKind};
 use crate::ha::Failback;
 use crate::health::Sensitivity;
 use crate::ike::Identity;
-use crate::model::{ConnectorId, LinkId, PathId, Role, TrafficSelector, UnderlayId};
+use crate::model::{ConnectorId, Dscp, LinkId, PathId, Role, TrafficSelector, UnderlayId};
 use crate::steer::Action;
 
 fn good(files: &Memory) -> crate::edge::Plan {
@@ -64,6 +64,18 @@ fn failback_is_at_once_after_a_time_or_by_hand() {
     assert_eq!(failback("failback = \"immediate\""), Failback::Immediate);
     assert_eq!(failback("failback = \"manual\""), Failback::Manual);
     assert_eq!(failback("failback = { after = \"5m\" }"), Failback::After(Duration::from_secs(300)));
+}
+
+#[test]
+fn the_outer_dscp_is_that_of_the_packet_inside_or_one_of_its_own() {
+    let outer = |text: &str| {
+        let files = changed("[connector.pop]", &format!("[connector.pop]\n{text}"));
+        files.load().unwrap().plan.connectors[0].outer_dscp.map(Dscp::value)
+    };
+    assert_eq!((outer(""), outer("outer_dscp = \"copy\"")), (None, None));
+    assert_eq!((outer("outer_dscp = \"cs1\""), outer("outer_dscp = 46")), (Some(8), Some(46)));
+    let refused = changed("[connector.pop]", "[connector.pop]\nouter_dscp = 64");
+    assert!(refused.load().is_err());
 }
 
 #[test]

@@ -166,3 +166,17 @@ fn the_outer_header_carries_dscp_and_ecn_and_congestion_comes_through() {
     assert_eq!(arrived[0], with_checksum(arrived[0].clone()));
     assert_eq!(pop.drops_in(), [(DropReason::Congested, 1)]);
 }
+
+#[test]
+fn an_outer_dscp_hides_the_inner_one_and_leaves_both_ecn_fields_and_the_inner_packet_alone() {
+    let (mut edge, mut pop) = pair();
+    let cs1 = Dscp::new(8).unwrap();
+    edge.publish(|next| next.paths.iter_mut().for_each(|path| path.outer_dscp = Some(cs1)));
+    let mut packet = udp(1);
+    packet[1] = 46 << 2 | Ecn::Capable0.bits();
+    let packet = with_checksum(packet);
+    edge.send([packet.clone(), udp(2)]);
+    assert_eq!(edge.io.to_wan.iter().map(|(_, tos, _)| *tos).collect::<Vec<_>>(), [8 << 2 | 2, 8 << 2]);
+    cross(&mut edge, &mut pop);
+    assert_eq!(pop.delivered()[0], packet);
+}

@@ -272,6 +272,7 @@ fn view(pop: bool) -> Forwarding {
             home: WorkerId(0),
             leg: if pop { flipped(leg(path)) } else { leg(path) },
             mtu: MTU,
+            outer_dscp: None,
             private: Some(private(pop, path)),
             children: [ChildFace { selectors, slot: OutboundSlot(path) }].into(),
             live: Arc::default(),

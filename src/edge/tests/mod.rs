@@ -214,6 +214,7 @@ fn plan(end: usize, mode: Mode) -> Plan {
             mtu: None,
             roles: [Some(RolePlan { pop_location: None, tunnels: vec![PathId(0)] }), None],
             pmtu_discovery: false,
+            outer_dscp: None,
             failback: Failback::After(15 * SECOND),
         }],
         tunnels: vec![tunnel],
