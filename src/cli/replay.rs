@@ -16,7 +16,7 @@ pub struct ReplayArgs {
     /// Stop at this moment: 2026-11-22T14:03:05Z, or -10m (ms, s, m, h, d)
     #[arg(long, value_parser = When::parse, allow_hyphen_values = true, value_name = "TIME")]
     until: Option<When>,
-    /// Print the outcome as one JSON document (its shape: docs/explain.md)
+    /// Print the outcome as one JSON document (its shape: docs/recording.md)
     #[arg(long)]
     json: bool,
 }

@@ -1,4 +1,4 @@
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::clock::{When, wall};
 use super::line::{Entry, Line, Told};
@@ -19,7 +19,7 @@ const STEPS_MAX: usize = 100_000;
 
 /// What a replay comes to. Fields are only ever added. Times are milliseconds since the Unix epoch, by
 /// the clock as it stood.
-#[derive(Clone, PartialEq, Debug, Default, Serialize)]
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub struct Report {
     pub site: String,
     pub from_ms: Option<u64>,
@@ -40,7 +40,7 @@ pub struct Report {
     pub troubles: Vec<String>,
 }
 
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct DifferenceStatus {
     pub at_ms: u64,
     pub of: String,
@@ -48,7 +48,7 @@ pub struct DifferenceStatus {
     pub now: String,
 }
 
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Step {
     pub at_ms: u64,
     /// As `Told::what`, or `flow`, `shares`, `run`, `clock`, `lost`.

@@ -85,10 +85,15 @@ impl Trefoil {
         )
     }
 
-    /// What another verb prints.
+    /// What another verb of the daemon's prints.
     pub fn verb(&self, arguments: &[&str]) -> String {
-        let mut command = Command::new(&self.binary);
-        let output = command.args(arguments).arg("--socket").arg(&self.socket).output().expect("a verb of trefoil");
+        let socket = self.socket.display().to_string();
+        self.plain(&[arguments, &["--socket", &socket]].concat())
+    }
+
+    /// What a verb prints that needs no daemon.
+    pub fn plain(&self, arguments: &[&str]) -> String {
+        let output = Command::new(&self.binary).args(arguments).output().expect("a verb of trefoil");
         assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8_lossy(&output.stdout).into_owned()
     }

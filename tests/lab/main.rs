@@ -27,6 +27,7 @@ mod outage;
 mod path_mtu;
 mod peers;
 mod probes;
+mod recording;
 mod rekey;
 mod shares;
 mod steering;

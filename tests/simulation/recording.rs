@@ -1,5 +1,6 @@
 //! The flight recorder: what a site decided is decided the same again, and told for any moment.
 
+use std::net::Ipv4Addr;
 use std::path::Path;
 use std::time::Duration;
 
@@ -12,6 +13,8 @@ use super::network::Weather;
 use super::plans::Lifetimes;
 use super::world::World;
 use super::{SECOND, up};
+
+const MS: Duration = Duration::from_millis(1);
 
 /// 2026-11-22T14:00:00Z, at moment zero.
 const ZERO: u64 = 1_795_356_000_000;
@@ -111,6 +114,42 @@ fn a_recorded_storm_is_decided_the_same_again_decision_by_decision() {
         assert_eq!((report.equal, report.not_compared), (report.decisions, 0));
         assert!(report.decisions > 300 && moves > 10 && roles > 0, "{}", world.describe());
     }
+}
+
+#[test]
+fn a_day_of_a_thousand_flows_a_minute_fits_into_what_a_recording_may_have() {
+    let a_day = |flows_a_minute: u32| {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut world = up(11, Lifetimes { ike: 4 * 3600 * SECOND, child: 3600 * SECOND }, rules());
+        let fair = Weather { delay: 20 * MS, jitter: 3 * MS, loss_permille: 2, ..Weather::FAIR };
+        world.network.weather = [[fair; 2]; 3];
+        world.branch.record(folder.path(), ZERO, world.now);
+        let mut chance = Chance::from_number(11);
+        let mut bytes = |world: &mut World, seconds: u32| {
+            let before = world.branch.recorder().expect("it records").status().bytes;
+            for _ in 0..seconds {
+                for _ in 0..flows_a_minute / 60 {
+                    let [source, destination] =
+                        [20, 90].map(|net| Ipv4Addr::new(10, net, chance.below(4) as u8, chance.below(250) as u8));
+                    let until = world.now + Duration::from_millis(u64::from(500 + chance.below(8_000)));
+                    let port = 1_024 + chance.below(60_000) as u16;
+                    world.start_flow_between([source, destination], port, 0, 800 * MS, Some(until));
+                }
+                world.run_for(SECOND);
+            }
+            world.branch.recorder().expect("it records").status().bytes - before
+        };
+        bytes(&mut world, 30);
+        let measured = bytes(&mut world, 180);
+        finish(&mut world);
+        let report = replayed(folder.path());
+        assert!(report.differences.is_empty() && report.equal == report.decisions, "{:#?}", report.differences);
+        measured as f64 * 86_400.0 / 180.0 / 1e6
+    };
+    // In docs/recording.md.
+    let (quiet, busy) = (a_day(0), a_day(1_020));
+    println!("a day of six tunnels takes {quiet:.1} MB, with 1,020 new flows a minute {busy:.1} MB");
+    assert!(quiet < 25.0 && busy < 150.0, "{quiet} {busy}");
 }
 
 /// The recording again with its lines altered.

@@ -73,16 +73,19 @@ impl World {
     }
 
     pub fn start_flow_until(&mut self, port: u16, dscp: u8, interval: Duration, until: Option<Moment>) {
-        self.flows.push(Flow {
-            source: SOURCE,
-            destination: DESTINATION,
-            port,
-            dscp,
-            interval,
-            next: self.now,
-            until,
-            sequence: 0,
-        });
+        self.start_flow_between([SOURCE, DESTINATION], port, dscp, interval, until);
+    }
+
+    /// The same from a host of the branch to one of the far end.
+    pub fn start_flow_between(
+        &mut self,
+        [source, destination]: [Ipv4Addr; 2],
+        port: u16,
+        dscp: u8,
+        interval: Duration,
+        until: Option<Moment>,
+    ) {
+        self.flows.push(Flow { source, destination, port, dscp, interval, next: self.now, until, sequence: 0 });
     }
 
     pub fn stop_flows(&mut self) {
