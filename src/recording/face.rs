@@ -70,6 +70,8 @@ impl FaceRecord {
             home: _,
             leg: _,
             mtu,
+            // How packets are marked outside decides nothing about their way.
+            outer_dscp: _,
             private: _,
             children,
             live: _,
@@ -117,6 +119,7 @@ impl FaceRecord {
             home: WorkerId(0),
             leg: Leg { underlay: UnderlayId(0), natt: true, local: nowhere, remote: nowhere },
             mtu: self.mtu,
+            outer_dscp: None,
             private: None,
             children: self.children.iter().take(CHILDREN_MAX).map(child).collect(),
             live: Arc::default(),

@@ -210,6 +210,7 @@ fn connector(connector: ConnectorRecord) -> ConnectorPlan {
         peer_selectors: Vec::new(),
         mtu: None,
         pmtu_discovery: false,
+        outer_dscp: None,
         roles: connector.roles.map(|role| Some(RolePlan { pop_location: None, tunnels: role? })),
         failback: connector.failback,
     }
