@@ -88,7 +88,7 @@ fn ask(server: SocketAddr, asker: Asker) -> Result<Vec<Ipv4Addr>, ResolveFailure
     let servers = NameServers {
         config: ResolverConfig::from_parts(None, Vec::new(), vec![config]),
         options: ResolverOpts::default(),
-        timeout: Duration::from_millis(300),
+        timeout: Duration::from_secs(1),
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(servers.ask("pop.example", asker))
