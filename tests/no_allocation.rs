@@ -1,5 +1,4 @@
 //! Once flows are known, the packet road allocates nothing: neither for a packet nor for a batch.
-//! What it allocates before takes memory only when it is used.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -8,7 +7,7 @@ use allocation_counter::measure;
 use arc_swap::ArcSwap;
 use trefoil::dataplane::{BATCH, Crew, FlowTable, Worker};
 use trefoil::model::{Moment, WorkerId};
-use trefoil::packet::{ChecksumState, Offload, ProbeKey, SegmentKind, Segments, SitePacket};
+use trefoil::packet::{ChecksumState, Offload, ProbeKey, SegmentKind, Segments};
 
 #[path = "../benches/road/world.rs"]
 mod world;
@@ -87,20 +86,4 @@ fn packets_are_handed_over_without_an_allocation() {
     let counted = measure(|| (0..TURNS).for_each(|_| turn()));
     assert_eq!((io.out, far.out), (0, (TURNS + 1) * BATCH));
     assert_eq!(counted.count_total, 0, "{counted:?}");
-}
-
-#[cfg(target_env = "gnu")]
-#[test]
-fn buffers_for_super_packets_take_memory_only_as_far_as_they_are_used() {
-    trefoil::net::map_large_buffers();
-    let resident = || {
-        let status = std::fs::read_to_string("/proc/self/smaps_rollup").unwrap();
-        let line = status.lines().find(|line| line.starts_with("Anonymous:")).unwrap();
-        line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap()
-    };
-    let before = resident();
-    let buffers: Vec<SitePacket> = (0..4_096).map(|_| SitePacket::with_capacity(65_536)).collect();
-    let taken = resident().saturating_sub(before) >> 10;
-    // The other tests' workers are in it.
-    assert!(taken < 128, "{taken} of {} MiB, unused", buffers.len() >> 4);
 }
