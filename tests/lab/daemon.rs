@@ -2,6 +2,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use nix::sys::signal::Signal;
 use trefoil::edge::{SiteStatus, TunnelStatus};
 
 use super::namespace::Namespace;
@@ -49,6 +50,15 @@ impl Trefoil {
 
     pub fn wait_for_tunnels(&self, all: usize, limit: Duration) -> SiteStatus {
         self.wait(&format!("all {all} tunnels are up"), limit, |status| usable(status) == all)
+    }
+
+    /// The process gets no time until `go_on`, as in a machine that is suspended.
+    pub fn stand_still(&self) {
+        self.process.signal(Signal::SIGSTOP);
+    }
+
+    pub fn go_on(&self) {
+        self.process.signal(Signal::SIGCONT);
     }
 
     pub fn log(&self) -> String {

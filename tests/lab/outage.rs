@@ -113,6 +113,36 @@ fn cut_again_and_again(count: usize) {
 }
 
 #[test]
+fn a_daemon_that_stood_still_blames_no_path_for_it() {
+    if !lab_is_possible() {
+        return;
+    }
+    let bench = Bench::start_with(Site::new(), |connection| connection.dpd_delay = Duration::from_secs(60), &[]);
+    bench.wait_for_all();
+    let before = bench.trefoil.wait("all tunnels are healthy", Duration::from_secs(30), |status| {
+        tunnels(status).all(|tunnel| tunnel.verdict == "healthy")
+    });
+    let stream = steady_stream(&bench);
+    bench.trefoil.stand_still();
+    std::thread::sleep(Duration::from_secs(6));
+    bench.trefoil.go_on();
+    flows_again(&stream);
+    let flowing = Instant::now();
+    // Long enough for a verdict on what was measured before and after.
+    std::thread::sleep(Duration::from_secs(4));
+    let report = stream.finish();
+    let gap = report.there.longest_gap(flowing, Instant::now());
+    say(&format!("after a pause of 6 s: {} ms without a packet at most", gap.as_millis()));
+    let after = bench.trefoil.status().expect("its status");
+    for (was, is) in tunnels(&before).zip(tunnels(&after)) {
+        assert!(is.usable && is.verdict != "down", "{is:?}");
+        assert_eq!(is.last_failure.is_some(), was.last_failure.is_some(), "{is:?}");
+        let changed = |status: &trefoil::edge::TunnelStatus| status.last_change.as_ref().map(|change| change.at_ms);
+        assert_eq!(changed(is), changed(was), "{is:?}");
+    }
+}
+
+#[test]
 fn a_link_that_is_cut_in_one_direction_only_carries_nothing_either() {
     if !lab_is_possible() {
         return;
