@@ -1,6 +1,8 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use proptest::prelude::*;
+
 use super::*;
 use crate::model::{Chance, Moment};
 use crate::packet::{TcpSegment, parse, udp_data, udp_packet};
@@ -43,6 +45,11 @@ impl Asker {
 
     fn segment(&self) -> TcpSegment<'_> {
         TcpSegment::read(&self.packet, &parse(&self.packet).unwrap()).unwrap()
+    }
+
+    /// Of what was sent last, where it is a segment.
+    fn segment_number(&self) -> u32 {
+        parse(&self.packet).and_then(|parsed| TcpSegment::read(&self.packet, &parsed)).map_or(0, |one| one.sequence)
     }
 
     fn hear(&mut self, packet: &[u8]) -> Heard {
@@ -274,4 +281,97 @@ fn questions_come_from_our_ports_and_to_one_family() {
     }
     assert!(Exchange::begin(&asked, "2001:db8::1".parse().unwrap(), &mut chance).is_none());
     assert!(Exchange::begin(&Target::icmp(asked.address), asked.address, &mut chance).is_none());
+}
+
+/// What a hostile target does, near enough to what is expected to get far.
+#[derive(Clone, Debug)]
+enum Trick {
+    Datagram(Vec<u8>),
+    Segment {
+        sequence: u32,
+        acknowledged: u32,
+        flags: u8,
+        data: Vec<u8>,
+    },
+    /// Our own packet back from the other end, with a byte changed.
+    Echo {
+        at: usize,
+        byte: u8,
+    },
+    Time(u64),
+}
+
+fn tricks() -> impl Strategy<Value = Vec<Trick>> {
+    let start = prop_oneof![Just(&b"HTTP/1.1 200 OK\r\n"[..]), Just(&[22, 3, 3, 0, 40, 2][..]), Just(&[][..])];
+    let data =
+        (start, proptest::collection::vec(any::<u8>(), 0..1_500)).prop_map(|(start, rest)| [start, &rest].concat());
+    let near = prop_oneof![0_u32..3, 499_u32..503, any::<u32>()];
+    let trick = prop_oneof![
+        data.clone().prop_map(Trick::Datagram),
+        (near.clone(), near, any::<u8>(), data).prop_map(|(sequence, acknowledged, flags, data)| Trick::Segment {
+            sequence,
+            acknowledged,
+            flags,
+            data
+        }),
+        (0_usize..200, any::<u8>()).prop_map(|(at, byte)| Trick::Echo { at, byte }),
+        (0_u64..3_000).prop_map(Trick::Time),
+    ];
+    proptest::collection::vec(trick, 0..60)
+}
+
+proptest! {
+    #[test]
+    fn no_target_makes_an_exchange_panic_or_last_or_talk_without_end(
+        ask in prop_oneof![
+            Just(Ask::Udp { port: 7 }), Just(Ask::Tcp { port: 22 }), Just(http(Some(200))), Just(dns(None)),
+            Just(Ask::Tls { port: 443, name: Some("app.example".into()) }),
+        ],
+        tricks in tricks(),
+    ) {
+        let mut asker = Asker::new(ask);
+        let (ours, theirs) = asker.ends();
+        let mut heard = 0;
+        for trick in tricks {
+            let packet = match trick {
+                Trick::Time(ms) => {
+                    asker.now = asker.now + Duration::from_millis(ms);
+                    asker.exchange.handle_timeout(asker.now);
+                    None
+                }
+                Trick::Datagram(data) => udp_packet(theirs, ours, &data),
+                Trick::Echo { at, byte } => {
+                    let mut packet = asker.packet.clone();
+                    let at = at % packet.len();
+                    packet[at] = byte;
+                    Some(packet)
+                }
+                Trick::Segment { sequence, acknowledged, flags, data } => {
+                    let (syn, ack) = (flags & 1 != 0, flags & 2 != 0);
+                    let (fin, rst, push) = (flags & 12 == 12, flags & 48 == 48, flags & 64 != 0);
+                    let acknowledged = asker.segment_number().wrapping_add(acknowledged);
+                    let data = &data[..];
+                    let segment = TcpSegment { sequence, acknowledged, syn, ack, fin, rst, push, window: 0, mss: None, data };
+                    segment.packet(theirs, ours)
+                }
+            };
+            if let Some((packet, parsed)) = packet.as_ref().and_then(|packet| Some((packet, parse(packet)?))) {
+                heard += 1;
+                asker.exchange.handle_packet(packet, &parsed, RTT, asker.now);
+            }
+            let mut sent = 0;
+            while let Some(packet) = asker.exchange.poll_transmit() {
+                asker.packet = packet;
+                sent += 1;
+            }
+            prop_assert!(sent <= 1, "one packet for what happened at most");
+        }
+        // Whoever has been greeted and does not answer is given up.
+        let mut rounds = 0;
+        while let Some(at) = asker.exchange.poll_timeout() {
+            asker.exchange.handle_timeout(at);
+            rounds += 1;
+            prop_assert!(rounds < 40, "after {heard} packets");
+        }
+    }
 }
