@@ -7,7 +7,7 @@ use std::time::Duration;
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use ipnet::{IpNet, Ipv4Net};
 use trefoil::model::{Chance, ConnectorId, Dscp, FlowKey, WeekMinute, protocol};
-use trefoil::steer::{Action, Matcher, NewFlow, Rule, RuleSet, Service};
+use trefoil::steer::{Action, Ends, Matcher, NewFlow, Rule, RuleSet, Service};
 
 fn net(chance: &mut Chance, length: u8) -> IpNet {
     let address = Ipv4Addr::from([10, chance.below(64) as u8, chance.below(256) as u8, chance.below(256) as u8]);
@@ -95,7 +95,13 @@ const UNLUCKY: FlowKey = FlowKey {
 };
 
 fn flow(key: FlowKey) -> NewFlow {
-    NewFlow { key, dscp: Dscp::DEFAULT, connector: ConnectorId(0), minute: WeekMinute::default() }
+    NewFlow {
+        key,
+        dscp: Dscp::DEFAULT,
+        connector: ConnectorId(0),
+        minute: WeekMinute::default(),
+        ends: Ends::default(),
+    }
 }
 
 fn random_flows(count: usize) -> Vec<NewFlow> {

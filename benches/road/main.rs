@@ -17,7 +17,7 @@ use trefoil::packet::{
     Batch, Checksum, ChecksumState, Coalescer, Offered, Offload, Parsed, SegmentKind, Segments, SitePacket, Splitter,
     parse,
 };
-use trefoil::steer::{Action, Matcher, NewFlow, Rule, RuleSet, Why, choose};
+use trefoil::steer::{Action, Ends, Matcher, NewFlow, Rule, RuleSet, Why, choose};
 
 mod world;
 
@@ -129,7 +129,7 @@ fn deciding(c: &mut Criterion) {
             let key = *black_box(next.next().expect("endless"));
             choose(
                 &rules,
-                &NewFlow { key, dscp, connector: ConnectorId(0), minute: WeekMinute::default() },
+                &NewFlow { key, dscp, connector: ConnectorId(0), minute: WeekMinute::default(), ends: Ends::default() },
                 &candidates,
             )
         });

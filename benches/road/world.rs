@@ -178,6 +178,7 @@ pub fn forwarding() -> Forwarding {
         .into(),
         paths,
         rules: Arc::new(RuleSet::default()),
+        lan: Arc::default(),
         minute: WeekMinute::default(),
         sas: Arc::new(sas),
     }

@@ -127,6 +127,9 @@ fn code_point(text: &str) -> Result<u8, String> {
 
 fn render(told: &Explanation) -> String {
     let mut text = format!("{} {} -> {}, DSCP {}\n", told.protocol, told.source, told.destination, told.dscp);
+    if let Some(interface) = &told.interface {
+        text.push_str(&format!("its source is reached by {interface}\n"));
+    }
     if told.past.is_some() {
         text.push_str(&format!("as it was at {}\n", WallTime(told.at_ms)));
     }
@@ -277,6 +280,7 @@ mod tests {
             source: "10.20.1.5:51000".to_owned(),
             destination: "203.0.113.9:443".to_owned(),
             dscp: 0,
+            interface: Some("lan1 (segment guests)".to_owned()),
             connector: Some("pop".to_owned()),
             active_role: Some("primary".to_owned()),
             passed_over: vec![PassedOver {
@@ -299,6 +303,7 @@ mod tests {
         };
         let expected = "\
 tcp 10.20.1.5:51000 -> 203.0.113.9:443, DSCP 0
+its source is reached by lan1 (segment guests)
 connector pop, traffic on the primary role
 
 rules

@@ -8,12 +8,12 @@ use super::site::SiteDraft;
 use super::source::At;
 use super::tunnel::{RoleDraft, TunnelDraft};
 use super::wan::Wan;
-use crate::edge::{ConnectorPlan, Plan, RolePlan, SitePlan, TunnelPlan};
+use crate::edge::{ConnectorPlan, LanPlan, Plan, RolePlan, SitePlan, TunnelPlan};
 use crate::model::{ConnectorId, LinkId, Mbps, PathId, TrafficSelector};
 use crate::steer::RuleSet;
 
 /// The plan; `None` when a required part is missing, which was reported where it is.
-pub fn build(site: SiteDraft, profiles: &Profiles, rules: RuleSet) -> Option<Plan> {
+pub fn build(site: SiteDraft, profiles: &Profiles, rules: RuleSet, lan: LanPlan) -> Option<Plan> {
     let (underlays, links) = site.wan.plan()?;
     let mut connectors = Vec::new();
     let mut tunnels = Vec::new();
@@ -34,6 +34,7 @@ pub fn build(site: SiteDraft, profiles: &Profiles, rules: RuleSet) -> Option<Pla
         },
         underlays,
         links,
+        lan,
         connectors,
         tunnels,
         rules: Arc::new(rules.with_utc_offset(site.utc_offset)),

@@ -8,7 +8,7 @@ use super::build;
 use super::check;
 use super::diagnostic::{Diagnostic, Report};
 use super::files::{Disk, Files};
-use super::policy::{self, PolicyFiles, Vocabulary};
+use super::policy::{self, Names, PolicyFiles, Vocabulary};
 use super::profile::Profiles;
 use super::psk::{PSK_CHARACTERS_MAX, PskFiles};
 use super::scenario::{self, Scenario};
@@ -57,9 +57,15 @@ pub fn load_policy(policy_files: &[PathBuf], site: Option<&Plan>) -> Result<Poli
     load_policy_from(policy_files, site, &Disk)
 }
 
-/// Like `load_policy` without a site; links and connectors that both name have the same numbers.
+/// Like `load_policy` with what the other one may name; what both name has the same numbers.
 pub fn load_policy_beside(policy_files: &[PathBuf], other: &PolicyFiles) -> Result<PolicyFiles, Vec<Diagnostic>> {
-    read_policy(policy_files, Vocabulary::open(other.links.clone(), other.connectors.clone()), &Disk)
+    let names = Names {
+        links: other.links.clone(),
+        connectors: other.connectors.clone(),
+        lan: other.lan.clone(),
+        is_open: other.is_open,
+    };
+    read_policy(policy_files, Vocabulary::of(names), &Disk)
 }
 
 /// `load_policy` from anywhere.
@@ -68,7 +74,7 @@ pub fn load_policy_from(
     site: Option<&Plan>,
     files: &dyn Files,
 ) -> Result<PolicyFiles, Vec<Diagnostic>> {
-    let vocabulary = site.map_or_else(|| Vocabulary::open(Vec::new(), Vec::new()), Vocabulary::of_plan);
+    let vocabulary = site.map_or_else(Vocabulary::open, Vocabulary::of_plan);
     read_policy(policy_files, vocabulary, files)
 }
 
@@ -89,8 +95,8 @@ fn read_policy(
     if failed {
         return Err(warnings);
     }
-    let (links, connectors) = vocabulary.into_names();
-    Ok(PolicyFiles { rules: policy.rules, tests: policy.tests, links, connectors, warnings })
+    let Names { links, connectors, lan, is_open } = vocabulary.into_names();
+    Ok(PolicyFiles { rules: policy.rules, tests: policy.tests, links, connectors, lan, is_open, warnings })
 }
 
 /// Reads a scenario. The error is every finding.
@@ -163,9 +169,10 @@ impl Loader<'_> {
         let tables = documents.iter().map(|(document, source)| Table::of_document(document, source, report));
         let links = site.wan.names().map(|(_, name)| name.value.clone());
         let connectors = site.connectors.iter().map(|connector| connector.name.value.clone());
-        let policy = policy::read(tables.collect(), &Vocabulary::of_names(links, connectors), report);
+        let vocabulary = Vocabulary::of_names(links, connectors, site.lan.clone());
+        let policy = policy::read(tables.collect(), &vocabulary, report);
         check::check(&site, &profiles, report);
-        build::build(site, &profiles, policy.rules)
+        build::build(site, &profiles, policy.rules, vocabulary.into_names().lan)
     }
 
     fn profile_paths(&self, site: &Rc<Source>, patterns: Option<Value<'_>>) -> Vec<Named> {

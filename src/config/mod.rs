@@ -13,6 +13,7 @@ mod failback;
 mod files;
 mod keepalive;
 mod label;
+mod lan;
 mod load;
 mod policy;
 mod probes;

@@ -4,6 +4,7 @@ use ipnet::IpNet;
 
 use super::connector::{CONNECTORS_MAX, ConnectorDraft};
 use super::diagnostic::Report;
+use super::lan;
 use super::policy;
 use super::psk::PskFiles;
 use super::settings;
@@ -12,7 +13,7 @@ use super::table::Table;
 use super::wan::Wan;
 use super::wording::{self, Complaint};
 use super::words;
-use crate::edge::{DataplanePlan, PortPlan, RoutePlan, SiteKind, SteeringPlan};
+use crate::edge::{DataplanePlan, LanPlan, PortPlan, RoutePlan, SiteKind, SteeringPlan};
 use crate::health::HealthSettings;
 use crate::model::Mbps;
 
@@ -30,6 +31,8 @@ pub struct SiteDraft {
     pub utc_offset: i16,
     pub native: Vec<At<IpNet>>,
     pub wan: Wan,
+    /// Without the interfaces that rules name.
+    pub lan: LanPlan,
     pub connectors: Vec<ConnectorDraft>,
     pub health: HealthSettings,
     pub steering: SteeringPlan,
@@ -71,6 +74,7 @@ impl SiteDraft {
         if wan.is_empty() {
             report.missing(&spot, "no WAN link", "such as [wan.fibre] with interface = \"eth1\"");
         }
+        let lan = lan::read(table.table("segments"), report);
         let tables = table.table("connector").map_or_else(Vec::new, |mut table| table.named_tables());
         if tables.is_empty() {
             report.missing(&spot, "no connector", "such as [connector.pop]");
@@ -98,6 +102,7 @@ impl SiteDraft {
             utc_offset,
             native,
             wan,
+            lan,
             connectors,
             health,
             steering,

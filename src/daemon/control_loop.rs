@@ -1,9 +1,11 @@
 use std::collections::VecDeque;
+use std::future::pending;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 
@@ -11,13 +13,14 @@ use super::announce::announce;
 use super::complaints::Complaints;
 use super::inquiries::Inquiries;
 use super::key_log::KeyLog;
+use super::lan_follow::LanFollower;
 use super::recorder::Recorder;
 use super::wan_watch::{WanNews, WanWatch};
 use crate::control::{Call, Request, Response};
 use crate::dataplane::Crew;
 use crate::edge::{Edge, Effect, ResolveFailure, SiteEvent, SiteStatus, StatusFacts, UnderlayPlan};
 use crate::forward::{FlowReport, Forwarding, ToControl, ToWorker};
-use crate::model::{Moment, PathId, Role, UnderlayId};
+use crate::model::{InterfaceId, Moment, PathId, Role, UnderlayId};
 use crate::net::{Asker, Clock, Interface, Names, RoadHandle, UnderlaySockets, Underlays, Unreachable};
 use crate::recording::News;
 
@@ -47,6 +50,8 @@ pub struct ControlLoop {
     pub events: Option<mpsc::UnboundedSender<(Moment, SiteEvent)>>,
     /// Follows the addresses that the WAN links have at present.
     pub addresses: Option<watch::Sender<Vec<Ipv4Addr>>>,
+    /// By which interfaces the site's networks are reached.
+    pub lan: Option<LanFollower>,
     /// Published values that a worker may still hold, so that none ever has to free one.
     pub replaced: VecDeque<Arc<Forwarding>>,
     /// About underlays without sockets.
@@ -90,6 +95,7 @@ impl ControlLoop {
                 }
                 Some((path, answer)) = answers.recv() => self.edge.handle_resolved(path, answer, self.clock.now()),
                 news = wan.next() => self.handle_wan_news(news),
+                networks = next_networks(&mut self.lan) => self.edge.handle_lan(networks),
                 Some(call) = inboxes.calls.recv() => self.answer(call),
                 () = sleep_until(wake) => {}
             }
@@ -372,6 +378,17 @@ impl ControlLoop {
             });
         }
     }
+}
+
+/// Where the site's networks are from now on.
+async fn next_networks(lan: &mut Option<LanFollower>) -> Vec<(IpNet, InterfaceId)> {
+    if let Some(follower) = lan {
+        if follower.changed().await.is_ok() {
+            return follower.borrow_and_update().clone();
+        }
+        *lan = None;
+    }
+    pending().await
 }
 
 /// The answer to an order.

@@ -4,7 +4,8 @@ use crate::edge::Plan;
 use crate::net::HostFacts;
 
 /// What of this host's own would go into the tunnels with a connector's network ranges: without
-/// a tunnel, and after a stop that keeps the ranges closed, its programs could not reach it.
+/// a tunnel, and after a stop that keeps the ranges closed, its programs could not reach it. And what
+/// rules ask for that this host does not have.
 pub fn warnings(plan: &Plan) -> Vec<String> {
     judge(plan, &HostFacts::read())
 }
@@ -41,6 +42,12 @@ fn judge(plan: &Plan, host: &HostFacts) -> Vec<String> {
             ));
         }
     }
+    for interface in plan.lan.interfaces.iter().filter(|name| !host.interfaces.contains(name)) {
+        warnings.push(format!(
+            "the interface {interface}, which segments or rules name, does not exist on this host: until it does, no \
+             flow comes from there"
+        ));
+    }
     warnings
 }
 
@@ -53,6 +60,7 @@ mod tests {
             crate::config::load(std::path::Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/examples/branch.toml")))
                 .unwrap()
                 .plan;
+        plan.lan.interfaces = ["lan1", "lan2"].map(str::to_owned).to_vec();
         plan.connectors[0].ranges[0].range = "10.0.0.0/8".parse().unwrap();
         plan
     }
@@ -68,12 +76,14 @@ mod tests {
                 address("10.20.0.53"),
             ],
             gateways: vec![address("10.9.0.1")],
+            interfaces: vec!["lan1".to_owned()],
             addresses: vec![address("10.9.0.2"), address("192.0.2.7"), address("10.20.0.1")],
         };
         let said = judge(&plan(), &host);
-        assert_eq!(said.len(), 3, "{said:#?}");
+        assert_eq!(said.len(), 4, "{said:#?}");
         assert!(said[0].starts_with("the name server 10.1.2.3 of this host"), "{}", said[0]);
         assert!(said[1].starts_with("the default gateway 10.9.0.1 of this host"), "{}", said[1]);
         assert!(said[2].starts_with("the address 10.9.0.2 of this host"), "{}", said[2]);
+        assert!(said[3].starts_with("the interface lan2, which segments or rules name, does not"), "{}", said[3]);
     }
 }

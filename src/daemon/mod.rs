@@ -7,6 +7,7 @@ mod control_loop;
 mod host;
 mod inquiries;
 mod key_log;
+mod lan_follow;
 mod node;
 mod recorder;
 mod service;

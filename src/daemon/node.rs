@@ -13,11 +13,12 @@ use super::complaints::Complaints;
 use super::control_loop::{ControlLoop, Inboxes};
 use super::inquiries::Inquiries;
 use super::key_log::KeyLog;
+use super::lan_follow::LanFollower;
 use super::recorder::Recorder;
 use crate::control::{Call, Request, Response};
 use crate::crypto::Backends;
 use crate::dataplane::{Crew, FlowTable, Worker};
-use crate::edge::{Edge, Plan, SiteEvent, SiteStatus};
+use crate::edge::{Edge, Effect, Plan, SiteEvent, SiteStatus};
 use crate::forward::Notebook;
 use crate::model::{Chance, Moment, WorkerId};
 use crate::net::{self, Clock, Names, SiteDevice, Underlays};
@@ -42,6 +43,8 @@ pub struct Parts {
     pub events: Option<mpsc::UnboundedSender<(Moment, SiteEvent)>>,
     /// Follows the addresses that the WAN links have at present, for the host's routing.
     pub addresses: Option<watch::Sender<Vec<Ipv4Addr>>>,
+    /// By which interfaces the site's networks are reached, where rules ask for it.
+    pub lan: Option<LanFollower>,
 }
 
 /// A running site: one thread for control, one for each worker.
@@ -74,7 +77,15 @@ impl Node {
             tracing::debug!(cipher, %backend, ?times, "who seals and opens packets");
         }
         let plan = Arc::new(plan);
-        let (edge, first) = Edge::new(plan.clone(), backends, parts.key_log.is_some(), chance.bytes(), started);
+        let (mut edge, mut first) = Edge::new(plan.clone(), backends, parts.key_log.is_some(), chance.bytes(), started);
+
+        // No packet comes before it is known where from.
+        if let Some(lan) = &parts.lan {
+            edge.handle_lan(lan.borrow().clone());
+            if let Some(Effect::Publish(next)) = edge.poll_effect() {
+                first = next;
+            }
+        }
 
         let workers = usize::from(workers.get());
         let published = Arc::new(ArcSwap::new(first.clone()));
@@ -110,6 +121,7 @@ impl Node {
             key_log: parts.key_log,
             events: parts.events,
             addresses: parts.addresses,
+            lan: parts.lan,
             replaced: VecDeque::new(),
             complaints: Complaints::default(),
             inquiries: Inquiries::default(),
@@ -191,6 +203,7 @@ mod tests {
             key_log: None,
             events: None,
             addresses: None,
+            lan: None,
         };
         let mut node = Node::start(crate::config::load(&example).unwrap().plan, parts).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

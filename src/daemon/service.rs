@@ -7,6 +7,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use super::key_log::KeyLog;
+use super::lan_follow;
 use super::node::{Node, Parts};
 use crate::control::{BindError, Server};
 use crate::edge::{OnStop, Plan, RoutePlan, UnderlayPlan};
@@ -94,6 +95,7 @@ async fn serve_in_runtime(plan: Plan, key_log: Option<PathBuf>) -> Result<(), Se
         key_log,
         events: None,
         addresses: Some(present_addresses),
+        lan: lan_follow::follow(&plan.lan, &route_plan.device).await,
     };
     let node = Node::start(plan, parts)?;
     let mut server = Some(server);

@@ -62,6 +62,7 @@ impl<'n> NotePad<'n> {
             generation: forwarding.generation,
             key: flow.key,
             dscp: flow.dscp,
+            ends: flow.ends,
             held: *held,
             covers: covers(forwarding, connector, &flow.key, decision),
             outcome: Outcome::of(decision),

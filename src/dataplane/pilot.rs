@@ -76,7 +76,8 @@ impl<'a> Pilot<'a, '_> {
         known: Option<Leaving>,
     ) -> Result<(Way<'a>, Option<Dscp>), NoWay> {
         let Departure { key, dscp, bytes } = *leaving;
-        let flow = NewFlow { key, dscp, connector: connector.id, minute: self.forwarding.minute };
+        let (minute, ends) = (self.forwarding.minute, self.forwarding.ends_of(&key));
+        let flow = NewFlow { key, dscp, connector: connector.id, minute, ends };
         let held = known.map_or_else(Held::default, |known| Held {
             path: known.entry.path,
             rule: known.entry.rule,

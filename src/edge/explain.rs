@@ -6,7 +6,7 @@ use super::report::{StatusFacts, unix_ms};
 use super::{ConnectorPlan, Plan, Steering};
 use crate::forward::{Decision, Duty, FlowReport, Forwarding, Held, Way};
 use crate::model::{DropReason, Dscp, FlowKey, LinkId, Moment, PathId, Role};
-use crate::steer::{Action, Links, NewFlow, OnFailback, Quality, Rule, RuleSet, SlaId, Standing};
+use crate::steer::{Action, Ends, Links, NewFlow, OnFailback, Quality, Rule, RuleSet, SlaId, Standing};
 
 /// Rules before the one that matched that are shown.
 const RULES_SHOWN: usize = 8;
@@ -20,6 +20,9 @@ pub struct Explanation {
     pub source: String,
     pub destination: String,
     pub dscp: u8,
+    /// By which the host reaches the source, with its segments, if rules ask for it.
+    #[serde(default)]
+    pub interface: Option<String>,
     /// By the longest of the network ranges that contain the destination.
     pub connector: Option<String>,
     /// `primary` or `secondary`: the role that carries the connector's traffic.
@@ -156,7 +159,8 @@ impl Edge {
             there: |way: Way| forwarding.has_sa(way),
             unix_ms_at_zero: facts.unix_ms_at_zero,
         };
-        let mut told = grounds.explain(key, dscp, &held, now);
+        let ends = forwarding.ends_of(&key);
+        let mut told = grounds.explain(key, dscp, ends, &held, now);
         for candidate in &mut told.candidates {
             candidate.note = self.suspicion(&candidate.tunnel);
         }
@@ -180,7 +184,7 @@ impl Edge {
 
 impl<There: Fn(Way) -> bool> Grounds<'_, There> {
     /// Where a flow goes that was so held, decided by the function that the packet road uses.
-    pub fn explain(&self, key: FlowKey, dscp: Dscp, held: &Held, now: Moment) -> Explanation {
+    pub fn explain(&self, key: FlowKey, dscp: Dscp, ends: Ends, held: &Held, now: Moment) -> Explanation {
         let (plan, forwarding) = (self.plan, self.forwarding);
         let mut told = Explanation {
             at_ms: self.unix_ms_at_zero.saturating_add(now.as_nanos() / 1_000_000),
@@ -188,6 +192,7 @@ impl<There: Fn(Way) -> bool> Grounds<'_, There> {
             source: end(&key, true),
             destination: end(&key, false),
             dscp: dscp.value(),
+            interface: plan.lan.in_words(ends.interface),
             connector: None,
             active_role: None,
             passed_over: Vec::new(),
@@ -207,7 +212,7 @@ impl<There: Fn(Way) -> bool> Grounds<'_, There> {
                 return told;
             }
         };
-        let flow = NewFlow { key, dscp, connector: connector.id, minute: forwarding.minute };
+        let flow = NewFlow { key, dscp, connector: connector.id, minute: forwarding.minute, ends };
         let decision = forwarding.decide_where(connector, &flow, held, now, &self.there);
         let choice = &decision.choice;
         told.connector = plan.connectors.get(usize::from(connector.id.0)).map(|connector| connector.name.clone());

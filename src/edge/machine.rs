@@ -3,17 +3,19 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use ipnet::IpNet;
+
 use super::steering::{self, Steering};
 use super::timers::Timers;
 use super::tunnel::{CHILDREN_LIMIT, Context, ProbeAnswer, Tunnel};
 use super::watch::Watch;
 use super::{Destination, Effect, Fact, Plan, ResolveFailure, SiteEvent, UnderlayFact, snapshot};
 use crate::crypto::Backends;
-use crate::forward::{Forwarding, HeavyFlow, SaTable, ToControl};
+use crate::forward::{Forwarding, HeavyFlow, LanTable, SaTable, ToControl};
 use crate::ha::RoleSelector;
 use crate::health::{ProbeBudget, Trouble};
 use crate::ike::{Endpoint, EndpointOptions};
-use crate::model::{Chance, ConnectorId, Leg, Moment, PathId, Role, UnderlayId, Verdict, WeekMinute};
+use crate::model::{Chance, ConnectorId, InterfaceId, Leg, Moment, PathId, Role, UnderlayId, Verdict, WeekMinute};
 use crate::steer::Quality;
 
 /// What Linux says of a datagram that is larger than the path's MTU.
@@ -57,6 +59,8 @@ pub struct Edge {
     watch: Option<Watch>,
     /// Where the hours of the rules last changed.
     minute: WeekMinute,
+    /// By which interfaces sources are reached.
+    lan: (Vec<(IpNet, InterfaceId)>, Arc<LanTable>),
     next_steer: Moment,
     /// Until then flows are to choose again at each re-steer: something changed, and those that
     /// moved lately may follow only later.
@@ -144,6 +148,7 @@ impl Edge {
             generation: 0,
             policy_epoch: 0,
             minute: WeekMinute::default(),
+            lan: Default::default(),
             next_steer: now + plan.steering.interval,
             steer_until: now,
             steering: Steering::new(&plan, now),
@@ -215,6 +220,17 @@ impl Edge {
         let minute = self.plan.rules.hours_at(unix_ms);
         if minute != self.minute {
             self.minute = minute;
+            self.policy_epoch = self.policy_epoch.wrapping_add(1);
+            self.publish();
+        }
+    }
+
+    /// By which of the interfaces that rules ask for the host reaches which networks, the longest prefix
+    /// deciding. When that has changed, every flow chooses again.
+    pub fn handle_lan(&mut self, routes: Vec<(IpNet, InterfaceId)>) {
+        if routes != self.lan.0 {
+            let table = Arc::new(LanTable::new(&routes));
+            self.lan = (routes, table);
             self.policy_epoch = self.policy_epoch.wrapping_add(1);
             self.publish();
         }
@@ -588,6 +604,7 @@ impl Edge {
             generation: self.generation,
             policy_epoch: self.policy_epoch,
             minute: self.minute,
+            lan: &self.lan.1,
         }))
     }
 

@@ -29,8 +29,9 @@ pub use flow_status::{FlowList, FlowStatus, MoveStatus};
 pub use machine::Edge;
 pub use operator::TunnelOrder;
 pub use plan::{
-    ConnectorPlan, DataplanePlan, Destination, LabelledRange, LinkPlan, Mode, OnStop, Plan, PortPlan, ProbePlan,
-    RecordingPlan, RolePlan, RoutePlan, SiteKind, SitePlan, SteeringPlan, TunnelPlan, UnderlayPlan,
+    ConnectorPlan, DataplanePlan, Destination, LabelledRange, LanPlan, LinkPlan, Mode, OnStop, Plan, PortPlan,
+    ProbePlan, RecordingPlan, RolePlan, RoutePlan, SegmentPlan, SiteKind, SitePlan, SteeringPlan, TunnelPlan,
+    UnderlayPlan,
 };
 pub use report::StatusFacts;
 pub use rule_status::RuleStatus;

@@ -12,7 +12,9 @@ use crate::esp;
 use crate::ha::Failback;
 use crate::health::{HealthSettings, Sensitivity};
 use crate::ike::{Identity, Phase1, Phase2, Retransmission};
-use crate::model::{ConnectorId, Dscp, LinkId, Mbps, PathId, Role, Secret, TrafficSelector, UnderlayId, WorkerId};
+use crate::model::{
+    ConnectorId, Dscp, InterfaceId, LinkId, Mbps, PathId, Role, Secret, TrafficSelector, UnderlayId, WorkerId,
+};
 use crate::probe::Target;
 use crate::steer::RuleSet;
 
@@ -25,6 +27,7 @@ pub struct Plan {
     pub underlays: Vec<UnderlayPlan>,
     /// By `LinkId`.
     pub links: Vec<LinkPlan>,
+    pub lan: LanPlan,
     /// By `ConnectorId`.
     pub connectors: Vec<ConnectorPlan>,
     /// By `PathId`.
@@ -145,6 +148,35 @@ pub struct UnderlayPlan {
     pub interface: Option<String>,
     /// `None`: the interface's present IPv4 address.
     pub address: Option<Ipv4Addr>,
+}
+
+/// What rules know of the site's own side.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct LanPlan {
+    /// Names of the host's interfaces that the site file or a rule names, by `InterfaceId::index`.
+    pub interfaces: Vec<String>,
+    pub segments: Vec<SegmentPlan>,
+}
+
+/// Interfaces that belong together.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SegmentPlan {
+    pub name: String,
+    pub interfaces: Vec<InterfaceId>,
+}
+
+impl LanPlan {
+    /// `lan1 (segments guests, all)`; `None` of an interface that nobody has named.
+    pub fn in_words(&self, id: InterfaceId) -> Option<String> {
+        let name = self.interfaces.get(id.index()?)?;
+        let of = self.segments.iter().filter(|segment| segment.interfaces.contains(&id));
+        let segments: Vec<&str> = of.map(|segment| segment.name.as_str()).collect();
+        Some(match segments[..] {
+            [] => name.clone(),
+            [one] => format!("{name} (segment {one})"),
+            _ => format!("{name} (segments {})", segments.join(", ")),
+        })
+    }
 }
 
 #[derive(Clone, Debug)]

@@ -8,7 +8,7 @@ use super::plan::OUTER_MTU;
 use super::steering::Steering;
 use super::tunnel::Tunnel;
 use super::{Plan, SiteKind, TunnelPlan, UnderlayFact};
-use crate::forward::{ConnectorFace, Duty, Forwarding, PathFace, RouteTable, SaTable, SiteFace};
+use crate::forward::{ConnectorFace, Duty, Forwarding, LanTable, PathFace, RouteTable, SaTable, SiteFace};
 use crate::model::{ConnectorId, Leg, LinkId, OutboundSlot, PathId, Role, Selectors, Verdict, WeekMinute};
 use crate::steer::{Candidate, SlaStanding};
 
@@ -57,6 +57,7 @@ pub struct Sources<'a> {
     pub generation: u64,
     pub policy_epoch: u32,
     pub minute: WeekMinute,
+    pub lan: &'a Arc<LanTable>,
 }
 
 pub fn build(sources: Sources) -> Forwarding {
@@ -77,6 +78,7 @@ pub fn build(sources: Sources) -> Forwarding {
         connectors: connectors.collect(),
         paths: paths.collect(),
         minute: sources.minute,
+        lan: sources.lan.clone(),
         ..blank
     }
 }
@@ -130,6 +132,7 @@ pub fn blank(plan: &Plan, sas: &Arc<SaTable>) -> Forwarding {
         connectors,
         paths: Box::default(),
         rules: plan.rules.clone(),
+        lan: Arc::default(),
         minute: WeekMinute::default(),
         sas: sas.clone(),
     }

@@ -6,11 +6,12 @@ use std::time::Duration;
 use arrayvec::ArrayVec;
 use ipnet::IpNet;
 
-use super::{Duty, RouteTable, SaTable};
+use super::{Duty, LanTable, RouteTable, SaTable};
 use crate::model::{
-    ConnectorId, DropCounters, Dscp, Leg, LinkId, OutboundSlot, PathId, Role, Selectors, Verdict, WeekMinute, WorkerId,
+    ConnectorId, DropCounters, Dscp, FlowKey, Leg, LinkId, OutboundSlot, PathId, Role, Selectors, Verdict, WeekMinute,
+    WorkerId,
 };
-use crate::steer::{Candidate, RuleSet, SlaStanding};
+use crate::steer::{Candidate, Ends, RuleSet, SlaStanding};
 
 /// All that a worker needs to forward packets, published as a whole: a worker sees either the
 /// old one or the new one, never a mixture.
@@ -30,6 +31,8 @@ pub struct Forwarding {
     /// By `PathId`: every configured tunnel, up or not.
     pub paths: Box<[PathFace]>,
     pub rules: Arc<RuleSet>,
+    /// By which interfaces sources are reached; empty when no rule asks for it.
+    pub lan: Arc<LanTable>,
     /// When the hours of the rules were last looked at.
     pub minute: WeekMinute,
     pub sas: Arc<SaTable>,
@@ -38,6 +41,11 @@ pub struct Forwarding {
 impl Forwarding {
     pub fn connector(&self, id: ConnectorId) -> Option<&ConnectorFace> {
         self.connectors.get(usize::from(id.0))
+    }
+
+    /// What a rule may ask of a flow's ends, beyond its packets.
+    pub fn ends_of(&self, key: &FlowKey) -> Ends {
+        Ends { interface: self.lan.interface(key.source) }
     }
 
     pub fn path(&self, id: PathId) -> Option<&PathFace> {

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{ConnectorFace, Decision, Forwarding, Held, MoveCause, Way};
 use crate::model::{Dscp, FlowKey, Moment, PathId, Role, RuleId};
-use crate::steer::{Stay, Why};
+use crate::steer::{Ends, Stay, Why};
 
 /// Notes that wait for the flight recorder, which takes them several times a second: some 700 KiB.
 const NOTES: usize = 4_096;
@@ -20,6 +20,8 @@ pub struct FlowNote {
     pub generation: u64,
     pub key: FlowKey,
     pub dscp: Dscp,
+    #[serde(default)]
+    pub ends: Ends,
     pub held: Held,
     /// The paths of the connector with a Child SA that covers the flow; see `cover_bit`.
     pub covers: u8,

@@ -11,8 +11,8 @@ use super::network;
 use super::scenery::{LINKS, Line, POPS, Pop, mbps};
 use crate::crypto::{DhGroup, Encryption, PrfAlgorithm};
 use crate::edge::{
-    ConnectorPlan, DataplanePlan, Destination, LabelledRange, LinkPlan, Mode, OnStop, Plan, PortPlan, ProbePlan,
-    RolePlan, RoutePlan, SiteKind, SitePlan, SteeringPlan, TunnelPlan, UnderlayPlan,
+    ConnectorPlan, DataplanePlan, Destination, LabelledRange, LanPlan, LinkPlan, Mode, OnStop, Plan, PortPlan,
+    ProbePlan, RolePlan, RoutePlan, SiteKind, SitePlan, SteeringPlan, TunnelPlan, UnderlayPlan,
 };
 use crate::forward::FLOWS_DEFAULT;
 use crate::ha::Failback;
@@ -167,6 +167,7 @@ fn plan(name: &str, kind: SiteKind, native: IpNet, block: AddressBlock, director
         site: SitePlan { name: name.into(), kind, country: None, state: None, license: None, native: vec![native] },
         underlays: Vec::new(),
         links: Vec::new(),
+        lan: LanPlan::default(),
         connectors: Vec::new(),
         tunnels: Vec::new(),
         rules: Arc::new(RuleSet::default()),

@@ -162,6 +162,7 @@ fn node(plan: Plan, site: MemorySite, names: StaticNames) -> Result<Node, WorldE
         fwmark: None,
         key_log: None,
         addresses: None,
+        lan: None,
         events: None,
     };
     Node::start(plan, parts).map_err(|reason| WorldError::Node { name, reason })

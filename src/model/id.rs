@@ -23,6 +23,25 @@ pub struct PathId(pub u16);
 #[serde(transparent)]
 pub struct RuleId(pub u32);
 
+/// Number of a LAN interface that the site file or a rule names, from 1 on; 0 is any other.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct InterfaceId(pub u8);
+
+impl InterfaceId {
+    pub const OTHER: InterfaceId = InterfaceId(0);
+
+    /// The interface at this place of the plan's list.
+    pub fn of_index(index: usize) -> Option<InterfaceId> {
+        u8::try_from(index).ok()?.checked_add(1).map(InterfaceId)
+    }
+
+    /// Its place in the plan's list.
+    pub fn index(self) -> Option<usize> {
+        usize::from(self.0).checked_sub(1)
+    }
+}
+
 /// Index of a data-plane worker.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct WorkerId(pub u16);

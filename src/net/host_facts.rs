@@ -1,6 +1,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use nix::ifaddrs::getifaddrs;
+use nix::net::if_::if_nameindex;
 
 /// What this host needs for itself: whom it asks for names, and by what it reaches the world.
 #[derive(Clone, Debug, Default)]
@@ -10,6 +11,8 @@ pub struct HostFacts {
     pub gateways: Vec<IpAddr>,
     /// Of all interfaces but loopback.
     pub addresses: Vec<IpAddr>,
+    /// Names of all interfaces.
+    pub interfaces: Vec<String>,
 }
 
 impl HostFacts {
@@ -21,7 +24,11 @@ impl HostFacts {
             let v4 = address.as_sockaddr_in().map(|address| IpAddr::V4(address.ip()));
             v4.or_else(|| address.as_sockaddr_in6().map(|address| IpAddr::V6(address.ip())))
         });
+        let interfaces = if_nameindex().into_iter().flat_map(|all| {
+            all.iter().map(|interface| interface.name().to_string_lossy().into_owned()).collect::<Vec<_>>()
+        });
         HostFacts {
+            interfaces: interfaces.collect(),
             name_servers: name_servers(&text("/etc/resolv.conf")),
             gateways: gateways(&text("/proc/net/route")),
             addresses: addresses.filter(|address| !address.is_loopback()).collect(),

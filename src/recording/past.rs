@@ -8,6 +8,7 @@ use super::replay::{Replay, tunnel_name};
 use crate::edge::{Explanation, Grounds, PastDecision, PastFlow, Plan};
 use crate::forward::{FlowNote, Held};
 use crate::model::{Dscp, FlowKey, Moment, PathId};
+use crate::steer::Ends;
 
 /// What the flow did so long after the moment is told too.
 const AFTER: Duration = Duration::from_secs(300);
@@ -59,7 +60,8 @@ pub fn explain_at(
         unix_ms_at_zero: found.unix_ms_at_zero,
     };
     let dscp = dscp.or(last.map(|note| note.dscp)).unwrap_or(Dscp::DEFAULT);
-    let told = grounds.explain(key, dscp, &held, found.at);
+    let ends = last.map_or_else(Ends::default, |note| note.ends);
+    let told = grounds.explain(key, dscp, ends, &held, found.at);
     Ok(Explanation { past: Some(past(&notes, &found, plan)), ..told })
 }
 
@@ -129,5 +131,9 @@ fn past(notes: &[FlowNote], found: &Found, plan: &Plan) -> PastFlow {
         cause: note.outcome.moved.map(|cause| cause.name().to_owned()),
         reason: note.outcome.moved.map(|cause| cause.to_string()),
     });
-    PastFlow { decisions: decisions.collect(), notes: found.note.iter().cloned().collect() }
+    let mut told: Vec<String> = found.note.iter().cloned().collect();
+    if notes.is_empty() && !plan.lan.interfaces.is_empty() {
+        told.push("by which interface the source was reached is not recorded: taken as one that no rule names".into());
+    }
+    PastFlow { decisions: decisions.collect(), notes: told }
 }

@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::edge::{
-    ConnectorPlan, DataplanePlan, LabelledRange, LinkPlan, Mode, OnStop, Plan, PortPlan, ProbePlan, RolePlan,
+    ConnectorPlan, DataplanePlan, LabelledRange, LanPlan, LinkPlan, Mode, OnStop, Plan, PortPlan, ProbePlan, RolePlan,
     RoutePlan, SiteKind, SitePlan, SteeringPlan, TunnelPlan,
 };
 use crate::forward::FLOWS_DEFAULT;
@@ -37,6 +37,9 @@ pub struct PlanRecord {
     pub steering_interval: Duration,
     #[serde(default = "one")]
     pub workers: NonZeroU16,
+    /// By `InterfaceId::index`.
+    #[serde(default)]
+    pub interfaces: Vec<String>,
 }
 
 fn one() -> NonZeroU16 {
@@ -124,6 +127,7 @@ impl PlanRecord {
             sla_classes: plan.rules.sla_classes().to_vec(),
             steering_interval: plan.steering.interval,
             workers: plan.dataplane.workers,
+            interfaces: plan.lan.interfaces.clone(),
         }
     }
 
@@ -147,6 +151,7 @@ impl PlanRecord {
             },
             underlays: Vec::new(),
             links: self.links.into_iter().map(link).collect(),
+            lan: LanPlan { interfaces: self.interfaces, segments: Vec::new() },
             connectors: self.connectors.into_iter().map(connector).collect(),
             tunnels,
             rules: Arc::new(RuleSet::new(self.rules, self.sla_classes)),

@@ -143,8 +143,8 @@ impl Replay {
         let again = match forwarding.connector_for(&note.key) {
             Err(reason) => format!("refused: {}", reason.name()),
             Ok(connector) => {
-                let flow =
-                    NewFlow { key: note.key, dscp: note.dscp, connector: connector.id, minute: forwarding.minute };
+                let (key, dscp, minute, ends) = (note.key, note.dscp, forwarding.minute, note.ends);
+                let flow = NewFlow { key, dscp, connector: connector.id, minute, ends };
                 let there = |way: crate::forward::Way| note.covered(connector, way);
                 let decision = forwarding.decide_where(connector, &flow, &note.held, note.at, &there);
                 let outcome = Outcome::of(&decision);

@@ -53,6 +53,7 @@ fn record() -> PlanRecord {
         sla_classes: Vec::new(),
         steering_interval: Duration::from_secs(10),
         workers: std::num::NonZeroU16::MIN,
+        interfaces: Vec::new(),
     }
 }
 

@@ -2,7 +2,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::classify::Row;
-use crate::model::{ConnectorId, Dscp, FlowKey, WeekMinute, protocol};
+use crate::model::{ConnectorId, Dscp, FlowKey, InterfaceId, WeekMinute, protocol};
 
 /// What a rule can ask of a flow, all of it told by the flow's first packet.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -13,6 +13,17 @@ pub struct NewFlow {
     pub connector: ConnectorId,
     /// In which the rules' hours are looked at: control says it, no worker reads a clock.
     pub minute: WeekMinute,
+    pub ends: Ends,
+}
+
+/// What is known of a flow's ends that its packets do not say.
+///
+/// Recordings hold it as it is: a new field needs a default.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Ends {
+    /// By which of the host's interfaces the source is reached.
+    pub interface: InterfaceId,
 }
 
 /// Every list that is not empty must contain the flow's value. Port ranges include both ends;
@@ -29,6 +40,8 @@ pub struct Matcher {
     pub connectors: Vec<ConnectorId>,
     /// Times of the week, both ends included.
     pub minutes: Vec<(WeekMinute, WeekMinute)>,
+    /// Of the source.
+    pub interfaces: Vec<InterfaceId>,
     /// Of an application, one of these services must match as a whole.
     pub services: Vec<Service>,
 }
@@ -51,6 +64,7 @@ impl Matcher {
             && (self.connectors.is_empty() || self.connectors.contains(&flow.connector))
             && (self.minutes.is_empty()
                 || self.minutes.iter().any(|(first, last)| (*first..=*last).contains(&flow.minute)))
+            && (self.interfaces.is_empty() || self.interfaces.contains(&flow.ends.interface))
             && in_ports(&self.destination_ports, key.protocol, key.destination_port)
             && in_ports(&self.source_ports, key.protocol, key.source_port)
             && (self.destinations.is_empty() || self.destinations.iter().any(|net| net.contains(&key.destination)))

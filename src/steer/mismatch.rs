@@ -35,6 +35,9 @@ impl Matcher {
         if !self.sources.is_empty() && !nets(&self.sources, key.source) {
             return Some(format!("the source is not in {}", list(self.sources.iter())));
         }
+        if !self.interfaces.is_empty() && !self.interfaces.contains(&flow.ends.interface) {
+            return Some("the source is reached by another interface".to_owned());
+        }
         if !self.connectors.is_empty() && !self.connectors.contains(&flow.connector) {
             return Some("it goes to another connector".to_owned());
         }
@@ -92,6 +95,7 @@ impl Display for Ports {
 mod tests {
     use super::*;
     use crate::model::{ConnectorId, FlowKey, WeekMinute};
+    use crate::steer::Ends;
 
     #[test]
     fn what_does_not_match_is_named_with_what_was_asked_for() {
@@ -107,6 +111,7 @@ mod tests {
             dscp: Dscp::DEFAULT,
             connector: ConnectorId(0),
             minute: WeekMinute::default(),
+            ends: Ends::default(),
         };
         let why = |matcher: Matcher| matcher.mismatch(&flow).unwrap_or_default();
         let voice = Matcher { dscp: vec![Dscp::new(46).unwrap()], ..Matcher::default() };

@@ -20,7 +20,7 @@ pub use candidate::{Candidate, Quality, SlaStanding};
 pub use choice::{Choice, Standing, Stay, Why};
 pub use choose::{MAX_CANDIDATES, Present, SWITCH_MARGIN, choose, choose_by, shares};
 pub use classify::{Coverage, Finding, Overlap};
-pub use matcher::{Matcher, NewFlow, Service};
+pub use matcher::{Ends, Matcher, NewFlow, Service};
 pub use rebalance::{Elephant, Load, Shift, rebalance};
 pub use rule::{Action, Links, OnFailback, PathStrategy, Rule, SlaId, Steering};
 pub use rule_set::{RuleHits, RuleSet};

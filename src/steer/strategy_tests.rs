@@ -20,7 +20,13 @@ fn flow(port: u16) -> NewFlow {
         source_port: port,
         destination_port: 5_060,
     };
-    NewFlow { key, dscp: Dscp::DEFAULT, connector: ConnectorId(0), minute: WeekMinute::default() }
+    NewFlow {
+        key,
+        dscp: Dscp::DEFAULT,
+        connector: ConnectorId(0),
+        minute: WeekMinute::default(),
+        ends: Ends::default(),
+    }
 }
 
 fn rules(steering: Steering) -> RuleSet {

@@ -37,7 +37,13 @@ fn rule(name: &str, matcher: Matcher, action: Action) -> Rule {
 
 /// The flow's first packet, unmarked.
 fn new(key: FlowKey) -> NewFlow {
-    NewFlow { key, dscp: Dscp::DEFAULT, connector: ConnectorId(0), minute: WeekMinute::default() }
+    NewFlow {
+        key,
+        dscp: Dscp::DEFAULT,
+        connector: ConnectorId(0),
+        minute: WeekMinute::default(),
+        ends: Ends::default(),
+    }
 }
 
 fn path_of(rules: &RuleSet, number: u64, candidates: &[Candidate]) -> Option<u16> {

@@ -29,6 +29,7 @@ mod peers;
 mod probes;
 mod recording;
 mod rekey;
+mod segments;
 mod shares;
 mod steering;
 mod throughput;

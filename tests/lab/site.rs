@@ -31,6 +31,8 @@ pub struct Site {
     pub probes: &'static str,
     /// The text of its policy file.
     pub policy: &'static str,
+    /// Further tables of the site file.
+    pub tables: &'static str,
 }
 
 #[derive(Clone)]
@@ -69,6 +71,7 @@ impl Site {
             pmtu_discovery: false,
             probes: "",
             policy: "",
+            tables: "",
         }
     }
 
@@ -192,6 +195,7 @@ rebuild_interval = "{}s"
             role.render(index, self.probes.is_empty(), &mut text);
         }
         text.push_str(self.probes);
+        text.push_str(self.tables);
         text
     }
 }

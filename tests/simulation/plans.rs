@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use trefoil::crypto::{DhGroup, Encryption, PrfAlgorithm};
 use trefoil::edge::{
-    ConnectorPlan, DataplanePlan, Destination, LinkPlan, Mode, OnStop, Plan, PortPlan, ProbePlan, RolePlan, RoutePlan,
-    SiteKind, SitePlan, SteeringPlan, TunnelPlan, UnderlayPlan,
+    ConnectorPlan, DataplanePlan, Destination, LanPlan, LinkPlan, Mode, OnStop, Plan, PortPlan, ProbePlan, RolePlan,
+    RoutePlan, SiteKind, SitePlan, SteeringPlan, TunnelPlan, UnderlayPlan,
 };
 use trefoil::forward::FLOWS_DEFAULT;
 use trefoil::ha::Failback;
@@ -101,6 +101,7 @@ fn site(name: &str, kind: SiteKind, native: &str) -> Plan {
         },
         underlays: Vec::new(),
         links: Vec::new(),
+        lan: LanPlan::default(),
         connectors: Vec::new(),
         tunnels: Vec::new(),
         rules: Arc::default(),

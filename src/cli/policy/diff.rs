@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use super::{counted, load, refuse};
 use crate::cli::output;
 use crate::config::{self, Diagnostic, LinkState, Outcome, PolicyFiles};
+use crate::edge::LanPlan;
 use crate::model::{FlowKey, LinkId, Verdict};
 use crate::steer::{Action, NewFlow, Rule, Steering};
 
@@ -20,7 +21,7 @@ pub struct DiffArgs {
     /// The policy file as it would be
     #[arg(value_name = "NEW")]
     new: PathBuf,
-    /// Flows to look at, one a line: `tcp 10.20.1.5:51000 203.0.113.9:443 dscp=ef`. Without it, a flow of
+    /// Flows to look at, one a line: `tcp 10.20.1.5:51000 203.0.113.9:443 dscp=ef interface=lan1`. Without it, a flow of
     /// each rule and each test of both files
     #[arg(long, value_name = "FILE")]
     flows: Option<PathBuf>,
@@ -34,13 +35,13 @@ pub fn run(args: &DiffArgs) -> ExitCode {
         Ok(policy) => policy,
         Err(diagnostics) => return refuse(&args.old.display().to_string(), &diagnostics),
     };
-    let new = match load_beside(&args.new, args.site.as_deref(), &old) {
+    let new = match load_beside(&args.new, &old) {
         Ok(policy) => policy,
         Err(diagnostics) => return refuse(&args.new.display().to_string(), &diagnostics),
     };
     let flows = match &args.flows {
         None => examples(&old, &new),
-        Some(file) => match read_flows(file) {
+        Some(file) => match read_flows(file, &new.lan) {
             Ok(flows) => flows,
             Err(reason) => return output::fail(&reason),
         },
@@ -48,15 +49,12 @@ pub fn run(args: &DiffArgs) -> ExitCode {
     output::finish(&compare(&old, &new, &flows), ExitCode::SUCCESS)
 }
 
-/// Links and connectors are compared by their numbers.
-fn load_beside(file: &Path, site: Option<&Path>, old: &PolicyFiles) -> Result<PolicyFiles, Vec<Diagnostic>> {
-    match site {
-        Some(_) => load(&[file.to_path_buf()], site),
-        None => config::load_policy_beside(&[file.to_path_buf()], old),
-    }
+/// Links, connectors and interfaces are compared by their numbers.
+fn load_beside(file: &Path, old: &PolicyFiles) -> Result<PolicyFiles, Vec<Diagnostic>> {
+    config::load_policy_beside(&[file.to_path_buf()], old)
 }
 
-fn read_flows(file: &Path) -> Result<Vec<NewFlow>, String> {
+fn read_flows(file: &Path, lan: &LanPlan) -> Result<Vec<NewFlow>, String> {
     let text = std::fs::read_to_string(file).map_err(|error| format!("{} cannot be read: {error}", file.display()))?;
     let mut flows = Vec::new();
     for (number, line) in text.lines().enumerate() {
@@ -67,7 +65,7 @@ fn read_flows(file: &Path) -> Result<Vec<NewFlow>, String> {
         if flows.len() == FLOWS_MAX {
             return Err(format!("{} has more than {FLOWS_MAX} flows", file.display()));
         }
-        let flow = config::marked_flow(line);
+        let flow = config::marked_flow(line, lan);
         let at = || format!("{}:{}", file.display(), number + 1);
         flows.push(flow.map_err(|complaint| format!("{} {} ({})", at(), complaint.what, complaint.instead))?);
     }
@@ -76,11 +74,11 @@ fn read_flows(file: &Path) -> Result<Vec<NewFlow>, String> {
 
 /// A flow of each rule and each test.
 fn examples(old: &PolicyFiles, new: &PolicyFiles) -> Vec<NewFlow> {
-    let mut seen: BTreeMap<(FlowKey, u8, u16, u16), NewFlow> = BTreeMap::new();
+    let mut seen: BTreeMap<(FlowKey, u8, u16, u16, u8), NewFlow> = BTreeMap::new();
     for policy in [old, new] {
         let of_rules = policy.rules.rules().iter().filter_map(|rule| rule.matcher.samples().next());
         for flow in of_rules.chain(policy.tests.iter().map(|test| test.flow)) {
-            let key = (flow.key, flow.dscp.value(), flow.connector.0, flow.minute.value());
+            let key = (flow.key, flow.dscp.value(), flow.connector.0, flow.minute.value(), flow.ends.interface.0);
             if seen.len() < FLOWS_MAX {
                 seen.insert(key, flow);
             }
@@ -158,7 +156,7 @@ fn difference(old: &PolicyFiles, new: &PolicyFiles, flow: &NewFlow) -> Option<St
             let while_down = down.map_or_else(String::new, |link| format!(" while {link} is down"));
             return Some(format!(
                 "{}{while_down}\n  before: {}\n  after:  {}\n  why:    {}\n",
-                old.flow_text(flow),
+                new.flow_text(flow),
                 old.outcome_text(&before),
                 new.outcome_text(&after),
                 after.why
@@ -197,7 +195,7 @@ mod tests {
             &format!("{web}links = [\"fibre\", \"lte\"]\n[[rule]]\nname = \"all\"\nlinks = [\"dsl\", \"lte\"]\n"),
         );
         let old = load(&[old], None).unwrap();
-        let new = load_beside(&new, None, &old).unwrap();
+        let new = load_beside(&new, &old).unwrap();
         let text = compare(&old, &new, &examples(&old, &new)).replace(&format!("{}/", folder.path().display()), "");
         assert_eq!(
             text,
@@ -218,13 +216,13 @@ mod tests {
         let file = folder.path().join("flows.txt");
         std::fs::write(&file, "# seen on Monday\ntcp 10.0.0.1:5 10.0.0.2:80 dscp=ef # web\n\nudp 10.0.0.1 1\n")
             .unwrap();
-        let reason = read_flows(&file).unwrap_err();
+        let reason = read_flows(&file, &LanPlan::default()).unwrap_err();
         assert!(
             reason
                 .ends_with("flows.txt:4 \"1\" is not an address (such as \"10.20.1.5:443\" or \"[2001:db8::1]:443\")"),
             "{reason}"
         );
         std::fs::write(&file, "tcp 10.0.0.1:5 10.0.0.2:80 dscp=ef # web\n").unwrap();
-        assert_eq!(read_flows(&file).unwrap()[0].dscp.value(), 46);
+        assert_eq!(read_flows(&file, &LanPlan::default()).unwrap()[0].dscp.value(), 46);
     }
 }

@@ -9,8 +9,8 @@ use crate::config::diagnostic::Report;
 use crate::config::table::{Table, Value};
 use crate::config::wording;
 use crate::config::words;
-use crate::model::{ConnectorId, Dscp, LinkId, Permille, Verdict};
-use crate::steer::{NewFlow, Quality};
+use crate::model::{ConnectorId, Dscp, InterfaceId, LinkId, Permille, Verdict};
+use crate::steer::{Ends, NewFlow, Quality};
 
 /// A link of which a test says nothing is healthy and measures this.
 const WELL: Quality = Quality {
@@ -62,6 +62,7 @@ pub fn read(mut table: Table<'_>, vocabulary: &Vocabulary, report: &Report) -> O
     let dscp = table.value("dscp").and_then(|value| fields::dscp(&value)).unwrap_or(Dscp::DEFAULT);
     let connector = table.value("connector").and_then(|value| vocabulary.connector(&value));
     let hours = table.value("time").and_then(|value| value.parse(hours::moment));
+    let interface = read_interface(&mut table, vocabulary);
     let mut state = Vec::new();
     if let Some(mut links) = table.table("state") {
         for (name, value) in links.named_values() {
@@ -84,9 +85,25 @@ pub fn read(mut table: Table<'_>, vocabulary: &Vocabulary, report: &Report) -> O
     if report.error_count() > errors_before {
         return None;
     }
-    let flow =
-        NewFlow { key: key?, dscp, connector: connector.unwrap_or(ConnectorId(0)), minute: hours.unwrap_or_default() };
+    let flow = NewFlow {
+        key: key?,
+        dscp,
+        connector: connector.unwrap_or(ConnectorId(0)),
+        minute: hours.unwrap_or_default(),
+        ends: Ends { interface },
+    };
     Some(PolicyTest { name: name?, place: spot.to_string(), flow, state, expect: expect.flatten(), rule })
+}
+
+/// By which the source of the flow is reached: an interface, or the first of a segment.
+fn read_interface(table: &mut Table<'_>, vocabulary: &Vocabulary) -> InterfaceId {
+    let named = table.value("interface").and_then(|value| vocabulary.interface(&value));
+    let segment = table.value("segment");
+    if let Some(value) = segment.as_ref().filter(|_| named.is_some()) {
+        value.error("segment beside interface", "only one of them");
+    }
+    let of_segment = segment.and_then(|value| vocabulary.segment(&value)?.first().copied());
+    named.or(of_segment).unwrap_or_default()
 }
 
 /// `"degraded"`, or `{ verdict = "healthy", loss_percent = 3.0, rtt_ms = 80 }`.

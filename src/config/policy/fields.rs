@@ -3,11 +3,12 @@
 use ipnet::IpNet;
 
 use super::definitions::Definitions;
+use super::vocabulary::Vocabulary;
 use crate::config::source::At;
 use crate::config::table::{Table, Value};
 use crate::config::wording;
 use crate::config::words;
-use crate::model::{Dscp, protocol};
+use crate::model::{Dscp, InterfaceId, protocol};
 
 /// Values in one field: beyond, a group or application says it better.
 pub const VALUES_MAX: usize = 256;
@@ -60,6 +61,32 @@ pub fn dscp(item: &Value<'_>) -> Option<Dscp> {
     match item.is_integer() {
         true => item.number(0..=63, "").and_then(Dscp::new),
         false => item.parse(words::dscp),
+    }
+}
+
+/// `interface`, `segment`, or what both have in common.
+pub fn interfaces(table: &mut Table<'_>, vocabulary: &Vocabulary) -> Vec<InterfaceId> {
+    let named = some_values(table, "interface");
+    let named =
+        named.map(|value| value.items(VALUES_MAX).iter().filter_map(|item| vocabulary.interface(item)).collect());
+    let segments = some_values(table, "segment");
+    let spot = segments.clone();
+    let segments = segments.map(|value| {
+        let items = value.items(VALUES_MAX);
+        items.iter().filter_map(|item| vocabulary.segment(item)).flatten().collect::<Vec<InterfaceId>>()
+    });
+    match (named, segments) {
+        (None, None) => Vec::new(),
+        (Some(one), None) | (None, Some(one)) => one,
+        (Some(interfaces), Some(of_segments)) => {
+            let interfaces: Vec<InterfaceId> = interfaces;
+            let common: Vec<InterfaceId> = interfaces.iter().filter(|id| of_segments.contains(id)).copied().collect();
+            if let Some(value) = spot.filter(|_| common.is_empty() && !interfaces.is_empty() && !of_segments.is_empty())
+            {
+                value.error("the rule's interface and segment have nothing in common", "one of them alone");
+            }
+            common
+        }
     }
 }
 

@@ -4,8 +4,9 @@ use std::net::{IpAddr, SocketAddr};
 
 use crate::config::wording::{Complaint, complain, quoted};
 use crate::config::words;
-use crate::model::{ConnectorId, Dscp, FlowKey, WeekMinute, protocol};
-use crate::steer::NewFlow;
+use crate::edge::LanPlan;
+use crate::model::{ConnectorId, Dscp, FlowKey, InterfaceId, WeekMinute, protocol};
+use crate::steer::{Ends, NewFlow};
 
 /// Protocol, source and destination; for TCP and UDP with ports, where a source without one has 0.
 pub fn flow(text: &str) -> Result<FlowKey, Complaint> {
@@ -35,13 +36,23 @@ pub fn flow(text: &str) -> Result<FlowKey, Complaint> {
     })
 }
 
-/// A flow, with `dscp=ef` behind it where it is marked.
-pub fn marked_flow(text: &str) -> Result<NewFlow, Complaint> {
-    let (text, dscp) = match text.rsplit_once("dscp=") {
-        Some((front, name)) => (front, words::dscp(name.trim())?),
-        None => (text, Dscp::DEFAULT),
-    };
-    Ok(NewFlow { key: flow(text)?, dscp, connector: ConnectorId(0), minute: WeekMinute::default() })
+/// A flow, with `dscp=ef` behind it where it is marked, and `interface=lan1` where it comes from there.
+/// An interface that no rule names is like any other.
+pub fn marked_flow(text: &str, lan: &LanPlan) -> Result<NewFlow, Complaint> {
+    let (mut dscp, mut interface) = (Dscp::DEFAULT, InterfaceId::OTHER);
+    let mut rest: Vec<&str> = Vec::new();
+    for part in text.split_whitespace() {
+        if let Some(name) = part.strip_prefix("dscp=") {
+            dscp = words::dscp(name)?;
+        } else if let Some(name) = part.strip_prefix("interface=") {
+            let index = lan.interfaces.iter().position(|known| known == name);
+            interface = index.and_then(InterfaceId::of_index).unwrap_or_default();
+        } else {
+            rest.push(part);
+        }
+    }
+    let (key, ends) = (flow(&rest.join(" "))?, Ends { interface });
+    Ok(NewFlow { key, dscp, connector: ConnectorId(0), minute: WeekMinute::default(), ends })
 }
 
 fn end(text: &str, has_ports: bool) -> Result<(IpAddr, Option<u16>), Complaint> {

@@ -17,7 +17,7 @@ use definitions::Definitions;
 pub use flow::{flow, marked_flow};
 pub use hours::utc_offset;
 pub use trial::{Failure, Outcome, PolicyFiles};
-pub use vocabulary::{PolicyLink, Vocabulary};
+pub use vocabulary::{Names, PolicyLink, Vocabulary};
 
 use super::diagnostic::Report;
 use super::source::Spot;
@@ -210,6 +210,7 @@ impl Reader<'_> {
             let hours = value.parse_items(fields::VALUES_MAX, hours::hours);
             hours.into_iter().flat_map(|at| at.value).collect()
         });
+        let interfaces = fields::interfaces(table, self.vocabulary);
         Matcher {
             sources,
             destinations,
@@ -219,6 +220,7 @@ impl Reader<'_> {
             dscp,
             connectors,
             minutes,
+            interfaces,
             services,
         }
     }
@@ -251,5 +253,6 @@ fn count(matcher: &Matcher) -> usize {
         + matcher.dscp.len()
         + matcher.connectors.len()
         + matcher.minutes.len()
+        + matcher.interfaces.len()
         + matcher.services.iter().map(service).sum::<usize>()
 }

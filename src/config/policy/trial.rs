@@ -5,6 +5,7 @@ use arrayvec::ArrayVec;
 use super::case::{Expected, LinkState, PolicyTest};
 use super::vocabulary::PolicyLink;
 use crate::config::diagnostic::Diagnostic;
+use crate::edge::LanPlan;
 use crate::model::{Dscp, LinkId, PathId, RuleId};
 use crate::steer::{Action, Candidate, MAX_CANDIDATES, NewFlow, Rule, RuleSet, SlaStanding, Why, choose};
 
@@ -17,6 +18,9 @@ pub struct PolicyFiles {
     pub links: Vec<PolicyLink>,
     /// By `ConnectorId`.
     pub connectors: Vec<String>,
+    pub lan: LanPlan,
+    /// They were read without a site, and may name anything.
+    pub is_open: bool,
     pub warnings: Vec<Diagnostic>,
 }
 
@@ -126,10 +130,12 @@ impl PolicyFiles {
     }
 
     pub fn flow_text(&self, flow: &NewFlow) -> String {
-        match flow.dscp {
-            Dscp::DEFAULT => format!("{:?}", flow.key),
-            dscp => format!("{:?} dscp {}", flow.key, dscp.value()),
-        }
+        let dscp = match flow.dscp {
+            Dscp::DEFAULT => String::new(),
+            dscp => format!(" dscp {}", dscp.value()),
+        };
+        let from = self.lan.in_words(flow.ends.interface).map_or_else(String::new, |name| format!(" from {name}"));
+        format!("{:?}{dscp}{from}", flow.key)
     }
 
     /// `fibre or dsl`

@@ -1,11 +1,13 @@
 use std::cell::RefCell;
 
 use crate::config::diagnostic::Report;
+use crate::config::lan;
 use crate::config::source::Spot;
 use crate::config::table::Value;
 use crate::config::wording;
-use crate::edge::{LinkPlan, Plan, SiteKind};
-use crate::model::{ConnectorId, LinkId};
+use crate::config::words;
+use crate::edge::{LanPlan, LinkPlan, Plan, SegmentPlan, SiteKind};
+use crate::model::{ConnectorId, InterfaceId, LinkId};
 
 /// What a policy may refer to by name: the WAN links and connectors of its site. A policy that is
 /// looked at by itself may name any, and they are taken to be alike.
@@ -14,7 +16,16 @@ pub struct Vocabulary {
     links: RefCell<Vec<PolicyLink>>,
     /// By `ConnectorId`.
     connectors: RefCell<Vec<String>>,
+    lan: RefCell<LanPlan>,
     is_open: bool,
+}
+
+/// The names by their numbers, with those that the policy has added.
+pub struct Names {
+    pub links: Vec<PolicyLink>,
+    pub connectors: Vec<String>,
+    pub lan: LanPlan,
+    pub is_open: bool,
 }
 
 /// A WAN link as rules see it.
@@ -32,12 +43,13 @@ const NAMES_MAX: usize = 256;
 
 impl Vocabulary {
     /// Names alone: enough to read a policy.
-    pub fn of_names(links: impl Iterator<Item = String>, connectors: impl Iterator<Item = String>) -> Vocabulary {
-        Vocabulary {
-            links: RefCell::new(links.map(PolicyLink::plain).collect()),
-            connectors: RefCell::new(connectors.collect()),
-            is_open: false,
-        }
+    pub fn of_names(
+        links: impl Iterator<Item = String>,
+        connectors: impl Iterator<Item = String>,
+        lan: LanPlan,
+    ) -> Vocabulary {
+        let (links, connectors) = (links.map(PolicyLink::plain).collect(), connectors.collect());
+        Vocabulary::of(Names { links, connectors, lan, is_open: false })
     }
 
     /// Of a site with all that decides.
@@ -52,16 +64,24 @@ impl Vocabulary {
             metered: link.metered,
             last_resort: link.last_resort,
         };
-        Vocabulary {
-            links: RefCell::new(plan.links.iter().map(link).collect()),
-            connectors: RefCell::new(plan.connectors.iter().map(|connector| connector.name.clone()).collect()),
+        let connectors = plan.connectors.iter().map(|connector| connector.name.clone());
+        Vocabulary::of(Names {
+            links: plan.links.iter().map(link).collect(),
+            connectors: connectors.collect(),
+            lan: plan.lan.clone(),
             is_open: false,
-        }
+        })
     }
 
-    /// Without a site: these names, and any other.
-    pub fn open(links: Vec<PolicyLink>, connectors: Vec<String>) -> Vocabulary {
-        Vocabulary { links: RefCell::new(links), connectors: RefCell::new(connectors), is_open: true }
+    /// Without a site: any name.
+    pub fn open() -> Vocabulary {
+        let (links, connectors, lan) = (Vec::new(), Vec::new(), LanPlan::default());
+        Vocabulary::of(Names { links, connectors, lan, is_open: true })
+    }
+
+    pub fn of(names: Names) -> Vocabulary {
+        let Names { links, connectors, lan, is_open } = names;
+        Vocabulary { links: RefCell::new(links), connectors: RefCell::new(connectors), lan: RefCell::new(lan), is_open }
     }
 
     pub fn link(&self, item: &Value<'_>) -> Option<LinkId> {
@@ -97,9 +117,38 @@ impl Vocabulary {
         u16::try_from(found?).ok().map(ConnectorId)
     }
 
-    /// By their numbers.
-    pub fn into_names(self) -> (Vec<PolicyLink>, Vec<String>) {
-        (self.links.into_inner(), self.connectors.into_inner())
+    /// An interface of the host; it need not be known.
+    pub fn interface(&self, item: &Value<'_>) -> Option<InterfaceId> {
+        let name = item.parse(words::interface)?;
+        let found = lan::number_of(&mut self.lan.borrow_mut(), &name);
+        if found.is_none() {
+            item.error(lan::TOO_MANY, lan::AT_MOST);
+        }
+        found
+    }
+
+    /// The interfaces of a segment.
+    pub fn segment(&self, item: &Value<'_>) -> Option<Vec<InterfaceId>> {
+        let text = item.text()?;
+        let lan = &mut *self.lan.borrow_mut();
+        if let Some(known) = lan.segments.iter().find(|segment| segment.name == text) {
+            return Some(known.interfaces.clone());
+        }
+        if !self.is_open {
+            let known = wording::known(lan.segments.iter().map(|segment| &segment.name));
+            item.error(format!("unknown segment {}", wording::quoted(text)), known);
+            return None;
+        }
+        // A policy by itself does not know what belongs to it; one interface stands for all.
+        let stand_in = lan::number_of(lan, &format!("any of {text}"));
+        let interfaces: Vec<InterfaceId> = stand_in.into_iter().collect();
+        lan.segments.push(SegmentPlan { name: text.to_string(), interfaces: interfaces.clone() });
+        Some(interfaces)
+    }
+
+    pub fn into_names(self) -> Names {
+        let (links, connectors, lan) = (self.links.into_inner(), self.connectors.into_inner(), self.lan.into_inner());
+        Names { links, connectors, lan, is_open: self.is_open }
     }
 
     fn find_link(&self, name: &str) -> Option<LinkId> {

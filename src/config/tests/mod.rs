@@ -10,6 +10,7 @@ mod policies;
 mod profiles;
 mod refusals;
 mod scenarios;
+mod segments;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;

@@ -299,6 +299,7 @@ fn view(pop: bool) -> Forwarding {
         .into(),
         paths,
         rules: Arc::new(RuleSet::default()),
+        lan: Arc::default(),
         minute: WeekMinute::default(),
         sas,
     }

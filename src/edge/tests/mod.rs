@@ -193,6 +193,7 @@ fn plan(end: usize, mode: Mode) -> Plan {
             native: Vec::new(),
         },
         underlays: vec![UnderlayPlan { interface: None, address: Some(ADDRESSES[end]) }],
+        lan: LanPlan::default(),
         links: vec![LinkPlan {
             name: "fibre".to_owned(),
             underlay: UnderlayId(0),

@@ -19,7 +19,7 @@ use self::rule::{OUR_PROTOCOL, Rule};
 use crate::edge::{OnStop, RoutePlan};
 
 /// The kernel's main routing table.
-const MAIN: u32 = 254;
+pub(super) const MAIN: u32 = 254;
 
 /// Our own rules stand at this many priorities, from `RoutePlan::rule_priority` on.
 const RULE_PRIORITIES: u32 = 6;
@@ -282,13 +282,7 @@ impl Routes {
             Family::V6 => RouteMessageBuilder::<Ipv6Addr>::new().build(),
         };
         let routes: Vec<RouteMessage> = self.handle.route().get(filter).execute().try_collect().await.map_err(to_io)?;
-        let table = |route: &RouteMessage| {
-            route.attributes.iter().find_map(|attribute| match attribute {
-                RouteAttribute::Table(table) => Some(*table),
-                _ => None,
-            })
-        };
-        let in_ours = |route: &RouteMessage| table(route).unwrap_or(u32::from(route.header.table)) == self.plan.table;
+        let in_ours = |route: &RouteMessage| table(route) == self.plan.table;
         Ok(routes.into_iter().filter(in_ours).collect())
     }
 }
@@ -365,7 +359,16 @@ impl Lead {
     }
 }
 
-fn destination(route: &RouteMessage) -> Option<IpNet> {
+/// The number of the table that a route stands in.
+pub(super) fn table(route: &RouteMessage) -> u32 {
+    let table = route.attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Table(table) => Some(*table),
+        _ => None,
+    });
+    table.unwrap_or(u32::from(route.header.table))
+}
+
+pub(super) fn destination(route: &RouteMessage) -> Option<IpNet> {
     let address = route.attributes.iter().find_map(|attribute| match attribute {
         RouteAttribute::Destination(RouteAddress::Inet(address)) => Some(IpAddr::V4(*address)),
         RouteAttribute::Destination(RouteAddress::Inet6(address)) => Some(IpAddr::V6(*address)),
@@ -378,7 +381,7 @@ fn destination(route: &RouteMessage) -> Option<IpNet> {
     IpNet::new(address.unwrap_or(everywhere), route.header.destination_prefix_length).ok()
 }
 
-fn metric(route: &RouteMessage) -> u32 {
+pub(super) fn metric(route: &RouteMessage) -> u32 {
     let metric = route.attributes.iter().find_map(|attribute| match attribute {
         RouteAttribute::Priority(metric) => Some(*metric),
         _ => None,
@@ -386,7 +389,7 @@ fn metric(route: &RouteMessage) -> u32 {
     metric.unwrap_or(0)
 }
 
-fn to_io(error: rtnetlink::Error) -> io::Error {
+pub(super) fn to_io(error: rtnetlink::Error) -> io::Error {
     match error {
         rtnetlink::Error::NetlinkError(message) => message.to_io(),
         other => io::Error::other(other.to_string()),

@@ -100,6 +100,7 @@ impl<A: Copy + Ord + TryFrom<u128>> Table<A> {
                 Axis::new(axis(5), last[5], WORDS_MAX)?,
                 Axis::new(axis(6), last[6], WORDS_MAX)?,
                 Axis::new(axis(7), last[7], WORDS_MAX)?,
+                Axis::new(axis(8), last[8], WORDS_MAX)?,
             ],
             summary_len: rows.len().div_ceil(WORD).div_ceil(WORD),
         })
@@ -107,7 +108,7 @@ impl<A: Copy + Ord + TryFrom<u128>> Table<A> {
 
     fn first_match(&self, source: A, destination: A, flow: &NewFlow) -> Option<u32> {
         let key = &flow.key;
-        let [protocol, source_port, destination_port, dscp, connector, minute] = &self.numbers;
+        let [protocol, source_port, destination_port, dscp, connector, minute, interface] = &self.numbers;
         let [sources, destinations] = &self.addresses;
         // What tells most rows apart comes first: it empties most words.
         let mut axes: ArrayVec<Allowed<'_>, AXES> = ArrayVec::new();
@@ -124,6 +125,7 @@ impl<A: Copy + Ord + TryFrom<u128>> Table<A> {
             (dscp, dscp_value(flow)),
             (connector, flow.connector.0),
             (minute, flow.minute.value()),
+            (interface, flow.ends.interface.0.into()),
         ] {
             if !axis.is_idle {
                 axes.push(axis.allowed(value));

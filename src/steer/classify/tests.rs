@@ -5,8 +5,8 @@ use proptest::prelude::*;
 
 use super::row::number;
 use super::*;
-use crate::model::{ConnectorId, Dscp, FlowKey, WeekMinute};
-use crate::steer::{Action, Matcher, Service};
+use crate::model::{ConnectorId, Dscp, FlowKey, InterfaceId, WeekMinute};
+use crate::steer::{Action, Ends, Matcher, Service};
 
 /// Few different values, so that rules and flows often meet.
 fn network() -> impl Strategy<Value = IpNet> {
@@ -57,12 +57,13 @@ fn matcher() -> impl Strategy<Value = Matcher> {
     let dscp = (0u8..3).prop_map(|value| Dscp::new(value * 31).expect("below 64"));
     let connector = prop_oneof![Just(0u16), Just(1), Just(u16::MAX)].prop_map(ConnectorId);
     let hours = (minute(), minute()).prop_map(|(one, other)| (one.min(other), one.max(other)));
+    let interface = prop_oneof![Just(0u8), Just(1), Just(u8::MAX)].prop_map(InterfaceId);
     let addresses = (few(network()), few(network()), few(protocol()));
-    let rest = (few(ports()), few(ports()), few(dscp), few(connector), few(hours), few(service()));
+    let rest = (few(ports()), few(ports()), few(dscp), few(connector), few(hours), few(interface), few(service()));
     (addresses, rest).prop_map(
         |(
             (sources, destinations, protocols),
-            (source_ports, destination_ports, dscp, connectors, minutes, services),
+            (source_ports, destination_ports, dscp, connectors, minutes, interfaces, services),
         )| {
             Matcher {
                 sources,
@@ -73,6 +74,7 @@ fn matcher() -> impl Strategy<Value = Matcher> {
                 dscp,
                 connectors,
                 minutes,
+                interfaces,
                 services,
             }
         },
@@ -84,13 +86,15 @@ fn flow() -> impl Strategy<Value = NewFlow> {
     let v6 = || [0u16..4, 0u16..4].prop_map(|[third, last]| IpAddr::from([0x2001, 0xdb8, third, 0, 0, 0, 0, last]));
     let addresses = prop_oneof![4 => (v4(), v4()), 1 => (v6(), v6())];
     let port = || prop_oneof![0u16..10, Just(u16::MAX)];
-    let marks = ((0u8..3), prop_oneof![Just(0u16), Just(1), Just(u16::MAX)], minute());
+    let ends = || prop_oneof![Just(0u8), Just(1), Just(u8::MAX)].prop_map(|id| Ends { interface: InterfaceId(id) });
+    let marks = ((0u8..3), prop_oneof![Just(0u16), Just(1), Just(u16::MAX)], minute(), ends());
     (addresses, protocol(), port(), port(), marks).prop_map(
-        |((source, destination), protocol, source_port, destination_port, (dscp, connector, minute))| NewFlow {
+        |((source, destination), protocol, source_port, destination_port, (dscp, connector, minute, ends))| NewFlow {
             key: FlowKey { segment: 0, protocol, source, destination, source_port, destination_port },
             dscp: Dscp::new(dscp * 31).expect("below 64"),
             connector: ConnectorId(connector),
             minute,
+            ends,
         },
     )
 }
@@ -107,6 +111,7 @@ fn values_of(flow: &NewFlow) -> [u128; AXES] {
         flow.dscp.value().into(),
         flow.connector.0.into(),
         flow.minute.value().into(),
+        flow.ends.interface.0.into(),
     ]
 }
 
@@ -190,6 +195,7 @@ fn many_rules_are_told_apart_by_any_axis() {
         dscp: Dscp::DEFAULT,
         connector: ConnectorId(0),
         minute: WeekMinute::default(),
+        ends: Ends::default(),
     };
     assert_eq!(classifier.first_match(&flow(0, 8_997, 8_998, 6)), Some(8_997));
     assert_eq!(classifier.first_match(&flow(0, 8_996, 8_998, 6)), Some(8_998));
