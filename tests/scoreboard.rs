@@ -38,3 +38,46 @@ fn a_scenario_comes_out_the_same_each_time() {
     let play = || Board::of(std::slice::from_ref(&scenario)).expect("it can be played");
     assert_eq!(play(), play());
 }
+
+/// With every number alike: the shape and the words.
+fn masked(text: &str) -> String {
+    let mut masked = String::new();
+    for letter in text.chars() {
+        match letter {
+            '0'..='9' if masked.ends_with('0') => {}
+            '0'..='9' => masked.push('0'),
+            other => masked.push(other),
+        }
+    }
+    masked
+}
+
+#[test]
+fn the_simulation_of_the_policy_page_comes_out_as_it_says_and_as_json_too() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let page = std::fs::read_to_string(root.join("docs/policy.md")).expect("the page");
+    let block = |before: &str| {
+        let rest = page.split_once(before).expect("the example").1;
+        rest.split_once("```\n").and_then(|(_, rest)| rest.split_once("```")).expect("a block").0.to_owned()
+    };
+    let folder = tempfile::tempdir().expect("a folder");
+    let flows = folder.path().join("flows.txt");
+    std::fs::write(&flows, block("`flows.txt`")).expect("the flows");
+    let run = |more: &[&str]| {
+        let arguments = ["policy", "simulate", "policy/branch.toml", "--scenario", "scenarios/cut.toml", "--flows"];
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_trefoil"));
+        let output = command.current_dir(root).args(arguments).arg(&flows).args(more).output().expect("it runs");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).expect("text")
+    };
+    // What changed is told by health, whose words have their own page.
+    let stories = |text: &str| masked(text.split_once("\nlink ").expect("the table of links").0);
+    let told = run(&[]);
+    assert_eq!(stories(&told), stories(&block("prints")), "{told}");
+    let json: serde_json::Value = serde_json::from_str(&run(&["--json"])).expect("JSON");
+    let steps = json["flows"][0]["steps"].as_array().expect("steps");
+    let links: Vec<&str> = steps.iter().filter_map(|step| step["link"].as_str()).collect();
+    assert_eq!(links, ["fibre", "dsl", "fibre"]);
+    assert_eq!((steps[1]["cause"].as_str(), steps[1]["rule"].as_str()), (Some("path_lost"), Some("voice")));
+    assert!(json["flows"][0]["outage_ms"].as_u64().is_some_and(|outage| (60..1_000).contains(&outage)), "{json}");
+}

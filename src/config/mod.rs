@@ -39,7 +39,7 @@ pub use load::{
     policy_files_of,
 };
 pub use policy::{
-    Expected, Failure, LinkState, Outcome, PolicyFiles, PolicyLink, PolicyTest, flow as parse_flow, marked_flow,
+    Expected, Failure, FlowLine, LinkState, Outcome, PolicyFiles, PolicyLink, PolicyTest, flow as parse_flow, flow_line,
 };
 pub use scenario::{
     Change, Direction, LineShape, Scenario, ScenarioEvent, ScenarioLink, ScenarioTraffic, Trace, TrafficKind, Where,

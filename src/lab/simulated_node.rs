@@ -6,9 +6,9 @@ use std::sync::Arc;
 use super::simulated_recorder::SimulatedRecorder;
 use crate::crypto::{Backend, Backends};
 use crate::dataplane::{Crew, FlowTable, RoadIo, Unsent, Worker};
-use crate::edge::{Edge, Effect, Plan, SiteEvent, SiteStatus, StatusFacts, UnderlayFact};
+use crate::edge::{Edge, Effect, Explanation, Plan, SiteEvent, SiteStatus, StatusFacts, UnderlayFact};
 use crate::forward::{FlowReport, ToControl, ToWorker};
-use crate::model::{Chance, FlowKey, Leg, Moment, Spi, UnderlayId, WorkerId};
+use crate::model::{Chance, Dscp, FlowKey, Leg, Moment, Spi, UnderlayId, WorkerId};
 use crate::packet::{Batch, Offload, ProbeKey, SiteOffloads, SitePacket, Train};
 use crate::recording::News;
 use arc_swap::ArcSwap;
@@ -184,7 +184,17 @@ impl SimulatedNode {
     }
 
     pub fn status(&self, now: Moment) -> SiteStatus {
-        let facts = StatusFacts {
+        self.edge.status(self.facts(), now)
+    }
+
+    /// Where a flow goes at present, and why.
+    pub fn explain(&self, key: FlowKey, dscp: Dscp, now: Moment) -> Explanation {
+        let forwarding = self.crew.published.load();
+        self.edge.explain(&forwarding, key, Some(dscp), self.flow(&key).as_ref(), &self.facts(), now)
+    }
+
+    fn facts(&self) -> StatusFacts<'_> {
+        StatusFacts {
             unix_ms_at_zero: 0,
             started: Moment::ZERO,
             drops: &self.crew.drops,
@@ -192,8 +202,7 @@ impl SimulatedNode {
             flow_limit: self.crew.flows.limit() as u64,
             forgotten: self.crew.flows.forgotten(),
             workers: &self.crew.counters,
-        };
-        self.edge.status(facts, now)
+        }
     }
 }
 

@@ -3,10 +3,10 @@ use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use super::flows::read_flows;
 use super::{counted, load, refuse};
 use crate::cli::output;
 use crate::config::{self, Diagnostic, LinkState, Outcome, PolicyFiles};
-use crate::edge::LanPlan;
 use crate::model::{FlowKey, LinkId, Verdict};
 use crate::steer::{Action, NewFlow, Rule, Steering};
 
@@ -41,8 +41,8 @@ pub fn run(args: &DiffArgs) -> ExitCode {
     };
     let flows = match &args.flows {
         None => examples(&old, &new),
-        Some(file) => match read_flows(file, &new.lan) {
-            Ok(flows) => flows,
+        Some(file) => match read_flows(file, &new.lan, FLOWS_MAX) {
+            Ok(lines) => lines.into_iter().map(|line| line.flow).collect(),
             Err(reason) => return output::fail(&reason),
         },
     };
@@ -52,24 +52,6 @@ pub fn run(args: &DiffArgs) -> ExitCode {
 /// Links, connectors and interfaces are compared by their numbers.
 fn load_beside(file: &Path, old: &PolicyFiles) -> Result<PolicyFiles, Vec<Diagnostic>> {
     config::load_policy_beside(&[file.to_path_buf()], old)
-}
-
-fn read_flows(file: &Path, lan: &LanPlan) -> Result<Vec<NewFlow>, String> {
-    let text = std::fs::read_to_string(file).map_err(|error| format!("{} cannot be read: {error}", file.display()))?;
-    let mut flows = Vec::new();
-    for (number, line) in text.lines().enumerate() {
-        let line = line.split('#').next().unwrap_or("").trim();
-        if line.is_empty() {
-            continue;
-        }
-        if flows.len() == FLOWS_MAX {
-            return Err(format!("{} has more than {FLOWS_MAX} flows", file.display()));
-        }
-        let flow = config::marked_flow(line, lan);
-        let at = || format!("{}:{}", file.display(), number + 1);
-        flows.push(flow.map_err(|complaint| format!("{} {} ({})", at(), complaint.what, complaint.instead))?);
-    }
-    Ok(flows)
 }
 
 /// A flow of each rule and each test.
@@ -208,21 +190,5 @@ mod tests {
              why:    link 2 of the rule, healthy: the healthiest that the rule names, then the first\n\
              1 of 1 flow would go elsewhere\n"
         );
-    }
-
-    #[test]
-    fn flows_are_read_line_by_line_and_a_wrong_one_is_told_with_its_place() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("flows.txt");
-        std::fs::write(&file, "# seen on Monday\ntcp 10.0.0.1:5 10.0.0.2:80 dscp=ef # web\n\nudp 10.0.0.1 1\n")
-            .unwrap();
-        let reason = read_flows(&file, &LanPlan::default()).unwrap_err();
-        assert!(
-            reason
-                .ends_with("flows.txt:4 \"1\" is not an address (such as \"10.20.1.5:443\" or \"[2001:db8::1]:443\")"),
-            "{reason}"
-        );
-        std::fs::write(&file, "tcp 10.0.0.1:5 10.0.0.2:80 dscp=ef # web\n").unwrap();
-        assert_eq!(read_flows(&file, &LanPlan::default()).unwrap()[0].dscp.value(), 46);
     }
 }

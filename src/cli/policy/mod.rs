@@ -2,7 +2,9 @@
 
 mod check;
 mod diff;
+mod flows;
 mod fmt;
+mod simulate;
 mod test;
 
 use std::path::PathBuf;
@@ -26,6 +28,8 @@ enum PolicyVerb {
     Test(Named),
     /// Tells which flows would go elsewhere, and why
     Diff(diff::DiffArgs),
+    /// Plays flows of a file under a scenario, in simulated time: which went where, when they moved and why
+    Simulate(simulate::SimulateArgs),
     /// Formats files in place; comments stay where they are
     Fmt(fmt::FmtArgs),
 }
@@ -46,6 +50,7 @@ pub fn run(args: &PolicyArgs) -> ExitCode {
         PolicyVerb::Check(args) => check::run(args),
         PolicyVerb::Test(named) => test::run(named),
         PolicyVerb::Diff(args) => diff::run(args),
+        PolicyVerb::Simulate(args) => simulate::run(args),
         PolicyVerb::Fmt(args) => fmt::run(args),
     }
 }

@@ -1,12 +1,18 @@
 //! A flow as people write it: `tcp 10.20.1.5:51000 203.0.113.9:443`.
 
 use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::time::Duration;
 
 use crate::config::wording::{Complaint, complain, quoted};
 use crate::config::words;
 use crate::edge::LanPlan;
 use crate::model::{ConnectorId, Dscp, FlowKey, InterfaceId, WeekMinute, protocol};
 use crate::steer::{Ends, NewFlow};
+
+/// As long as a scenario may be.
+const TIMES: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(24 * 3600);
+const KILOBYTES: RangeInclusive<u64> = 1..=1_000_000;
 
 /// Protocol, source and destination; for TCP and UDP with ports, where a source without one has 0.
 pub fn flow(text: &str) -> Result<FlowKey, Complaint> {
@@ -36,23 +42,51 @@ pub fn flow(text: &str) -> Result<FlowKey, Complaint> {
     })
 }
 
-/// A flow, with `dscp=ef` behind it where it is marked, and `interface=lan1` where it comes from there.
-/// An interface that no rule names is like any other.
-pub fn marked_flow(text: &str, lan: &LanPlan) -> Result<NewFlow, Complaint> {
+/// A line of a file of flows.
+#[derive(Clone, PartialEq, Debug)]
+pub struct FlowLine {
+    pub flow: NewFlow,
+    /// When it begins and ends; `None`: with the simulation.
+    pub from: Option<Duration>,
+    pub until: Option<Duration>,
+    /// What it carries; `None`: as much as it can.
+    pub kilobytes: Option<u64>,
+}
+
+/// A flow with what is said of it behind: `dscp=ef interface=lan1 from=10s until=2m kilobytes=500`, each if need be. An
+/// interface that no rule names is like any other.
+pub fn flow_line(text: &str, lan: &LanPlan) -> Result<FlowLine, Complaint> {
+    let (words, rest): (Vec<&str>, Vec<&str>) = text.split_whitespace().partition(|part| part.contains('='));
     let (mut dscp, mut interface) = (Dscp::DEFAULT, InterfaceId::OTHER);
-    let mut rest: Vec<&str> = Vec::new();
-    for part in text.split_whitespace() {
-        if let Some(name) = part.strip_prefix("dscp=") {
-            dscp = words::dscp(name)?;
-        } else if let Some(name) = part.strip_prefix("interface=") {
-            let index = lan.interfaces.iter().position(|known| known == name);
-            interface = index.and_then(InterfaceId::of_index).unwrap_or_default();
-        } else {
-            rest.push(part);
+    let (mut from, mut until, mut kilobytes) = (None, None, None);
+    for word in words {
+        let (key, value) = word.split_once('=').unwrap_or((word, ""));
+        match key {
+            "dscp" => dscp = words::dscp(value)?,
+            "interface" => {
+                let index = lan.interfaces.iter().position(|known| known == value);
+                interface = index.and_then(InterfaceId::of_index).unwrap_or_default();
+            }
+            "from" => from = Some(words::duration(value, TIMES)?),
+            "until" => until = Some(words::duration(value, TIMES)?),
+            "kilobytes" => match value.parse() {
+                Ok(number) if KILOBYTES.contains(&number) => kilobytes = Some(number),
+                _ => return complain(format!("{} is no number of kilobytes", quoted(value)), "1 to 1,000,000"),
+            },
+            _ => {
+                return complain(
+                    format!("unknown word {}", quoted(key)),
+                    "dscp=ef, interface=lan1, from=10s, until=2m or kilobytes=500 behind the flow",
+                );
+            }
         }
     }
+    if from.unwrap_or_default() >= until.unwrap_or(Duration::MAX) {
+        return complain(format!("{} ends before it begins", quoted(text)), "until after from");
+    }
     let (key, ends) = (flow(&rest.join(" "))?, Ends { interface });
-    Ok(NewFlow { key, dscp, connector: ConnectorId(0), minute: WeekMinute::default(), ends })
+    let flow = NewFlow { key, dscp, connector: ConnectorId(0), minute: WeekMinute::default(), ends };
+    Ok(FlowLine { flow, from, until, kilobytes })
 }
 
 fn end(text: &str, has_ports: bool) -> Result<(IpAddr, Option<u16>), Complaint> {
@@ -84,6 +118,24 @@ mod tests {
             ["", "tcp", "tcp 10.0.0.1 10.0.0.2", "icmp 10.0.0.1:1 10.0.0.2", "tcp 10.0.0.1:1 [::1]:2", "tpc 1 2"]
         {
             assert!(flow(wrong).is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn a_line_says_how_a_flow_is_marked_and_when_it_is_there() {
+        let line = flow_line("udp 10.0.0.1:5 -> 10.0.0.2:80 dscp=ef from=10s until=2m", &LanPlan::default()).unwrap();
+        assert_eq!((line.flow.dscp.value(), line.from), (46, Some(Duration::from_secs(10))));
+        assert_eq!((line.until, line.kilobytes), (Some(Duration::from_secs(120)), None));
+        assert_eq!(
+            flow_line("kilobytes=40 tcp 10.0.0.1:5 10.0.0.2:80", &LanPlan::default()).unwrap().kilobytes,
+            Some(40)
+        );
+        for wrong in ["dscp=what", "from=3", "from=9s until=9s", "until=0s", "kilobytes=0", "bytes=3", "=", "until=30h"]
+        {
+            assert!(
+                flow_line(&format!("tcp 10.0.0.1:5 10.0.0.2:80 {wrong}"), &LanPlan::default()).is_err(),
+                "{wrong:?}"
+            );
         }
     }
 }

@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 
 pub use case::{Expected, LinkState, PolicyTest};
 use definitions::Definitions;
-pub use flow::{flow, marked_flow};
+pub use flow::{FlowLine, flow, flow_line};
 pub use hours::utc_offset;
 pub use trial::{Failure, Outcome, PolicyFiles};
 pub use vocabulary::{Names, PolicyLink, Vocabulary};

@@ -1,5 +1,5 @@
 //! The scoreboard: scenarios in simulated time, played by our own steering and by models of what
-//! people use, and what came of it for calls and transfers.
+//! people use, and what came of it for calls and transfers; and the flows of a file under such a scenario.
 
 mod board;
 mod contender;
@@ -10,6 +10,7 @@ mod fleet;
 mod hearing;
 mod models;
 mod race;
+mod rehearsal;
 mod site;
 mod suite;
 mod tracker;
@@ -19,4 +20,6 @@ mod trefoil;
 
 pub use board::{Board, CONTENDERS, ORACLE, OURS, Outcome, Row, Unplayable};
 pub use figures::Figures;
+pub use rehearsal::{FLOWS_MAX as REHEARSAL_FLOWS_MAX, FlowStory, Happening, LinkBytes, Rehearsal, Step, rehearse};
+pub use site::open_plan;
 pub use suite::shipped;

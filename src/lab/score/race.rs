@@ -4,7 +4,7 @@ use std::iter::Peekable;
 use std::time::Duration;
 use std::vec;
 
-use super::contender::{Contender, Parcel, VOICE};
+use super::contender::{Contender, Parcel};
 use super::e_model::PACKET_TIME;
 use super::field::{Field, Way};
 use super::figures::Figures;
@@ -18,7 +18,7 @@ use crate::model::{Dscp, FlowKey, Moment};
 
 /// The scenario begins when tunnels are up, settled and measured, whoever steers: later than the
 /// hold-down and the minimum dwell.
-const BEGINS: Moment = Moment::from_millis(60_000);
+pub const BEGINS: Moment = Moment::from_millis(60_000);
 
 /// What transfers send goes out in steps of this.
 const STEP: Duration = Duration::from_millis(10);
@@ -42,12 +42,23 @@ pub struct Race<'a> {
     events: BinaryHeap<Reverse<(Moment, u64, Event)>>,
     sequence: u64,
     moves: u64,
-    delivered: u64,
     overtaken: u64,
+    over: Vec<FlowFigures>,
+}
+
+/// What came of one flow.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct FlowFigures {
+    pub key: FlowKey,
+    /// Bytes that a transfer brought to its end, each once.
+    pub delivered: u64,
+    /// Nothing of it arrived, in the worse direction, for longer than is taken for chance.
+    pub silence: Duration,
 }
 
 struct Call {
     key: FlowKey,
+    dscp: Dscp,
     until: Moment,
     way: Option<Way>,
     /// The far end answers on the way that it was last reached by.
@@ -79,8 +90,13 @@ enum Event {
 }
 
 impl<'a> Race<'a> {
+    /// With the traffic of the scenario.
     pub fn new(scenario: &Scenario, contender: &'a mut dyn Contender) -> Race<'a> {
-        let program = Program::new(scenario);
+        Race::with(Program::new(scenario), scenario, contender)
+    }
+
+    /// With other traffic.
+    pub fn with(program: Program, scenario: &Scenario, contender: &'a mut dyn Contender) -> Race<'a> {
         let at = |time: Duration| BEGINS + time;
         let mut race = Race {
             contender,
@@ -94,21 +110,33 @@ impl<'a> Race<'a> {
             events: BinaryHeap::new(),
             sequence: 0,
             moves: 0,
-            delivered: 0,
             overtaken: 0,
+            over: Vec::new(),
         };
         for (number, call) in program.calls.iter().enumerate() {
             // Not all at the same moment.
             let offset = PACKET_TIME * (number % 16) as u32 / 16;
             race.push(at(call.from) + offset, Event::Talk(number));
             let ears = [Hearing::default(), Hearing::default()];
-            race.calls.push(Call { key: call.key, until: at(call.until), way: None, back: None, ears });
+            race.calls.push(Call {
+                key: call.key,
+                dscp: call.dscp,
+                until: at(call.until),
+                way: None,
+                back: None,
+                ears,
+            });
         }
         race
     }
 
     /// Plays it to the end.
-    pub fn run(mut self) -> Figures {
+    pub fn run(self) -> Figures {
+        self.run_each().0
+    }
+
+    /// Plays it to the end, and tells of each flow too.
+    pub fn run_each(mut self) -> (Figures, Vec<FlowFigures>) {
         let mut step = Moment::ZERO;
         while self.now < self.ends {
             let event = self.events.peek().map(|Reverse((at, _, _))| *at);
@@ -154,7 +182,7 @@ impl<'a> Race<'a> {
     fn talk(&mut self, number: usize) {
         let now = self.now;
         let Some(call) = self.calls.get_mut(number).filter(|call| now < call.until) else { return };
-        let parcel = Parcel { key: call.key, dscp: VOICE, packets: 1, bytes: VOICE_INNER, upload: true };
+        let parcel = Parcel { key: call.key, dscp: call.dscp, packets: 1, bytes: VOICE_INNER, upload: true };
         let way = self.contender.route(&parcel, &self.field, now);
         self.moves += u64::from(has_moved(&mut call.way, way));
         let up = way.and_then(|way| self.field.send(way, Direction::Up, VOICE_BYTES, now));
@@ -178,7 +206,7 @@ impl<'a> Race<'a> {
         let now = self.now;
         while let Some(planned) = self.to_come.next_if(|planned| BEGINS + planned.at <= now) {
             let until = planned.until.map(|until| BEGINS + until);
-            let transfer = Transfer::new(planned.key, planned.upload, planned.bytes, until, now);
+            let transfer = Transfer::new((planned.key, planned.dscp), planned.upload, planned.bytes, until, now);
             self.transfers.insert(self.begun, transfer);
             self.begun += 1;
         }
@@ -201,7 +229,7 @@ impl<'a> Race<'a> {
         let upload = transfer.upload;
         // Of a download the site sends what acknowledges it.
         let bytes = u64::from(packets) * if upload { PACKET as u64 } else { ACK as u64 / 2 };
-        let parcel = Parcel { key: transfer.key, dscp: Dscp::DEFAULT, packets, bytes, upload };
+        let parcel = Parcel { key: transfer.key, dscp: transfer.dscp, packets, bytes, upload };
         let way = self.contender.route(&parcel, &self.field, now);
         self.moves += u64::from(has_moved(&mut transfer.way, way));
         let Some(way) = way else {
@@ -255,22 +283,25 @@ impl<'a> Race<'a> {
         }
         transfer.handle_receipt(receipt, now);
         if transfer.is_over(now)
-            && let Some(over) = self.transfers.remove(&number)
+            && let Some(mut over) = self.transfers.remove(&number)
         {
-            self.count(&over);
+            self.count(&mut over);
             self.contender.forget(&over.key);
         }
     }
 
-    fn count(&mut self, transfer: &Transfer) {
-        self.delivered += transfer.delivered();
+    fn count(&mut self, transfer: &mut Transfer) {
+        transfer.finish(self.now);
         self.overtaken += transfer.overtaken();
+        let (key, delivered, silence) = (transfer.key, transfer.delivered(), transfer.silence());
+        self.over.push(FlowFigures { key, delivered, silence });
     }
 
-    fn finish(mut self) -> Figures {
-        for transfer in std::mem::take(&mut self.transfers).into_values() {
-            self.count(&transfer);
+    fn finish(mut self) -> (Figures, Vec<FlowFigures>) {
+        for mut transfer in std::mem::take(&mut self.transfers).into_values() {
+            self.count(&mut transfer);
         }
+        let goodput_bytes = self.over.iter().map(|transfer| transfer.delivered).sum();
         let calls = self.calls.len().max(1) as f64;
         let (mut windows, mut bad, mut silent) = (0u32, 0u32, Duration::ZERO);
         for call in &mut self.calls {
@@ -283,17 +314,20 @@ impl<'a> Race<'a> {
             let ((judged, far_bad), (_, near_bad)) = (far.windows(), near.windows());
             windows += judged;
             bad += far_bad.max(near_bad);
-            silent += far.silence().max(near.silence());
+            let silence = far.silence().max(near.silence());
+            silent += silence;
+            self.over.push(FlowFigures { key: call.key, delivered: 0, silence });
         }
         let minutes = |windows: u32| f64::from(windows) * WINDOW.as_secs_f64() / 60.0 / calls;
-        Figures {
+        let figures = Figures {
             voice_minutes: minutes(windows),
             voice_minutes_bad: minutes(bad),
             outage_seconds: silent.as_secs_f64() / calls,
-            goodput_bytes: self.delivered,
+            goodput_bytes,
             reordered: self.overtaken,
             moves: self.moves,
-        }
+        };
+        (figures, self.over)
     }
 
     fn push(&mut self, at: Moment, event: Event) {

@@ -37,9 +37,21 @@ const PSK: &[u8] = b"in simulated time";
 /// The site that plays a scenario: a branch with the links of the scenario, and a tunnel over each to
 /// both of two PoPs; every setting that is not needed for that is left at its default.
 pub fn plan(scenario: &Scenario) -> Result<Plan, Vec<Diagnostic>> {
-    let mut text = format!(
-        "policy = [\"policy.toml\"]\n[site]\nname = \"scoreboard\"\nkind = \"branch\"\nnative_ranges = [\"{NATIVE}\"]\n"
-    );
+    plan_with(
+        scenario,
+        &format!("native_ranges = [\"{NATIVE}\"]"),
+        &format!("network_ranges = [\"far:{FAR}\"]"),
+        POLICY,
+    )
+}
+
+/// The same for flows from anywhere to anywhere, without rules.
+pub fn open_plan(scenario: &Scenario) -> Result<Plan, Vec<Diagnostic>> {
+    plan_with(scenario, "", "", "")
+}
+
+fn plan_with(scenario: &Scenario, native: &str, ranges: &str, policy: &str) -> Result<Plan, Vec<Diagnostic>> {
+    let mut text = format!("policy = [\"policy.toml\"]\n[site]\nname = \"scoreboard\"\nkind = \"branch\"\n{native}\n");
     // Writing into a text cannot fail.
     for link in &scenario.links {
         let _ = write!(
@@ -51,7 +63,7 @@ pub fn plan(scenario: &Scenario) -> Result<Plan, Vec<Diagnostic>> {
             link.down.rate.value()
         );
     }
-    let _ = write!(text, "[connector.pop]\nnetwork_ranges = [\"far:{FAR}\"]\n");
+    let _ = write!(text, "[connector.pop]\n{ranges}\n");
     for role in Role::ALL {
         let number = role.index();
         let _ = write!(
@@ -62,7 +74,7 @@ pub fn plan(scenario: &Scenario) -> Result<Plan, Vec<Diagnostic>> {
         for (index, link) in scenario.links.iter().enumerate() {
             let _ = write!(
                 text,
-                "[[connector.pop.{role}.tunnel]]\nname = \"{role}-{0}\"\nwan = \"{0}\"\nlocal_id = \"fqdn:{0}.example\"\n\
+                "[[connector.pop.{role}.tunnel]]\nname = \"{0}\"\nwan = \"{0}\"\nlocal_id = \"fqdn:{0}.example\"\n\
                  private_local = \"169.254.{number}.{1}/30\"\nprivate_remote = \"169.254.{number}.{2}/30\"\n\
                  probes = [\"169.254.{number}.{2}\"]\n",
                 link.name,
@@ -71,7 +83,7 @@ pub fn plan(scenario: &Scenario) -> Result<Plan, Vec<Diagnostic>> {
             );
         }
     }
-    let files = Memory::new([("site.toml", text.as_str()), ("policy.toml", POLICY), ("psk", "in simulated time\n")]);
+    let files = Memory::new([("site.toml", text.as_str()), ("policy.toml", policy), ("psk", "in simulated time\n")]);
     Ok(in_simulation(config::load_from(Path::new("site.toml"), &files)?.plan))
 }
 

@@ -1,8 +1,9 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use crate::config::{Scenario, TrafficKind};
-use crate::model::{Chance, FlowKey, protocol};
+use super::contender::VOICE;
+use crate::config::{FlowLine, Scenario, TrafficKind};
+use crate::model::{Chance, Dscp, FlowKey, protocol};
 
 /// What the traffic of a scenario comes to: the same for every contender.
 pub struct Program {
@@ -13,6 +14,7 @@ pub struct Program {
 
 pub struct PlannedCall {
     pub key: FlowKey,
+    pub dscp: Dscp,
     pub from: Duration,
     pub until: Duration,
 }
@@ -21,6 +23,7 @@ pub struct PlannedCall {
 pub struct PlannedTransfer {
     pub at: Duration,
     pub key: FlowKey,
+    pub dscp: Dscp,
     /// `None`: as much as it can until `until`.
     pub bytes: Option<u64>,
     pub until: Option<Duration>,
@@ -47,7 +50,7 @@ impl Program {
                 TrafficKind::Voice { calls } => {
                     for _ in 0..calls {
                         let key = key(protocol::UDP, CALLERS, program.calls.len(), &mut chance);
-                        program.calls.push(PlannedCall { key, from, until });
+                        program.calls.push(PlannedCall { key, dscp: VOICE, from, until });
                     }
                 }
                 TrafficKind::Bulk { flows, upload } => {
@@ -56,6 +59,7 @@ impl Program {
                         program.transfers.push(PlannedTransfer {
                             at: from,
                             key,
+                            dscp: Dscp::DEFAULT,
                             bytes: None,
                             until: Some(until),
                             upload,
@@ -76,12 +80,33 @@ impl Program {
                         program.transfers.push(PlannedTransfer {
                             at,
                             key,
+                            dscp: Dscp::DEFAULT,
                             bytes: Some(size as u64),
                             until: None,
                             upload,
                         });
                     }
                 }
+            }
+        }
+        program.transfers.sort_by_key(|transfer| transfer.at);
+        program
+    }
+}
+
+impl Program {
+    /// Of single flows: TCP is a transfer from the site, all else 50 packets a second each way.
+    pub fn of_flows(flows: &[FlowLine], whole: Duration) -> Program {
+        let mut program = Program { calls: Vec::new(), transfers: Vec::new() };
+        for line in flows {
+            let (key, dscp) = (line.flow.key, line.flow.dscp);
+            let (from, until) = (line.from.unwrap_or_default(), line.until.unwrap_or(whole).min(whole));
+            if key.protocol == protocol::TCP {
+                let bytes = line.kilobytes.map(|kilobytes| kilobytes.saturating_mul(1_000));
+                let until = Some(until);
+                program.transfers.push(PlannedTransfer { at: from, key, dscp, bytes, until, upload: true });
+            } else {
+                program.calls.push(PlannedCall { key, dscp, from, until });
             }
         }
         program.transfers.sort_by_key(|transfer| transfer.at);

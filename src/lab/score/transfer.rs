@@ -2,7 +2,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::field::Way;
-use crate::model::{FlowKey, Moment};
+use crate::model::{Dscp, FlowKey, Moment};
 
 /// Bytes of a full packet on the line, and of what acknowledges two of them.
 pub const PACKET: usize = 1_500;
@@ -22,11 +22,16 @@ const PACE: (f64, f64) = (2.0, 1.2);
 /// 16 MiB, the receive window of a tuned host.
 const WINDOW_MAX: f64 = 11_000.0;
 
+/// A transfer of which nothing is acknowledged for longer than this stands still: two timeouts, and more than any
+/// queue of a line in use holds.
+const STALLED: Duration = Duration::from_millis(500);
+
 /// A sender as TCP with CUBIC is one (RFC 9438, 5681, 6298), in packets: what its window lets out in
 /// a step is one burst. Lost packets are sent again; what is counted is what arrived for the first
 /// time.
 pub struct Transfer {
     pub key: FlowKey,
+    pub dscp: Dscp,
     pub upload: bool,
     /// Packets that are still to be acknowledged; `None`: no end.
     left: Option<u64>,
@@ -49,6 +54,9 @@ pub struct Transfer {
     /// Bursts on their way: when they arrive, and how many packets.
     on_the_way: VecDeque<(Moment, u32)>,
     overtaken: u64,
+    /// When something was last acknowledged, or it began.
+    heard: Moment,
+    silence: Duration,
     pub way: Option<Way>,
 }
 
@@ -62,9 +70,16 @@ pub struct Receipt {
 }
 
 impl Transfer {
-    pub fn new(key: FlowKey, upload: bool, bytes: Option<u64>, until: Option<Moment>, now: Moment) -> Transfer {
+    pub fn new(
+        (key, dscp): (FlowKey, Dscp),
+        upload: bool,
+        bytes: Option<u64>,
+        until: Option<Moment>,
+        now: Moment,
+    ) -> Transfer {
         Transfer {
             key,
+            dscp,
             upload,
             left: bytes.map(|bytes| bytes.div_ceil(PACKET as u64).max(1)),
             until,
@@ -82,6 +97,8 @@ impl Transfer {
             acknowledged: 0,
             on_the_way: VecDeque::new(),
             overtaken: 0,
+            heard: now,
+            silence: Duration::ZERO,
             way: None,
         }
     }
@@ -137,6 +154,7 @@ impl Transfer {
             self.in_flight = self.in_flight.saturating_sub(receipt.passed + receipt.lost);
         }
         if receipt.passed > 0 {
+            self.hear(now);
             self.progress = now;
             self.backoff = 0;
             if receipt.generation == self.generation {
@@ -166,6 +184,24 @@ impl Transfer {
 
     pub fn overtaken(&self) -> u64 {
         self.overtaken
+    }
+
+    /// Nothing was acknowledged for longer than a user takes for slowness.
+    pub fn silence(&self) -> Duration {
+        self.silence
+    }
+
+    /// Nothing more comes of it.
+    pub fn finish(&mut self, now: Moment) {
+        self.hear(self.until.map_or(now, |until| until.min(now)));
+    }
+
+    fn hear(&mut self, now: Moment) {
+        let pause = now.since(self.heard);
+        if pause > STALLED {
+            self.silence += pause;
+        }
+        self.heard = now;
     }
 
     fn timeout(&self) -> Duration {
@@ -239,15 +275,16 @@ mod tests {
     use crate::lab::impairment::{Impairment, LinkModel};
     use crate::model::{Mbps, Permille, protocol};
 
-    fn key() -> FlowKey {
-        FlowKey {
+    fn key() -> (FlowKey, Dscp) {
+        let key = FlowKey {
             segment: 0,
             protocol: protocol::TCP,
             source: [10, 20, 0, 1].into(),
             destination: [10, 90, 0, 1].into(),
             source_port: 1_000,
             destination_port: 443,
-        }
+        };
+        (key, Dscp::DEFAULT)
     }
 
     const STEP: Duration = Duration::from_millis(10);
