@@ -12,6 +12,7 @@ pub mod ha;
 pub mod health;
 pub mod ike;
 pub mod probe;
+pub mod qos;
 pub mod steer;
 // Floor 3: what the two planes share.
 pub mod forward;

@@ -6,7 +6,8 @@ use std::sync::atomic::Ordering;
 use allocation_counter::measure;
 use arc_swap::ArcSwap;
 use trefoil::dataplane::{BATCH, Crew, FlowTable, Worker};
-use trefoil::model::{Moment, WorkerId};
+use trefoil::forward::{Cap, LinkFace};
+use trefoil::model::{Mbps, Moment, WorkerId};
 use trefoil::packet::{ChecksumState, Offload, ProbeKey, SegmentKind, Segments};
 
 #[path = "../benches/road/world.rs"]
@@ -49,6 +50,37 @@ fn super_packets_are_cut_and_sealed_without_an_allocation() {
         })
     });
     assert_eq!(io.out, (TURNS + 1) * 1_372_usize.div_ceil(300));
+    assert_eq!(counted.count_total, 0, "{counted:?}");
+}
+
+#[test]
+fn what_waits_for_its_turn_on_a_shaped_link_leaves_without_an_allocation() {
+    let mut view = forwarding();
+    view.paths.iter_mut().for_each(|path| (path.shaped, path.policed) = (true, true));
+    let rate = Mbps::new(100);
+    let face = |_| LinkFace { cap: Cap::new(rate, rate), home: WorkerId(0), live: Arc::default() };
+    view.links = (0..view.paths.len()).map(face).collect();
+    let mut worker = worker(&Arc::new(ArcSwap::from_pointee(view)));
+    let segments = Some(Segments { kind: SegmentKind::Udp, size: 300 });
+    let offload = Offload { checksum: ChecksumState::Partial { start: 20, offset: 6 }, segments };
+    let sa = outbound_sa();
+    // More than may leave, and more than may arrive.
+    let world = |_| Endless {
+        from_site: (0..BATCH).map(|n| packet(n % FLOWS, false)).collect(),
+        offload,
+        from_wan: trains(&sa),
+        ..Endless::default()
+    };
+    let mut turns: Vec<Endless> = (0..=TURNS).map(world).collect();
+    let at = |turn: usize| Moment::from_millis(1_000 + turn as u64);
+    worker.turn(&mut turns[0], at(0));
+    let counted = measure(|| {
+        turns[1..].iter_mut().enumerate().for_each(|(index, io)| {
+            worker.turn(io, at(index + 1));
+        })
+    });
+    let out: usize = turns.iter().map(|io| io.out).sum();
+    assert!(out > TURNS * 30 && out < TURNS * BATCH * 2, "{out}");
     assert_eq!(counted.count_total, 0, "{counted:?}");
 }
 

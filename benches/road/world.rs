@@ -9,7 +9,7 @@ use trefoil::crypto::Encryption;
 use trefoil::dataplane::{BATCH, Crew, FlowTable, RoadIo, Unsent, Worker};
 use trefoil::esp::{InboundSa, OutboundSa};
 use trefoil::forward::{
-    ChildFace, ConnectorFace, Duty, Forwarding, PathFace, RouteTable, SaTable, SiteFace, ToControl, ToWorker,
+    Cap, ChildFace, ConnectorFace, Duty, Forwarding, PathFace, RouteTable, SaTable, SiteFace, ToControl, ToWorker,
 };
 use trefoil::model::{
     ConnectorId, Leg, LinkId, OutboundSlot, PathId, Role, Secret, Selectors, Spi, TrafficSelector, UnderlayId, Verdict,
@@ -141,6 +141,8 @@ pub fn forwarding() -> Forwarding {
             duty: Duty::InService,
             verdict: Verdict::Healthy,
             link: LinkId(path),
+            shaped: false,
+            policed: false,
             preference: 1,
             weight: 100,
             metered: false,
@@ -168,6 +170,7 @@ pub fn forwarding() -> Forwarding {
             native: ["10.1.0.0/16".parse().expect("a network")].into(),
             own: (1..=6).map(|last| [10, 254, 0, last].into()).collect(),
             answer_on_arrival: false,
+            cap: Cap::default(),
         },
         routes,
         connectors: [ConnectorFace {
@@ -177,6 +180,7 @@ pub fn forwarding() -> Forwarding {
         }]
         .into(),
         paths,
+        links: Arc::new([]),
         rules: Arc::new(RuleSet::default()),
         lan: Arc::default(),
         minute: WeekMinute::default(),

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use super::{output, workers};
 use crate::control::{self, Request, Response};
-use crate::edge::{ConnectorState, DropStatus, ProbeStatus, RecordingStatus, SiteStatus, TunnelStatus};
+use crate::edge::{ConnectorState, DropStatus, LinkStatus, ProbeStatus, RecordingStatus, SiteStatus, TunnelStatus};
 use crate::forward::Forgetting;
 use crate::recording::WallTime;
 
@@ -52,6 +52,7 @@ const HEADINGS: [&str; COLUMNS] = [
 /// The status as text for a terminal of some 140 columns.
 pub fn render(status: &SiteStatus) -> String {
     let mut text = format!("site {} ({}), {} flows\n", status.site, status.kind, status.flows);
+    text.push_str(&caps(status));
     for connector in &status.connectors {
         let state = match connector.state {
             ConnectorState::Up => "Up",
@@ -151,6 +152,40 @@ fn recorded(recording: &RecordingStatus) -> String {
         line.push_str(&format!("; NOT RECORDING: {fault}"));
     }
     line
+}
+
+/// What the bandwidths are held to, where any is.
+fn caps(status: &SiteStatus) -> String {
+    let held = |verb: &str, mbps: Option<u32>| mbps.map(|mbps| format!("{verb} to {mbps} Mbps"));
+    let license = [held("sending shaped", status.shaped_mbps), held("arriving policed", status.policed_mbps)];
+    let license: Vec<String> = license.into_iter().flatten().collect();
+    let mut text = String::new();
+    if !license.is_empty() {
+        text.push_str(&format!("license, all links together: {}\n", license.join(", ")));
+    }
+    status.links.iter().filter_map(link_line).for_each(|line| text.push_str(&line));
+    text
+}
+
+fn link_line(link: &LinkStatus) -> Option<String> {
+    let rate = |mbps: Option<u32>| mbps.map_or_else(String::new, |mbps| format!(" to {mbps} Mbps"));
+    let shaped = link.queued_packets.zip(link.queued_bytes).zip(link.queue_ms);
+    let shaped = shaped.map(|((packets, waiting), ms)| {
+        format!(
+            "shaped{}: {packets} packets ({}) wait, the last {ms:.1} ms; {} dropped, {} marked",
+            rate(link.shaped_mbps),
+            bytes(waiting),
+            link.shaper_drops,
+            link.shaper_marks
+        )
+    });
+    let is_policed = link.policed_mbps.is_some() || link.policer_drops + link.policer_marks > 0;
+    let policed = is_policed.then(|| {
+        let (rate, drops, marks) = (rate(link.policed_mbps), link.policer_drops, link.policer_marks);
+        format!("policed{rate}: {drops} dropped, {marks} marked")
+    });
+    let parts: Vec<String> = shaped.into_iter().chain(policed).collect();
+    (!parts.is_empty()).then(|| format!("link {}: {}\n", link.name, parts.join("; ")))
 }
 
 /// Rows as lines with columns one below the other: the first so many are words, which stand to the
@@ -301,6 +336,23 @@ mod tests {
         }
     }
 
+    fn link(name: &str, cap: Option<u32>) -> LinkStatus {
+        LinkStatus {
+            name: name.to_owned(),
+            downstream_mbps: 100,
+            upstream_mbps: 20,
+            shaped_mbps: cap,
+            policed_mbps: cap,
+            queued_packets: Some(3),
+            queued_bytes: Some(4_200),
+            queue_ms: Some(2.25),
+            shaper_drops: 7,
+            shaper_marks: 1,
+            policer_drops: cap.map_or(0, |_| 5),
+            policer_marks: cap.map_or(0, |_| 2),
+        }
+    }
+
     #[test]
     fn a_status_reads_as_a_table_with_reasons_and_dashes_for_what_was_not_measured() {
         let status = SiteStatus {
@@ -324,11 +376,17 @@ mod tests {
                 ForgottenStatus { reason: "idle".to_owned(), flows: 50 },
                 ForgottenStatus { reason: "full".to_owned(), flows: 3 },
             ],
+            links: vec![link("fibre", Some(20)), link("dsl", None)],
+            shaped_mbps: Some(50),
+            policed_mbps: None,
             workers: Vec::new(),
             recording: None,
         };
         let expected = "\
 site lisbon (branch), 12 flows
+license, all links together: sending shaped to 50 Mbps
+link fibre: shaped to 20 Mbps: 3 packets (4200 B) wait, the last 2.2 ms; 7 dropped, 1 marked; policed to 20 Mbps: 5 dropped, 2 marked
+link dsl: shaped: 3 packets (4200 B) wait, the last 2.2 ms; 7 dropped, 1 marked
 
 connector pop: Partially Up, traffic on the primary role
    tunnel         link   remote          state    verdict  loss     rtt  jitter   share        out  packets  drops   in  packets  drops
@@ -364,6 +422,9 @@ flows forgotten: 50 idle, 3 full (at most 1024 at a time)
             flows: 0,
             flow_limit: 65_536,
             forgotten: Vec::new(),
+            links: Vec::new(),
+            shaped_mbps: None,
+            policed_mbps: None,
             workers: Vec::new(),
             recording: None,
         };

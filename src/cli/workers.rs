@@ -65,6 +65,9 @@ mod tests {
             flows: 0,
             flow_limit: 65_536,
             forgotten: Vec::new(),
+            links: Vec::new(),
+            shaped_mbps: None,
+            policed_mbps: None,
             workers: vec![worker(0, Vec::new()), worker(1, vec![drop])],
             recording: None,
         };

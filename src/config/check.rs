@@ -25,6 +25,7 @@ pub fn check(site: &SiteDraft, profiles: &Profiles, report: &Report) {
     check.identities();
     check.private_networks();
     check.device();
+    check.caps();
     for connector in &site.connectors {
         check.roles(connector);
         check.profiles(connector);
@@ -306,6 +307,18 @@ impl Check<'_> {
             claim.0 += mbps(&tunnel.downstream);
             claim.1 += mbps(&tunnel.upstream);
         }
+        if let Some(license) = &self.site.license {
+            let all = claims.values().fold((0, 0), |sum, claim| (sum.0 + claim.0, sum.1 + claim.1));
+            for (claimed, direction) in [(all.0, "downstream"), (all.1, "upstream")] {
+                if claimed > u64::from(license.value.value()) {
+                    self.report.warn(
+                        &role.spot,
+                        format!("the {} role's tunnels claim {claimed} Mbps {direction}", role.role),
+                        format!("the license at {} is {}", license.spot, license.value),
+                    );
+                }
+            }
+        }
         for (link, (downstream, upstream)) in claims {
             let Some((link_downstream, link_upstream)) = self.site.wan.bandwidth(link) else { continue };
             for (claimed, has, direction) in
@@ -320,6 +333,27 @@ impl Check<'_> {
                             self.site.wan.name(link)
                         ),
                         format!("the link has {has}"),
+                    );
+                }
+            }
+        }
+    }
+
+    /// A cap beyond the license never holds anything back.
+    fn caps(&self) {
+        let Some(license) = &self.site.license else { return };
+        for (id, name) in self.site.wan.names() {
+            let (cap, Some((downstream, upstream))) = (self.site.wan.cap(id), self.site.wan.bandwidth(id)) else {
+                continue;
+            };
+            for (capped, mbps, direction) in
+                [(cap.downstream, downstream, "downstream"), (cap.upstream, upstream, "upstream")]
+            {
+                if capped && mbps > license.value {
+                    self.report.warn(
+                        &name.spot,
+                        format!("WAN link {} is capped at {mbps} {direction}", wording::quoted(&name.value)),
+                        format!("the license at {} is {}", license.spot, license.value),
                     );
                 }
             }

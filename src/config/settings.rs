@@ -11,7 +11,7 @@ use super::table::{Table, Value};
 use super::wording::{self, Complaint};
 use super::words;
 use crate::crypto::Backend;
-use crate::edge::{DataplanePlan, OnStop, PortPlan, RecordingPlan, RoutePlan, SteeringPlan};
+use crate::edge::{CapPlan, DataplanePlan, OnStop, PortPlan, RecordingPlan, RoutePlan, SteeringPlan};
 use crate::forward::FLOWS_DEFAULT;
 use crate::health::HealthSettings;
 use crate::model::Permille;
@@ -72,6 +72,15 @@ pub fn read_health(table: Option<Table<'_>>) -> HealthSettings {
         degraded_hold: defaults.degraded_hold,
         sensitivity: sensitivity.unwrap_or(defaults.sensitivity),
     }
+}
+
+/// The directions in which a bandwidth is a cap.
+pub fn read_cap(table: Option<Table<'_>>) -> CapPlan {
+    let Some(mut table) = table else { return CapPlan::default() };
+    let mut is_on = |key| table.value(key).and_then(|value| value.boolean()).unwrap_or(false);
+    let cap = CapPlan { downstream: is_on("downstream"), upstream: is_on("upstream") };
+    table.finish();
+    cap
 }
 
 pub fn read_steering(table: Option<Table<'_>>) -> SteeringPlan {

@@ -13,7 +13,7 @@ use super::table::Table;
 use super::wan::Wan;
 use super::wording::{self, Complaint};
 use super::words;
-use crate::edge::{DataplanePlan, LanPlan, PortPlan, RoutePlan, SiteKind, SteeringPlan};
+use crate::edge::{CapPlan, DataplanePlan, LanPlan, PortPlan, RoutePlan, SiteKind, SteeringPlan};
 use crate::health::HealthSettings;
 use crate::model::Mbps;
 
@@ -26,7 +26,8 @@ pub struct SiteDraft {
     pub kind: SiteKind,
     pub country: Option<String>,
     pub state: Option<String>,
-    pub license: Option<Mbps>,
+    pub license: Option<At<Mbps>>,
+    pub cap: CapPlan,
     /// Minutes ahead of UTC, for the hours of rules.
     pub utc_offset: i16,
     pub native: Vec<At<IpNet>>,
@@ -53,6 +54,7 @@ impl SiteDraft {
         let mut name = None;
         let mut kind = SiteKind::Branch;
         let (mut country, mut state, mut license, mut native) = (None, None, None, Vec::new());
+        let mut cap = CapPlan::default();
         let mut utc_offset = 0;
         match table.table("site") {
             None => report.missing(&spot, "missing [site]", "such as [site] with name = \"branch-1\""),
@@ -61,7 +63,13 @@ impl SiteDraft {
                 kind = site.value("kind").and_then(|value| value.parse(site_kind)).unwrap_or(kind);
                 country = site.value("country").and_then(|value| value.parse(words::free_text));
                 state = site.value("state").and_then(|value| value.parse(words::free_text));
-                license = site.value("license_mbps").and_then(|value| value.mbps());
+                license = site.value("license_mbps").and_then(|value| Some(value.at(value.mbps()?)));
+                let spot = site.spot().clone();
+                cap = settings::read_cap(site.table("cap"));
+                if license.is_none() && cap != CapPlan::default() {
+                    let example = "such as license_mbps = 100";
+                    report.missing(&spot, "a cap on the site, which has no license_mbps", example);
+                }
                 let offset = site.value("utc_offset").and_then(|value| value.parse(policy::utc_offset));
                 utc_offset = offset.unwrap_or(utc_offset);
                 let ranges = site.value("native_ranges");
@@ -99,6 +107,7 @@ impl SiteDraft {
             country,
             state,
             license,
+            cap,
             utc_offset,
             native,
             wan,
@@ -118,7 +127,7 @@ impl SiteDraft {
     /// What "a site of 100 Mbps" means: its license, and without one what its links have
     /// together, in the direction that has more.
     pub fn bandwidth_mbps(&self) -> u64 {
-        self.license.map_or_else(|| self.wan.total_mbps(), |license| u64::from(license.value()))
+        self.license.as_ref().map_or_else(|| self.wan.total_mbps(), |license| u64::from(license.value.value()))
     }
 }
 

@@ -2,11 +2,12 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
 use super::diagnostic::Report;
+use super::settings;
 use super::source::{At, Spot};
 use super::table::Table;
 use super::wording;
 use super::words;
-use crate::edge::{LinkPlan, UnderlayPlan};
+use crate::edge::{CapPlan, LinkPlan, UnderlayPlan};
 use crate::health::Sensitivity;
 use crate::model::{LinkId, Mbps, UnderlayId};
 
@@ -27,6 +28,7 @@ struct Link {
     source_address: Option<At<Ipv4Addr>>,
     downstream: Option<Mbps>,
     upstream: Option<Mbps>,
+    cap: CapPlan,
     metered: bool,
     last_resort: bool,
     preference: Option<u8>,
@@ -78,6 +80,10 @@ impl Wan {
         link.downstream.zip(link.upstream)
     }
 
+    pub fn cap(&self, id: LinkId) -> CapPlan {
+        self.get(id).map_or_else(CapPlan::default, |link| link.cap)
+    }
+
     /// What an IPv4 identity that is not configured will be: the source address, or whatever
     /// address the interface has, which only the underlay tells apart.
     pub fn source(&self, id: LinkId) -> Option<SourceAddress> {
@@ -117,6 +123,7 @@ impl Wan {
                 underlay: UnderlayId(u16::try_from(index).ok()?),
                 downstream: link.downstream?,
                 upstream: link.upstream?,
+                cap: link.cap,
                 metered: link.metered,
                 last_resort: link.last_resort,
                 preference: link.preference.unwrap_or(if link.metered { PREFERENCE_METERED } else { 1 }),
@@ -176,6 +183,7 @@ impl Link {
         }
         let downstream = table.required("downstream_mbps", "downstream_mbps = 100").and_then(|value| value.mbps());
         let upstream = table.required("upstream_mbps", "upstream_mbps = 40").and_then(|value| value.mbps());
+        let cap = settings::read_cap(table.table("cap"));
         let metered = table.value("metered").and_then(|value| value.boolean()).unwrap_or(false);
         let last_resort = table.value("last_resort").and_then(|value| value.boolean()).unwrap_or(false);
         let preference = table.value("preference").and_then(|value| value.number(1..=255, ""));
@@ -187,6 +195,7 @@ impl Link {
             source_address: source_address.and_then(|value| value.parse_at(words::ipv4_host)),
             downstream,
             upstream,
+            cap,
             metered,
             last_resort,
             preference,

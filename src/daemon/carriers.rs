@@ -83,6 +83,8 @@ struct Carrier {
     last_turn: Moment,
     /// Its last turn left something to do.
     unfinished: bool,
+    /// Something that waits in it may leave then.
+    due: Option<Moment>,
     /// Turns with work in this window of its thread.
     turns: u32,
 }
@@ -96,7 +98,7 @@ impl Carriers {
         ended: &Arc<Notify>,
     ) -> io::Result<Carriers> {
         let now = setting.clock.now();
-        let carrier = |(worker, road)| Carrier { worker, road, last_turn: now, unfinished: false, turns: 0 };
+        let carrier = |(worker, road)| Carrier { worker, road, last_turn: now, unfinished: false, due: None, turns: 0 };
         let all: Vec<Carrier> = workers.into_iter().map(carrier).collect();
         let (count, mut first) = (all.len(), Some(all));
         let shared = Arc::new(Shared {
@@ -249,11 +251,13 @@ impl Thread {
         if !busy {
             self.carriers.iter().for_each(|carrier| carrier.worker.waits());
         }
+        let due = self.carriers.iter().filter_map(|carrier| carrier.due).min();
+        let nap = due.map_or(NAP, |due| due.since(now).min(NAP));
         let roads = self.carriers.iter_mut().map(|carrier| &mut carrier.road);
         if busy {
             self.lookout.glance(roads)
         } else {
-            self.lookout.wait(roads, NAP)
+            self.lookout.wait(roads, nap)
         }
         let now = self.setting.clock.now();
         for carrier in &mut self.carriers {
@@ -317,13 +321,14 @@ impl Thread {
 impl Carrier {
     /// Is there something to do, or was it long ago that somebody looked?
     fn is_due(&mut self, now: Moment) -> bool {
-        self.road.has_work() || self.unfinished || now.since(self.last_turn) >= NAP
+        let is_time = self.due.is_some_and(|due| now >= due) || now.since(self.last_turn) >= NAP;
+        self.road.has_work() || self.unfinished || is_time
     }
 
     fn turn(&mut self, now: Moment) {
         self.road.begin_turn();
         let turn = self.worker.turn(&mut self.road, now);
-        (self.last_turn, self.unfinished) = (now, turn.unfinished);
+        (self.last_turn, self.unfinished, self.due) = (now, turn.unfinished, turn.due);
         self.turns = self.turns.saturating_add(u32::from(turn.worked));
     }
 

@@ -172,6 +172,11 @@ impl FlowTable {
         }
     }
 
+    /// Spreads flows evenly, in a way that nobody outside knows.
+    pub fn hash(&self, key: &FlowKey) -> u64 {
+        self.hash.hash_one(key)
+    }
+
     /// Counts a packet that leaves, of a known flow.
     pub fn leave(&self, key: &FlowKey, bytes: u64, now: Moment) -> Option<Leaving> {
         self.change(key, |flow| {

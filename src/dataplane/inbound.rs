@@ -2,7 +2,7 @@ use std::sync::atomic::Ordering;
 
 use super::early::Kept;
 use super::road::Road;
-use crate::esp::InboundSa;
+use crate::esp::{InboundSa, OUTER_HEADERS};
 use crate::forward::{PathFace, ToControl};
 use crate::model::{DropReason, FlowKey, Leg, Moment, PathId, Spi, WorkerId, protocol};
 use crate::packet::{Echo, Ecn, Fragment, Parsed, Train, clamp_mss, parse, set_ecn};
@@ -123,6 +123,7 @@ impl<'a> Road<'a> {
             self.note_leg(sa, path, outer.leg);
         }
 
+        let wire = datagram.len() + OUTER_HEADERS;
         let packet = datagram.get_mut(opened.inner).ok_or(DropReason::BadInner)?;
         let parsed = parse(packet).ok_or(DropReason::BadInner)?;
         // RFC 4303 2.7: what follows the packet is padding against traffic analysis.
@@ -140,6 +141,7 @@ impl<'a> Road<'a> {
                 self.learn(sa.spi(), path, &parsed)
             }
         };
+        let ecn = if path.policed { self.police(path, wire as u64, ecn)? } else { ecn };
         let tally = self.tally(path);
         tally.packets += 1;
         tally.bytes += parsed.total_len as u64;

@@ -12,6 +12,7 @@ mod outbound;
 mod pilot;
 mod road;
 mod road_io;
+mod shaping;
 mod sweep;
 #[cfg(test)]
 mod tests;

@@ -1,3 +1,4 @@
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::early::Early;
@@ -5,15 +6,17 @@ use super::hand_over::{Handed, HandedNote};
 use super::inbound::{Arrival, Tally};
 use super::limit::Limit;
 use super::noting::NoteLimits;
+use super::shaping::{Part, Waiting};
 use super::trains::{Note, Trains};
 use super::{FlowTable, HandOver, RoadIo};
-use crate::esp::OutboundSa;
-use crate::forward::{Forwarding, Notebook, PathFace, ToControl, Way, WorkerCounters};
+use crate::esp::{OUTER_HEADERS, OutboundSa};
+use crate::forward::{Forwarding, LinkFace, Notebook, PathFace, ToControl, Way, WorkerCounters};
 use crate::model::{DropCounters, DropReason, Leg, Moment, PathId, WorkerId};
 use crate::packet::{
-    Batch, Coalescer, Offered, Offload, Parsed, ProbeKey, SiteOffloads, SitePacket, Splitter, UNLIMITED, Unsplittable,
-    clamp_mss, complete_checksum, fragment, parse,
+    Batch, Coalescer, Ecn, Offered, Offload, Parsed, ProbeKey, SiteOffloads, SitePacket, Splitter, UNLIMITED,
+    Unsplittable, clamp_mss, complete_checksum, fragment, parse, set_ecn,
 };
+use crate::qos::Shaper;
 
 /// Packets taken from the site at once: short enough that the other direction never waits for
 /// long, and long enough to spread what a turn costs by itself.
@@ -72,6 +75,9 @@ pub(super) struct Exits {
     pub arrival: Option<Arrival>,
     pub tally: Option<Tally>,
     pub early: Early,
+    /// What waits for the links that are shaped here, and the links that it was set up for.
+    pub shaper: Shaper<Waiting>,
+    pub shaped: Option<Arc<[LinkFace]>>,
     /// For what is made here, before it leaves.
     scratch: Option<SitePacket>,
     pub icmp_errors: Limit,
@@ -101,6 +107,8 @@ impl Exits {
             arrival: None,
             tally: None,
             early: Early::new(),
+            shaper: Shaper::default(),
+            shaped: None,
             scratch: None,
             icmp_errors: Limit::per_second(ERRORS_PER_SECOND, ERRORS_PER_SECOND),
             echo_replies: Limit::per_second(ECHO_REPLIES_PER_SECOND, ECHO_REPLIES_PER_SECOND),
@@ -128,6 +136,7 @@ impl<'a> Road<'a> {
             self.tell_surely(news);
         }
         self.exits.old_news = old_news;
+        self.set_shaper();
     }
 
     /// Lends a buffer to make a packet in.
@@ -151,7 +160,7 @@ impl<'a> Road<'a> {
     ) -> Result<(), DropReason> {
         let home = way.path.home;
         if home == self.worker || usize::from(home.0) >= self.hand_over.workers() {
-            return self.seal(way, packet, parsed, traffic);
+            return self.send_here(way, packet, parsed, traffic);
         }
         let note = HandedNote { parsed: *parsed, path: way.path.id, child: way.child.0 as u8, traffic };
         if !self.hand_over.give(home, packet, note) {
@@ -173,7 +182,7 @@ impl<'a> Road<'a> {
             let sent = match path.zip(child) {
                 Some((path, child)) => {
                     let way = Way { path, child: (usize::from(note.child), child) };
-                    self.seal(way, &mut packet, &note.parsed, note.traffic)
+                    self.send_here(way, &mut packet, &note.parsed, note.traffic)
                 }
                 None => Err(DropReason::NoPath),
             };
@@ -185,40 +194,64 @@ impl<'a> Road<'a> {
         true
     }
 
-    /// Cuts what is too long for one datagram, completes checksums, seals each piece right behind
-    /// the others of its path, and leaves them for `flush_wan`.
-    fn seal(
+    /// Sends what this worker is the home of: at once, or by way of its link's queue.
+    fn send_here(
         &mut self,
         way: Way<'a>,
         packet: &mut SitePacket,
         parsed: &Parsed,
         traffic: bool,
     ) -> Result<(), DropReason> {
+        if way.path.shaped {
+            return self.send_shaped(way, packet, parsed, traffic);
+        }
+        self.seal(way, packet, parsed, traffic, &mut Part::whole())
+    }
+
+    /// Cuts what is too long for one datagram, completes checksums, seals each piece right behind
+    /// the others of its path, and leaves them for `flush_wan`: the part of it whose turn it is.
+    pub fn seal(
+        &mut self,
+        way: Way<'a>,
+        packet: &mut SitePacket,
+        parsed: &Parsed,
+        traffic: bool,
+        part: &mut Part,
+    ) -> Result<(), DropReason> {
         let place = self.forwarding.sas.outbound(way.child.1.slot).ok_or(DropReason::NoPath)?;
         let sa = place.load();
         let sa = sa.as_ref().ok_or(DropReason::NoPath)?;
-        let tos = way.path.outer_traffic_class(parsed.traffic_class());
         // What is made here is short, or asks how much fits.
         let mtu = if traffic { way.path.mtu_for(parsed.is_ipv4()) } else { UNLIMITED };
         if packet.offload.segments.is_none() && parsed.total_len > usize::from(mtu) {
             let bytes = packet.packet.bytes_mut();
             complete_checksum(bytes, parsed, packet.offload.checksum).map_err(unsplittable)?;
-            return self.seal_fragments(way, sa, bytes, tos, mtu);
+            let ecn = part.ecn(parsed);
+            if ecn != parsed.ecn {
+                set_ecn(bytes, ecn);
+            }
+            return self.seal_fragments(way, sa, bytes, outer_tos(way.path, parsed, ecn), mtu, &mut part.wire);
         }
-        let mut splitter = Splitter::new(packet.packet.bytes(), parsed, &packet.offload, mtu).map_err(unsplittable)?;
+        let splitter = Splitter::new(packet.packet.bytes(), parsed, &packet.offload, mtu).map_err(unsplittable)?;
+        let mut splitter = splitter.resume(part.so_far);
         let clamp = parsed.syn.then(|| self.smallest_mtu(way.path));
-        while let Some(length) = splitter.next_len() {
+        while let Some(length) = splitter.next_len().filter(|_| part.has_room()) {
             let inner = traffic.then_some(length);
-            self.seal_one(way, sa, tos, length, inner, |room| {
+            let ecn = part.ecn(parsed);
+            part.wire += self.seal_one(way, sa, outer_tos(way.path, parsed, ecn), length, inner, |room| {
                 if splitter.write_next(room).is_none() {
                     return false;
                 }
                 if let Some(mtu) = clamp {
                     clamp_mss(room, parsed, mtu);
                 }
+                if ecn != parsed.ecn {
+                    set_ecn(room, ecn);
+                }
                 true
             })?;
         }
+        (part.so_far, part.left) = (splitter.so_far(), splitter.data_left() as u64);
         Ok(())
     }
 
@@ -230,6 +263,7 @@ impl<'a> Road<'a> {
         packet: &[u8],
         tos: u8,
         mtu: u16,
+        wire: &mut u64,
     ) -> Result<(), DropReason> {
         let mut failed = None;
         let complete = fragment(packet, usize::from(mtu), |header, data| {
@@ -242,7 +276,10 @@ impl<'a> Road<'a> {
                     true
                 })
             });
-            failed = sealed.err();
+            match sealed {
+                Ok(bytes) => *wire += bytes,
+                Err(reason) => failed = Some(reason),
+            }
             failed.is_none()
         });
         match failed {
@@ -252,7 +289,7 @@ impl<'a> Road<'a> {
     }
 
     /// Writes one inner packet of `length` bytes behind the sealed ones of its path, and seals it
-    /// there. `traffic` is what it counts as.
+    /// there; its length on the wire. `traffic` is what it counts as.
     fn seal_one(
         &mut self,
         way: Way<'a>,
@@ -261,7 +298,7 @@ impl<'a> Road<'a> {
         length: usize,
         traffic: Option<usize>,
         write: impl FnOnce(&mut [u8]) -> bool,
-    ) -> Result<(), DropReason> {
+    ) -> Result<u64, DropReason> {
         let sealed_len = sa.sealed_len(length);
         let place = match self.exits.trains.place(way.path, tos, sealed_len) {
             Some(place) => place,
@@ -280,7 +317,7 @@ impl<'a> Road<'a> {
         if sa.soft_limit_reached() {
             self.tell_surely(ToControl::SoftLimit { spi: sa.spi(), path: way.path.id });
         }
-        Ok(())
+        Ok((sealed_len + OUTER_HEADERS) as u64)
     }
 
     /// Sends what was sealed, then counts it.
@@ -423,7 +460,12 @@ impl<'a> Road<'a> {
     }
 }
 
-fn unsplittable(why: Unsplittable) -> DropReason {
+/// RFC 4301 5.1.2.1 copies the DSCP, RFC 6040 4.1 the ECN field, to the outer header.
+fn outer_tos(path: &PathFace, parsed: &Parsed, ecn: Ecn) -> u8 {
+    path.outer_traffic_class(parsed.dscp.value() << 2 | ecn.bits())
+}
+
+pub(super) fn unsplittable(why: Unsplittable) -> DropReason {
     match why {
         Unsplittable::TooBig => DropReason::TooBig,
         Unsplittable::Fragment

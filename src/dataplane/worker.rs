@@ -78,6 +78,8 @@ pub struct Turn {
     pub worked: bool,
     /// A listing goes on: the next turn shall come without waiting for anything.
     pub unfinished: bool,
+    /// When the next turn shall come at the latest: something waits that may leave then.
+    pub due: Option<Moment>,
 }
 
 impl Worker {
@@ -111,7 +113,7 @@ impl Worker {
         let Worker { id, crew, published, sweep, census, from_site, from_wan, exits } = self;
         let forwarding = published.load();
         let Some(counters) = crew.counters.get(usize::from(id.0)) else {
-            return Turn { worked: false, unfinished: false };
+            return Turn { worked: false, unfinished: false, due: None };
         };
         if let Some(seen) = crew.seen.get(usize::from(id.0)) {
             // Everything of the turn before is sent: nothing of an older value is in use here.
@@ -164,13 +166,15 @@ impl Worker {
             road.outbound(packet);
             worked = true;
         }
+        worked |= road.drain_shaper();
         road.flush_wan();
         road.flush_site();
 
         sweep.turn(&crew.flows, now);
         let unfinished = census.turn(&mut road);
         worked |= unfinished;
+        let due = road.exits.shaper.due();
         counters.turned();
-        Turn { worked, unfinished }
+        Turn { worked, unfinished, due }
     }
 }

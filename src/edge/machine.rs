@@ -11,7 +11,7 @@ use super::tunnel::{CHILDREN_LIMIT, Context, ProbeAnswer, Tunnel};
 use super::watch::Watch;
 use super::{Destination, Effect, Fact, Plan, ResolveFailure, SiteEvent, UnderlayFact, snapshot};
 use crate::crypto::Backends;
-use crate::forward::{Forwarding, HeavyFlow, LanTable, SaTable, ToControl};
+use crate::forward::{Cap, Forwarding, HeavyFlow, LanTable, LinkFace, SaTable, ToControl};
 use crate::ha::RoleSelector;
 use crate::health::{ProbeBudget, Trouble};
 use crate::ike::{Endpoint, EndpointOptions};
@@ -46,6 +46,8 @@ pub struct Edge {
     /// By `UnderlayId`; why it has none, once that is known.
     faults: Vec<Option<String>>,
     pub(super) table: Arc<SaTable>,
+    pub(super) links: Arc<[LinkFace]>,
+    pub(super) cap: Cap,
     /// Who seals and opens packets.
     backends: Backends,
     effects: VecDeque<Effect>,
@@ -141,6 +143,8 @@ impl Edge {
             tunnels,
             connectors,
             probes: ProbeBudget::default(),
+            links: snapshot::link_faces(&plan),
+            cap: Cap::new(plan.site_cap().0, plan.site_cap().1),
             table,
             effects: VecDeque::new(),
             chance,
@@ -601,6 +605,8 @@ impl Edge {
             active: &active,
             underlays: &self.underlays,
             table: &self.table,
+            links: &self.links,
+            cap: &self.cap,
             generation: self.generation,
             policy_epoch: self.policy_epoch,
             minute: self.minute,

@@ -29,7 +29,7 @@ pub use flow_status::{FlowList, FlowStatus, MoveStatus};
 pub use machine::Edge;
 pub use operator::TunnelOrder;
 pub use plan::{
-    ConnectorPlan, DataplanePlan, Destination, LabelledRange, LanPlan, LinkPlan, Mode, OnStop, Plan, PortPlan,
+    CapPlan, ConnectorPlan, DataplanePlan, Destination, LabelledRange, LanPlan, LinkPlan, Mode, OnStop, Plan, PortPlan,
     ProbePlan, RecordingPlan, RolePlan, RoutePlan, SegmentPlan, SiteKind, SitePlan, SteeringPlan, TunnelPlan,
     UnderlayPlan,
 };
@@ -37,7 +37,7 @@ pub use report::StatusFacts;
 pub use rule_status::RuleStatus;
 pub use snapshot::blank;
 pub use status::{
-    ChangeStatus, ConnectorState, ConnectorStatus, DropStatus, FailureStatus, ForgottenStatus, ProbeStatus,
+    ChangeStatus, ConnectorState, ConnectorStatus, DropStatus, FailureStatus, ForgottenStatus, LinkStatus, ProbeStatus,
     RecordingStatus, SiteStatus, TunnelStatus, WorkerStatus,
 };
 pub use steering::Steering;

@@ -72,9 +72,49 @@ pub const OUTER_MTU: u16 = 1500;
 
 impl Plan {
     /// The worker that numbers and sends a tunnel's packets. Tunnels go round, so that those of
-    /// one role are at home with different workers.
+    /// one role are at home with different workers; what shares a shaper is at home together.
     pub fn home(&self, path: PathId) -> WorkerId {
-        WorkerId(path.0 % self.dataplane.workers)
+        let link = self.tunnels.get(usize::from(path.0)).map(|tunnel| tunnel.link);
+        match link.filter(|link| self.is_shaped(*link)) {
+            Some(link) => self.link_home(link),
+            None => WorkerId(path.0 % self.dataplane.workers),
+        }
+    }
+
+    /// The home of a shaped link's tunnels.
+    pub fn link_home(&self, link: LinkId) -> WorkerId {
+        let all_together = self.site_cap().0.is_some();
+        WorkerId(if all_together { 0 } else { link.0 % self.dataplane.workers })
+    }
+
+    /// What is sent over the link waits in a queue.
+    pub fn is_shaped(&self, link: LinkId) -> bool {
+        self.site_cap().0.is_some() || self.link_cap(link).0.is_some()
+    }
+
+    /// What arrives over the link is policed.
+    pub fn is_policed(&self, link: LinkId) -> bool {
+        self.site_cap().1.is_some() || self.link_cap(link).1.is_some()
+    }
+
+    /// What is sent over a link, and what arrives, is held to these.
+    pub fn link_cap(&self, link: LinkId) -> (Option<Mbps>, Option<Mbps>) {
+        let link = self.links.get(usize::from(link.0));
+        link.map_or((None, None), |link| self.cap(link.cap, link.upstream, link.downstream))
+    }
+
+    /// The same over all links together.
+    pub fn site_cap(&self) -> (Option<Mbps>, Option<Mbps>) {
+        self.site.license.map_or((None, None), |license| self.cap(self.site.cap, license, license))
+    }
+
+    fn cap(&self, cap: CapPlan, upstream: Mbps, downstream: Mbps) -> (Option<Mbps>, Option<Mbps>) {
+        let (upstream, downstream) = (cap.upstream.then_some(upstream), cap.downstream.then_some(downstream));
+        match self.site.kind {
+            SiteKind::Branch => (upstream, downstream),
+            // A gateway sends downstream.
+            SiteKind::CloudVpc => (downstream, upstream),
+        }
     }
 
     /// Largest inner packet of a connector's tunnels, in bytes, over underlays of this MTU: as
@@ -132,6 +172,8 @@ pub struct SitePlan {
     pub country: Option<String>,
     pub state: Option<String>,
     pub license: Option<Mbps>,
+    /// Which directions the license holds all links together to.
+    pub cap: CapPlan,
     pub native: Vec<IpNet>,
 }
 
@@ -140,6 +182,13 @@ pub enum SiteKind {
     Branch,
     /// A gateway: also accepts tunnels and steers downstream.
     CloudVpc,
+}
+
+/// The directions in which a bandwidth is a cap.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct CapPlan {
+    pub downstream: bool,
+    pub upstream: bool,
 }
 
 /// One interface and address with its UDP sockets. At least one of the two is given.
@@ -185,6 +234,8 @@ pub struct LinkPlan {
     pub underlay: UnderlayId,
     pub downstream: Mbps,
     pub upstream: Mbps,
+    /// Which directions the link is held to its bandwidth in.
+    pub cap: CapPlan,
     pub metered: bool,
     /// For use only while no other path of its role is up, unless a rule names the link.
     pub last_resort: bool,

@@ -1,17 +1,17 @@
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::machine::Edge;
 use super::snapshot;
 use super::status::{
-    ChangeStatus, ConnectorState, ConnectorStatus, DropStatus, FailureStatus, ForgottenStatus, ProbeStatus, SiteStatus,
-    TunnelStatus, WorkerStatus,
+    ChangeStatus, ConnectorState, ConnectorStatus, DropStatus, FailureStatus, ForgottenStatus, LinkStatus, ProbeStatus,
+    SiteStatus, TunnelStatus, WorkerStatus,
 };
 use super::tunnel::Change;
 use super::{ConnectorPlan, SiteKind};
 use crate::forward::{Forgetting, Forgotten, WorkerCounters};
 use crate::health::{TargetReport, TargetStanding};
-use crate::model::{DropCounters, DropReason, Moment, PathId, Permille, Role};
+use crate::model::{DropCounters, DropReason, LinkId, Mbps, Moment, PathId, Permille, Role};
 use crate::steer;
 
 /// What the status needs from outside the machine.
@@ -47,6 +47,9 @@ impl Edge {
             recording: None,
             flow_limit: facts.flow_limit,
             forgotten: forgotten(facts.forgotten),
+            links: (0..self.plan.links.len()).map(|index| self.link_status(LinkId(index as u16))).collect(),
+            shaped_mbps: self.plan.site_cap().0.map(Mbps::value),
+            policed_mbps: self.plan.site_cap().1.map(Mbps::value),
             workers: (0..).zip(facts.workers).map(|(id, counters)| worker_status(id, counters)).collect(),
         }
     }
@@ -77,6 +80,28 @@ impl Edge {
             last_switch: connector.last_switch.as_ref().map(|change| change_status(change, facts)),
             held: connector.roles.is_held(),
             tunnels,
+        }
+    }
+
+    fn link_status(&self, id: LinkId) -> LinkStatus {
+        let plan = &self.plan.links[usize::from(id.0)];
+        let live = &self.links[usize::from(id.0)].live;
+        let (shaped, policed) = self.plan.link_cap(id);
+        let queue = self.plan.is_shaped(id).then(|| live.queue());
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        LinkStatus {
+            name: plan.name.clone(),
+            downstream_mbps: plan.downstream.value(),
+            upstream_mbps: plan.upstream.value(),
+            shaped_mbps: shaped.map(Mbps::value),
+            policed_mbps: policed.map(Mbps::value),
+            queued_packets: queue.map(|(packets, ..)| packets),
+            queued_bytes: queue.map(|(_, bytes, _)| bytes),
+            queue_ms: queue.map(|(.., waited)| ms(waited)),
+            shaper_drops: read(&live.dropped_out),
+            shaper_marks: read(&live.marked_out),
+            policer_drops: read(&live.dropped_in),
+            policer_marks: read(&live.marked_in),
         }
     }
 

@@ -8,7 +8,9 @@ use super::plan::OUTER_MTU;
 use super::steering::Steering;
 use super::tunnel::Tunnel;
 use super::{Plan, SiteKind, TunnelPlan, UnderlayFact};
-use crate::forward::{ConnectorFace, Duty, Forwarding, LanTable, PathFace, RouteTable, SaTable, SiteFace};
+use crate::forward::{
+    Cap, ConnectorFace, Duty, Forwarding, LanTable, LinkFace, PathFace, RouteTable, SaTable, SiteFace,
+};
 use crate::model::{ConnectorId, Leg, LinkId, OutboundSlot, PathId, Role, Selectors, Verdict, WeekMinute};
 use crate::steer::{Candidate, SlaStanding};
 
@@ -54,6 +56,9 @@ pub struct Sources<'a> {
     pub active: &'a [Role],
     pub underlays: &'a [Option<UnderlayFact>],
     pub table: &'a Arc<SaTable>,
+    pub links: &'a Arc<[LinkFace]>,
+    /// The site's.
+    pub cap: &'a Cap,
     pub generation: u64,
     pub policy_epoch: u32,
     pub minute: WeekMinute,
@@ -75,6 +80,8 @@ pub fn build(sources: Sources) -> Forwarding {
     Forwarding {
         generation: sources.generation,
         policy_epoch: sources.policy_epoch,
+        site: SiteFace { cap: sources.cap.clone(), ..blank.site },
+        links: sources.links.clone(),
         connectors: connectors.collect(),
         paths: paths.collect(),
         minute: sources.minute,
@@ -127,15 +134,26 @@ pub fn blank(plan: &Plan, sas: &Arc<SaTable>) -> Forwarding {
             native: plan.site.native.clone().into_boxed_slice(),
             own: plan.tunnels.iter().filter_map(|tunnel| tunnel.private_local).map(|private| private.addr()).collect(),
             answer_on_arrival: plan.site.kind == SiteKind::CloudVpc,
+            cap: Cap::default(),
         },
         routes,
         connectors,
         paths: Box::default(),
+        links: Arc::default(),
         rules: plan.rules.clone(),
         lan: Arc::default(),
         minute: WeekMinute::default(),
         sas: sas.clone(),
     }
+}
+
+/// The links with their caps, which last as long as the plan does.
+pub fn link_faces(plan: &Plan) -> Arc<[LinkFace]> {
+    let face = |link| {
+        let (send, receive) = plan.link_cap(link);
+        LinkFace { cap: Cap::new(send, receive), home: plan.link_home(link), live: Arc::default() }
+    };
+    (0..plan.links.len()).map(|index| face(LinkId(index as u16))).collect()
 }
 
 fn path_face(sources: &Sources, id: PathId, configured: &TunnelPlan, tunnel: &Tunnel, mtu: u16) -> PathFace {
@@ -150,6 +168,8 @@ fn path_face(sources: &Sources, id: PathId, configured: &TunnelPlan, tunnel: &Tu
         verdict: tunnel.verdict(),
         duty: tunnel.duty(),
         link: configured.link,
+        shaped: sources.plan.is_shaped(configured.link),
+        policed: sources.plan.is_policed(configured.link),
         preference: candidate.preference,
         weight: candidate.weight,
         metered: candidate.metered,

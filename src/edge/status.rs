@@ -21,6 +21,14 @@ pub struct SiteStatus {
     /// Flows that were forgotten, by reason; only reasons that occurred.
     #[serde(default)]
     pub forgotten: Vec<ForgottenStatus>,
+    /// The WAN links, in the order of the site file.
+    #[serde(default)]
+    pub links: Vec<LinkStatus>,
+    /// What the license holds all links together to: what is sent, and what arrives.
+    #[serde(default)]
+    pub shaped_mbps: Option<u32>,
+    #[serde(default)]
+    pub policed_mbps: Option<u32>,
     /// The threads that carry packets.
     #[serde(default)]
     pub workers: Vec<WorkerStatus>,
@@ -65,6 +73,27 @@ pub struct WorkerStatus {
     pub taken_over: u64,
     /// All packets that it dropped, by reason; only reasons that occurred.
     pub drops: Vec<DropStatus>,
+}
+
+/// A WAN link and its caps.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct LinkStatus {
+    pub name: String,
+    /// As configured.
+    pub downstream_mbps: u32,
+    pub upstream_mbps: u32,
+    /// What is sent over it is shaped to so much, what arrives is policed to so much; `null`: it is not.
+    pub shaped_mbps: Option<u32>,
+    pub policed_mbps: Option<u32>,
+    /// What waits for it, and how long what left lately has waited; `null` where nothing is shaped.
+    pub queued_packets: Option<u64>,
+    pub queued_bytes: Option<u64>,
+    pub queue_ms: Option<f64>,
+    /// Packets since the daemon started: dropped, and marked as having met congestion instead.
+    pub shaper_drops: u64,
+    pub shaper_marks: u64,
+    pub policer_drops: u64,
+    pub policer_marks: u64,
 }
 
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]

@@ -13,7 +13,7 @@ mod tests;
 
 pub use inbound::{InboundSa, Opened};
 pub use outbound::OutboundSa;
-pub use overhead::{esp_overhead, largest_inner, largest_inner_with};
+pub use overhead::{OUTER_HEADERS, esp_overhead, largest_inner, largest_inner_with};
 pub use replay::WINDOW;
 
 /// SPI and sequence number, which are authenticated and not encrypted (RFC 4303 3.3.2).

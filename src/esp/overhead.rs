@@ -6,6 +6,9 @@ const UDP_HEADER: usize = 8;
 /// Every AEAD adds the same; which one it is does not matter here.
 const AEAD: PacketSuite = PacketSuite::ALL[0];
 
+/// Bytes that stand around ESP on the underlay: an IPv4 header, and UDP for NAT traversal (RFC 3948).
+pub const OUTER_HEADERS: usize = IPV4_HEADER + UDP_HEADER;
+
 /// Bytes that ESP adds to an inner packet of `inner_len` bytes.
 pub const fn esp_overhead(suite: PacketSuite, inner_len: usize) -> usize {
     header_len(suite) + pad_len(inner_len, suite.alignment()) + TRAILER_LEN + suite.icv_len()

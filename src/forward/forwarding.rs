@@ -6,7 +6,7 @@ use std::time::Duration;
 use arrayvec::ArrayVec;
 use ipnet::IpNet;
 
-use super::{Duty, LanTable, RouteTable, SaTable};
+use super::{Cap, Duty, LanTable, LinkFace, RouteTable, SaTable};
 use crate::model::{
     ConnectorId, DropCounters, Dscp, FlowKey, Leg, LinkId, OutboundSlot, PathId, Role, Selectors, Verdict, WeekMinute,
     WorkerId,
@@ -30,6 +30,8 @@ pub struct Forwarding {
     pub connectors: Box<[ConnectorFace]>,
     /// By `PathId`: every configured tunnel, up or not.
     pub paths: Box<[PathFace]>,
+    /// By `LinkId`.
+    pub links: Arc<[LinkFace]>,
     pub rules: Arc<RuleSet>,
     /// By which interfaces sources are reached; empty when no rule asks for it.
     pub lan: Arc<LanTable>,
@@ -51,6 +53,10 @@ impl Forwarding {
     pub fn path(&self, id: PathId) -> Option<&PathFace> {
         self.paths.get(usize::from(id.0))
     }
+
+    pub fn link(&self, id: LinkId) -> Option<&LinkFace> {
+        self.links.get(usize::from(id.0))
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -63,6 +69,8 @@ pub struct SiteFace {
     /// A gateway answers a flow on the path it arrived on until a rule, an unhealthy path or a
     /// re-steer moves it (seed: "and not the tunnel on which it arrived").
     pub answer_on_arrival: bool,
+    /// What the license holds all links together to.
+    pub cap: Cap,
 }
 
 impl SiteFace {
@@ -96,6 +104,9 @@ pub struct PathFace {
     pub verdict: Verdict,
     pub duty: Duty,
     pub link: LinkId,
+    /// What is sent waits in the queue of its link, and what arrives is policed: by the link's cap, or the site's.
+    pub shaped: bool,
+    pub policed: bool,
     pub preference: u8,
     /// See `Candidate` of these.
     pub weight: u32,

@@ -7,6 +7,7 @@ mod flow;
 mod forgotten;
 mod forwarding;
 mod lan;
+mod link;
 mod message;
 mod note;
 mod route;
@@ -19,6 +20,7 @@ pub use flow::{FLOWS_DEFAULT, FlowMove, FlowReport, HeavyFlow, MOVES_KEPT, MoveC
 pub use forgotten::{Forgetting, Forgotten};
 pub use forwarding::{ChildFace, ConnectorFace, Forwarding, PathCounters, PathFace, SiteFace};
 pub use lan::LanTable;
+pub use link::{Cap, LinkCounters, LinkFace};
 pub use message::{FlowQuestion, InnerOrder, ProbeOrder, SentAt, ToControl, ToWorker};
 pub use note::{FlowNote, Notebook, Outcome, cover_bit, covers};
 pub use route::RouteTable;

@@ -11,7 +11,7 @@ use super::network;
 use super::scenery::{LINKS, Line, POPS, Pop, mbps};
 use crate::crypto::{DhGroup, Encryption, PrfAlgorithm};
 use crate::edge::{
-    ConnectorPlan, DataplanePlan, Destination, LabelledRange, LanPlan, LinkPlan, Mode, OnStop, Plan, PortPlan,
+    CapPlan, ConnectorPlan, DataplanePlan, Destination, LabelledRange, LanPlan, LinkPlan, Mode, OnStop, Plan, PortPlan,
     ProbePlan, RolePlan, RoutePlan, SiteKind, SitePlan, SteeringPlan, TunnelPlan, UnderlayPlan,
 };
 use crate::forward::FLOWS_DEFAULT;
@@ -69,6 +69,7 @@ pub fn branch(block: AddressBlock, psk: &Secret, directory: &Path) -> Plan {
         underlay: UnderlayId(number),
         downstream: mbps(line.downstream),
         upstream: mbps(line.upstream),
+        cap: CapPlan::default(),
         metered: false,
         last_resort: false,
         preference: 1,
@@ -117,6 +118,7 @@ pub fn pop(number: u8, pop: &Pop, block: AddressBlock, psk: &Secret, directory: 
         // What is downstream for the branch goes upstream here.
         downstream: mbps(line.upstream),
         upstream: mbps(line.downstream),
+        cap: CapPlan::default(),
         metered: false,
         last_resort: false,
         preference: 1,
@@ -164,7 +166,15 @@ fn voice_rule() -> Rule {
 fn plan(name: &str, kind: SiteKind, native: IpNet, block: AddressBlock, directory: &Path) -> Plan {
     let ports = PortPlan { ike: block.ike_port(), natt: block.natt_port() };
     Plan {
-        site: SitePlan { name: name.into(), kind, country: None, state: None, license: None, native: vec![native] },
+        site: SitePlan {
+            name: name.into(),
+            kind,
+            country: None,
+            state: None,
+            license: None,
+            cap: CapPlan::default(),
+            native: vec![native],
+        },
         underlays: Vec::new(),
         links: Vec::new(),
         lan: LanPlan::default(),

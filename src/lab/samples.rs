@@ -27,6 +27,9 @@ pub fn status(active: Role, primary: [&str; 3]) -> SiteStatus {
         flows: 0,
         flow_limit: 65_536,
         forgotten: Vec::new(),
+        links: Vec::new(),
+        shaped_mbps: None,
+        policed_mbps: None,
         workers: Vec::new(),
         recording: None,
     }

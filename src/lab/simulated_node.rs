@@ -29,6 +29,8 @@ pub struct InFlight {
 pub struct SimulatedNode {
     pub edge: Edge,
     workers: Vec<(Worker, MemoryRoad)>,
+    /// When something that waits in a worker may leave.
+    due: Option<Moment>,
     crew: Crew,
     addresses: Vec<Ipv4Addr>,
     pub events: Vec<(Moment, SiteEvent)>,
@@ -68,7 +70,7 @@ impl SimulatedNode {
             (Worker::new(WorkerId(id), crew.clone()), road)
         };
         let workers = (0..count).map(worker).collect();
-        SimulatedNode { edge, workers, crew, addresses, events: Vec::new(), recorder: None }
+        SimulatedNode { edge, workers, due: None, crew, addresses, events: Vec::new(), recorder: None }
     }
 
     /// Follows all that it decides from now on; `unix_ms_at_zero` is the time of day at moment zero.
@@ -115,9 +117,12 @@ impl SimulatedNode {
             turns += 1;
             assert!(turns < TURNS_MAX, "the node finds no rest at {now:?}; due {:?}", self.edge.poll_timeout());
             let mut busy = false;
+            self.due = None;
             for index in 0..self.workers.len() {
                 let (worker, road) = &mut self.workers[index];
-                busy |= worker.turn(road, now).worked;
+                let turn = worker.turn(road, now);
+                busy |= turn.worked;
+                self.due = self.due.into_iter().chain(turn.due).min();
                 while let Some(message) = self.workers[index].1.messages.pop_front() {
                     busy = true;
                     self.edge.handle_message(message, now);
@@ -140,6 +145,11 @@ impl SimulatedNode {
                 return;
             }
         }
+    }
+
+    /// When it has something to do by itself.
+    pub fn poll_timeout(&self) -> Option<Moment> {
+        self.due.into_iter().chain(self.edge.poll_timeout()).min()
     }
 
     fn carry_out(&mut self, now: Moment, send: &mut dyn FnMut(InFlight)) {

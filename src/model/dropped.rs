@@ -40,6 +40,11 @@ drop_reasons! {
     SiteWriteFailed = "site_write_failed",
     /// The flow table, a ring or a channel was full.
     QueueFull = "queue_full",
+    /// The link's rate, or the license's, did not let it out in time: dropped to keep the queue short, or since that
+    /// was full.
+    Shaped = "shaped",
+    /// More arrived than the link's rate, or the license's, lets in.
+    Policed = "policed",
     /// Neither IKE nor ESP.
     NotIpsec = "not_ipsec",
     /// ESP with an SPI that is not ours.

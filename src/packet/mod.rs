@@ -23,7 +23,7 @@ pub use ip::{Fragment, IPV4_HEADER, IPV6_HEADER, Parsed, parse, set_dscp, set_ec
 pub use mss::clamp_mss;
 pub use offload::{ChecksumState, Offload, SegmentKind, Segments, SiteOffloads, SitePacket};
 pub use probe::{Probe, ProbeKey};
-pub use segment::{Splitter, UNLIMITED, Unsplittable, complete_checksum};
+pub use segment::{CutSoFar, Splitter, UNLIMITED, Unsplittable, complete_checksum};
 pub use transport::{TcpSegment, udp_data, udp_packet};
 
 #[cfg(test)]

@@ -39,6 +39,18 @@ pub struct Splitter<'a> {
     cut: Cut,
 }
 
+/// How far a super-packet has been cut: the rest may be cut later.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct CutSoFar {
+    written: u16,
+    passed: u32,
+}
+
+impl CutSoFar {
+    /// Not yet.
+    pub const START: CutSoFar = CutSoFar { written: 0, passed: 0 };
+}
+
 /// Why a packet cannot be cut, or its checksum not be completed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Unsplittable {
@@ -131,6 +143,36 @@ impl<'a> Splitter<'a> {
         // Below 65,536: the data of one packet.
         self.passed += data.len() as u32;
         Some(length)
+    }
+
+    /// Leaves the next segment out, as if it had been written; its length.
+    pub fn skip(&mut self) -> Option<usize> {
+        let length = self.next_len()?;
+        let data = length.checked_sub(self.headers.len())?;
+        self.data = self.data.get(data..)?;
+        self.left -= 1;
+        self.written = self.written.wrapping_add(1);
+        self.passed += data as u32;
+        Some(length)
+    }
+
+    pub fn so_far(&self) -> CutSoFar {
+        CutSoFar { written: self.written, passed: self.passed }
+    }
+
+    /// Bytes of data that are in no segment yet.
+    pub fn data_left(&self) -> usize {
+        if self.left > 0 { self.data.len() } else { 0 }
+    }
+
+    /// Goes on where another splitter of the same packet was, whose segments may have been of another size.
+    pub fn resume(mut self, so_far: CutSoFar) -> Splitter<'a> {
+        if so_far.passed > 0 {
+            self.data = self.data.get(so_far.passed as usize..).unwrap_or_default();
+            self.left = self.data.len().div_ceil(self.size.max(1));
+            (self.written, self.passed) = (so_far.written, so_far.passed);
+        }
+        self
     }
 
     fn whole(

@@ -72,6 +72,9 @@ impl FaceRecord {
             mtu,
             // How packets are marked outside decides nothing about their way.
             outer_dscp: _,
+            // Nor does when they leave.
+            shaped: _,
+            policed: _,
             private: _,
             children,
             live: _,
@@ -120,6 +123,8 @@ impl FaceRecord {
             leg: Leg { underlay: UnderlayId(0), natt: true, local: nowhere, remote: nowhere },
             mtu: self.mtu,
             outer_dscp: None,
+            shaped: false,
+            policed: false,
             private: None,
             children: self.children.iter().take(CHILDREN_MAX).map(child).collect(),
             live: Arc::default(),

@@ -7,8 +7,8 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::edge::{
-    ConnectorPlan, DataplanePlan, LabelledRange, LanPlan, LinkPlan, Mode, OnStop, Plan, PortPlan, ProbePlan, RolePlan,
-    RoutePlan, SiteKind, SitePlan, SteeringPlan, TunnelPlan,
+    CapPlan, ConnectorPlan, DataplanePlan, LabelledRange, LanPlan, LinkPlan, Mode, OnStop, Plan, PortPlan, ProbePlan,
+    RolePlan, RoutePlan, SiteKind, SitePlan, SteeringPlan, TunnelPlan,
 };
 use crate::forward::FLOWS_DEFAULT;
 use crate::ha::Failback;
@@ -147,6 +147,7 @@ impl PlanRecord {
                 country: None,
                 state: None,
                 license: None,
+                cap: CapPlan::default(),
                 native: self.native,
             },
             underlays: Vec::new(),
@@ -196,6 +197,7 @@ fn link(link: LinkRecord) -> LinkPlan {
         underlay: UnderlayId(0),
         downstream: link.downstream,
         upstream: link.upstream,
+        cap: CapPlan::default(),
         metered: link.metered,
         last_resort: link.last_resort,
         preference: link.preference,

@@ -17,6 +17,7 @@ mod strongswan;
 mod topology;
 mod traffic;
 
+mod caps;
 mod conservation;
 mod crossing;
 mod fail_closed;

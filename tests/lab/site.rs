@@ -27,6 +27,10 @@ pub struct Site {
     pub release_on_stop: bool,
     pub workers: u16,
     pub pmtu_discovery: bool,
+    /// Instead of what the links of the lab have.
+    pub mbps: Option<u32>,
+    /// A line of each WAN link, such as `cap = { upstream = true }`.
+    pub cap: &'static str,
     /// Tables of the site file that say whom to ask; none: each tunnel asks the PoP's private address.
     pub probes: &'static str,
     /// The text of its policy file.
@@ -69,6 +73,8 @@ impl Site {
             release_on_stop: false,
             workers: 2,
             pmtu_discovery: false,
+            mbps: None,
+            cap: "",
             probes: "",
             policy: "",
             tables: "",
@@ -169,10 +175,12 @@ workers = {}
             self.workers
         );
         for link in &LINKS {
-            let WanLink { name, interface, mbps, .. } = link;
+            let WanLink { name, interface, .. } = link;
+            let mbps = self.mbps.unwrap_or(link.mbps);
             let _ = writeln!(
                 text,
-                "[wan.{name}]\ninterface = \"{interface}\"\ndownstream_mbps = {mbps}\nupstream_mbps = {mbps}\n"
+                "[wan.{name}]\ninterface = \"{interface}\"\ndownstream_mbps = {mbps}\nupstream_mbps = {mbps}\n{}\n",
+                self.cap
             );
         }
         let _ = write!(

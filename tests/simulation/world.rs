@@ -127,7 +127,7 @@ impl World {
     }
 
     fn next_moment(&self) -> Option<Moment> {
-        let nodes = std::iter::once(&self.branch).chain(&self.pops).filter_map(|node| node.edge.poll_timeout());
+        let nodes = std::iter::once(&self.branch).chain(&self.pops).filter_map(SimulatedNode::poll_timeout);
         let flows = self.flows.iter().map(|flow| flow.next);
         nodes.chain(flows).chain(self.network.next_arrival()).min()
     }

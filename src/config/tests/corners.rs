@@ -2,6 +2,7 @@
 //! from an error, and folders that cannot be read.
 
 use super::*;
+use crate::model::{LinkId, Mbps, PathId, WorkerId};
 
 fn with_policy(policy: &str) -> Memory {
     changed("\n[site]", "policy = \"p.toml\"\n[site]").with("p.toml", policy)
@@ -123,4 +124,53 @@ fn roles_at_one_place_are_warned_of() {
     );
     assert_eq!(placed("Frankfurt", "Munich"), [""; 0]);
     assert_eq!(placed("Automatic", "automatic"), [""; 0]);
+}
+
+#[test]
+fn a_bandwidth_is_a_cap_where_the_site_says_so_and_in_no_other_direction() {
+    let plan = |from: &str, to: &str| changed(from, to).load().unwrap().plan;
+    let (fibre, dsl) = (LinkId(0), LinkId(1));
+    let none = plan("name = \"lyon\"", "name = \"lyon\"\nlicense_mbps = 50");
+    assert_eq!((none.link_cap(fibre), none.site_cap()), ((None, None), (None, None)));
+    assert!(!none.is_shaped(fibre) && !none.is_policed(fibre));
+    let capped = plan("upstream_mbps = 40", "upstream_mbps = 40\ncap = { upstream = true }");
+    assert_eq!((capped.link_cap(fibre), capped.link_cap(dsl)), ((Mbps::new(40), None), (None, None)));
+    assert!(capped.is_shaped(fibre) && !capped.is_policed(fibre) && !capped.is_shaped(dsl));
+    let both = "cap = { upstream = true, downstream = true }";
+    let gateway = format!("name = \"lyon\"\nkind = \"cloud-vpc\"\nlicense_mbps = 50\n{both}");
+    let gateway = plan("name = \"lyon\"", &gateway);
+    assert_eq!(gateway.site_cap(), (Mbps::new(50), Mbps::new(50)));
+    let downstream = "name = \"lyon\"\nkind = \"cloud-vpc\"\nlicense_mbps = 50\ncap = { downstream = true }";
+    // What is downstream is what a gateway sends.
+    assert_eq!(plan("name = \"lyon\"", downstream).site_cap(), (Mbps::new(50), None));
+    // One shaper, one home.
+    let homes: Vec<_> = (0..2).map(|path| gateway.home(PathId(path))).collect();
+    assert_eq!(homes, [WorkerId(0), WorkerId(0)]);
+}
+
+#[test]
+fn caps_and_claims_beyond_the_license_are_warned_of() {
+    let licensed = SITE.replace("name = \"lyon\"", "name = \"lyon\"\nlicense_mbps = 30");
+    let capped = licensed.replace("upstream_mbps = 40", "upstream_mbps = 40\ncap = { upstream = true }");
+    assert_eq!(
+        site(&capped).findings(),
+        [
+            "site.toml:7:6 warning: WAN link \"fibre\" is capped at 40 Mbps upstream (the license at site.toml:4 is 30 Mbps)"
+        ]
+    );
+    let claims = licensed.replace("wan = \"fibre\"", "wan = \"fibre\"\ndownstream_mbps = 31");
+    assert_eq!(
+        site(&claims).findings(),
+        [
+            "site.toml:20:1 warning: the primary role's tunnels claim 31 Mbps downstream (the license at site.toml:4 is 30 Mbps)"
+        ]
+    );
+    assert_eq!(
+        said("name = \"lyon\"", "name = \"lyon\"\ncap = { downstream = true }"),
+        ["site.toml:2:1 a cap on the site, which has no license_mbps (such as license_mbps = 100)"]
+    );
+    assert_eq!(
+        said("upstream_mbps = 40", "upstream_mbps = 40\ncap = { up = true }"),
+        ["site.toml:10:9 unknown key \"up\" in [wan.fibre.cap] (did you mean upstream?)"]
+    );
 }

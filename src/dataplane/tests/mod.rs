@@ -6,6 +6,7 @@ mod hostile;
 mod leaving;
 mod moving;
 mod news;
+mod shaping;
 mod trains;
 
 use std::collections::VecDeque;
@@ -23,8 +24,8 @@ use super::{Crew, FlowTable, RoadIo, Unsent, Worker};
 use crate::crypto::Encryption;
 use crate::esp::{InboundSa, OutboundSa};
 use crate::forward::{
-    ChildFace, ConnectorFace, Duty, FlowQuestion, FlowReport, Forwarding, InnerOrder, MoveCause, MoveOrder, PathFace,
-    ProbeOrder, RouteTable, SaTable, SiteFace, ToControl, ToWorker,
+    Cap, ChildFace, ConnectorFace, Duty, FlowQuestion, FlowReport, Forwarding, InnerOrder, MoveCause, MoveOrder,
+    PathFace, ProbeOrder, RouteTable, SaTable, SiteFace, ToControl, ToWorker,
 };
 use crate::model::{
     ConnectorId, DropCounters, DropReason, Dscp, Leg, LinkId, Moment, OutboundSlot, PathId, Role, RuleId, Secret,
@@ -262,6 +263,8 @@ fn view(pop: bool) -> Forwarding {
             duty: Duty::InService,
             verdict: Verdict::Healthy,
             link: LinkId(path),
+            shaped: false,
+            policed: false,
             preference: 1,
             weight: 100,
             metered: false,
@@ -289,6 +292,7 @@ fn view(pop: bool) -> Forwarding {
             native: own_site.iter().map(|network| network.parse().unwrap()).collect(),
             own: (0..PATHS).map(|path| private(pop, path)).collect(),
             answer_on_arrival: pop,
+            cap: Cap::default(),
         },
         routes,
         connectors: [ConnectorFace {
@@ -298,6 +302,7 @@ fn view(pop: bool) -> Forwarding {
         }]
         .into(),
         paths,
+        links: Arc::new([]),
         rules: Arc::new(RuleSet::default()),
         lan: Arc::default(),
         minute: WeekMinute::default(),

@@ -5,7 +5,7 @@ const TCP: SiteOffloads = SiteOffloads { tcp: true, udp: true };
 
 /// A TCP packet of a flow of the edge's site with `data` bytes from sequence number 1,000 on, and
 /// all checksums right.
-fn tcp(port: u16, sequence: u32, data: &[u8]) -> Vec<u8> {
+pub(super) fn tcp(port: u16, sequence: u32, data: &[u8]) -> Vec<u8> {
     let mut packet = Vec::new();
     let builder = PacketBuilder::ipv4([10, 1, 0, 5], [10, 9, 0, 7], 20).tcp(port, 80, sequence, 64_000).ack(7);
     builder.write(&mut packet, data).unwrap();
@@ -18,7 +18,7 @@ fn without_fragments(mut packet: Vec<u8>) -> Vec<u8> {
 }
 
 /// The same as the kernel hands it over: one packet with the sum of its pseudo-header alone.
-fn super_packet(port: u16, data: &[u8], size: u16) -> (Vec<u8>, Offload) {
+pub(super) fn super_packet(port: u16, data: &[u8], size: u16) -> (Vec<u8>, Offload) {
     let mut packet = tcp(port, 1_000, data);
     let length = (packet.len() - 20) as u16;
     let mut sum = 0_u32;
@@ -31,7 +31,7 @@ fn super_packet(port: u16, data: &[u8], size: u16) -> (Vec<u8>, Offload) {
     (packet, Offload { checksum, segments: Some(Segments { kind: SegmentKind::Tcp, size }) })
 }
 
-fn bytes(length: usize) -> Vec<u8> {
+pub(super) fn bytes(length: usize) -> Vec<u8> {
     (0..length).map(|index| (index * 31 + index / 256) as u8).collect()
 }
 
