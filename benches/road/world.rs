@@ -9,7 +9,7 @@ use trefoil::crypto::Encryption;
 use trefoil::dataplane::{BATCH, Crew, FlowTable, RoadIo, Unsent, Worker};
 use trefoil::esp::{InboundSa, OutboundSa};
 use trefoil::forward::{
-    Cap, ChildFace, ConnectorFace, Duty, Forwarding, PathFace, RouteTable, SaTable, SiteFace, ToControl, ToWorker,
+    ChildFace, ConnectorFace, Duty, Forwarding, PathFace, RouteTable, SaTable, SiteFace, ToControl, ToWorker,
 };
 use trefoil::model::{
     ConnectorId, Leg, LinkId, OutboundSlot, PathId, Role, Secret, Selectors, Spi, TrafficSelector, UnderlayId, Verdict,
@@ -166,12 +166,12 @@ pub fn forwarding() -> Forwarding {
         generation: 1,
         policy_epoch: 1,
         dwell: Duration::from_secs(30),
-        site: SiteFace {
-            native: ["10.1.0.0/16".parse().expect("a network")].into(),
-            own: (1..=6).map(|last| [10, 254, 0, last].into()).collect(),
-            answer_on_arrival: false,
-            cap: Cap::default(),
-        },
+        site: SiteFace::new(
+            vec!["10.1.0.0/16".parse().expect("a network")],
+            (1..=6).map(|last| [10, 254, 0, last].into()),
+            std::iter::empty(),
+            false,
+        ),
         routes,
         connectors: [ConnectorFace {
             id: ConnectorId(0),

@@ -20,7 +20,7 @@ use crate::control::{Call, Request, Response};
 use crate::dataplane::Crew;
 use crate::edge::{Edge, Effect, ResolveFailure, SiteEvent, SiteStatus, StatusFacts, UnderlayPlan};
 use crate::forward::{FlowReport, Forwarding, ToControl, ToWorker};
-use crate::model::{InterfaceId, Moment, PathId, Role, UnderlayId};
+use crate::model::{InterfaceId, Moment, PathId, Role, UnderlayId, WorkerId};
 use crate::net::{Asker, Clock, Interface, Names, RoadHandle, UnderlaySockets, Underlays, Unreachable};
 use crate::recording::News;
 
@@ -30,6 +30,13 @@ const UNDERLAY_LOOK: Duration = Duration::from_secs(1);
 
 /// Messages of a worker taken in one go before timers and requests have their turn.
 const MESSAGE_RUN: usize = 256;
+
+/// Orders that wait for workers whose queues are full: all probes of a thousand tunnels with eight targets each,
+/// several times over. Beyond it a probe is never sent, and counts as lost.
+const ORDERS_KEPT: usize = 65_536;
+
+/// When to try again to hand them out: a worker's turn takes less.
+const ORDER_PAUSE: Duration = Duration::from_millis(1);
 
 /// How long a stop waits for the peers to answer our DELETEs.
 const STOP_PATIENCE: Duration = Duration::from_millis(1_500);
@@ -54,6 +61,8 @@ pub struct ControlLoop {
     pub lan: Option<LanFollower>,
     /// Published values that a worker may still hold, so that none ever has to free one.
     pub replaced: VecDeque<Arc<Forwarding>>,
+    /// What workers are to do and had no room for yet.
+    pub orders: VecDeque<(WorkerId, ToWorker)>,
     /// About underlays without sockets.
     pub complaints: Complaints,
     /// Of clients, that workers must answer.
@@ -82,6 +91,7 @@ impl ControlLoop {
         loop {
             let now = self.clock.now();
             let due = self.edge.poll_timeout().map_or(next_look, |due| due.min(next_look));
+            let due = if self.orders.is_empty() { due } else { due.min(now + ORDER_PAUSE) };
             let wake = Instant::now() + due.since(now);
             tokio::select! {
                 biased;
@@ -202,7 +212,7 @@ impl ControlLoop {
                 let Some(question) = self.inquiries.ask(call, self.clock.now()) else { return };
                 // All share the flow table, so one worker answers for all; they take turns.
                 let worker = usize::try_from(question.id).unwrap_or_default() % self.roads.len().max(1);
-                if !self.roads.get(worker).is_some_and(|road| road.order(ToWorker::List(question)))
+                if self.roads.get(worker).is_none_or(|road| road.order(ToWorker::List(question)).is_err())
                     && let Some(inquiry) = self.inquiries.take(question.id)
                 {
                     let reason = "the worker is too busy to answer; ask again".to_owned();
@@ -239,13 +249,27 @@ impl ControlLoop {
         }
     }
 
+    /// As many as the workers have room for. A probe that is late is late, and not lost: its time begins when
+    /// it is sent.
+    fn hand_out_orders(&mut self) {
+        for _ in 0..self.orders.len() {
+            let Some((worker, order)) = self.orders.pop_front() else { return };
+            let Some(road) = self.roads.get(usize::from(worker.0)) else { continue };
+            if let Err(order) = road.order(order) {
+                self.orders.push_back((worker, order));
+            }
+        }
+    }
+
     fn carry_out(&mut self, resolved: &mpsc::Sender<Resolved>) {
         while let Some(effect) = self.edge.poll_effect() {
             match effect {
                 Effect::Publish(forwarding) => self.publish(forwarding),
                 Effect::Order(worker, order) => {
-                    if !self.roads.get(usize::from(worker.0)).is_some_and(|road| road.order(order)) {
-                        tracing::debug!(worker = worker.0, "the worker's order queue is full: a probe is left out");
+                    if self.orders.len() < ORDERS_KEPT {
+                        self.orders.push_back((worker, order));
+                    } else {
+                        tracing::debug!(worker = worker.0, "too many orders wait for workers: a probe is left out");
                     }
                 }
                 Effect::Resolve { path, name, underlay } => {
@@ -279,6 +303,7 @@ impl ControlLoop {
                 }
             }
         }
+        self.hand_out_orders();
         let mut refused = Vec::new();
         while let Some((leg, bytes)) = self.edge.poll_transmit() {
             if let Err(error) = self.underlays.send_ike(leg, &bytes) {

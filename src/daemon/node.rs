@@ -123,6 +123,7 @@ impl Node {
             addresses: parts.addresses,
             lan: parts.lan,
             replaced: VecDeque::new(),
+            orders: VecDeque::new(),
             complaints: Complaints::default(),
             inquiries: Inquiries::default(),
             recorder,

@@ -182,6 +182,10 @@ impl<'a> Road<'a> {
     fn for_us(&mut self, path: &'a PathFace, parsed: &Parsed, packet: &[u8]) -> Result<(), DropReason> {
         let key = &parsed.key;
         if matches!(key.protocol, protocol::TCP | protocol::UDP) && probe::PORTS.contains(&key.destination_port) {
+            // Or anybody in the tunnel could use up what control takes of answers.
+            if !self.forwarding.site.is_asked(key.source) {
+                return Err(DropReason::NotNative);
+            }
             return self.for_control(path, parsed, packet);
         }
         let echo = Echo::read(packet, parsed).ok_or(DropReason::NotNative)?;

@@ -12,6 +12,7 @@ use crate::forward::{
     Cap, ConnectorFace, Duty, Forwarding, LanTable, LinkFace, PathFace, RouteTable, SaTable, SiteFace,
 };
 use crate::model::{ConnectorId, Leg, LinkId, OutboundSlot, PathId, Role, Selectors, Verdict, WeekMinute};
+use crate::probe::Ask;
 use crate::steer::{Candidate, SlaStanding};
 
 /// The part of a tunnel whose change makes a new `Forwarding` necessary.
@@ -80,7 +81,7 @@ pub fn build(sources: Sources) -> Forwarding {
     Forwarding {
         generation: sources.generation,
         policy_epoch: sources.policy_epoch,
-        site: SiteFace { cap: sources.cap.clone(), ..blank.site },
+        site: blank.site.capped(sources.cap.clone()),
         links: sources.links.clone(),
         connectors: connectors.collect(),
         paths: paths.collect(),
@@ -126,16 +127,18 @@ pub fn blank(plan: &Plan, sas: &Arc<SaTable>) -> Forwarding {
             }),
         })
         .collect();
+    let targets = plan.tunnels.iter().flat_map(|tunnel| &tunnel.probes.targets);
+    let asked = targets.filter(|target| target.ask != Ask::Icmp);
     Forwarding {
         generation: 0,
         policy_epoch: 0,
         dwell: plan.steering.dwell(),
-        site: SiteFace {
-            native: plan.site.native.clone().into_boxed_slice(),
-            own: plan.tunnels.iter().filter_map(|tunnel| tunnel.private_local).map(|private| private.addr()).collect(),
-            answer_on_arrival: plan.site.kind == SiteKind::CloudVpc,
-            cap: Cap::default(),
-        },
+        site: SiteFace::new(
+            plan.site.native.clone(),
+            plan.tunnels.iter().filter_map(|tunnel| tunnel.private_local).map(|private| private.addr()),
+            asked.map(|target| target.address),
+            plan.site.kind == SiteKind::CloudVpc,
+        ),
         routes,
         connectors,
         paths: Box::default(),

@@ -64,8 +64,10 @@ pub struct SiteFace {
     /// The site's native ranges: sources that may leave, and that may never arrive. Empty
     /// means that any source may leave.
     pub native: Box<[IpNet]>,
-    /// The tunnels' private addresses: ours, whatever arrives from them is forged.
-    pub own: Box<[IpAddr]>,
+    /// The tunnels' private addresses: ours, whatever arrives from them is forged. In order.
+    own: Box<[IpAddr]>,
+    /// Who is asked inside tunnels otherwise than by ICMP echo. In order.
+    asked: Box<[IpAddr]>,
     /// A gateway answers a flow on the path it arrived on until a rule, an unhealthy path or a
     /// re-steer moves it (seed: "and not the tunnel on which it arrived").
     pub answer_on_arrival: bool,
@@ -74,13 +76,39 @@ pub struct SiteFace {
 }
 
 impl SiteFace {
+    pub fn new(
+        native: Vec<IpNet>,
+        own: impl Iterator<Item = IpAddr>,
+        asked: impl Iterator<Item = IpAddr>,
+        answer_on_arrival: bool,
+    ) -> SiteFace {
+        let (own, asked) = (in_order(own), in_order(asked));
+        SiteFace { native: native.into(), own, asked, answer_on_arrival, cap: Cap::default() }
+    }
+
+    pub fn capped(self, cap: Cap) -> SiteFace {
+        SiteFace { cap, ..self }
+    }
+
     pub fn is_native(&self, address: IpAddr) -> bool {
         self.native.iter().any(|range| range.contains(&address))
     }
 
     pub fn is_own(&self, address: IpAddr) -> bool {
-        self.own.contains(&address)
+        self.own.binary_search(&address).is_ok()
     }
+
+    pub fn is_asked(&self, address: IpAddr) -> bool {
+        self.asked.binary_search(&address).is_ok()
+    }
+}
+
+/// A gateway has thousands, and each packet that arrives is looked up.
+fn in_order(addresses: impl Iterator<Item = IpAddr>) -> Box<[IpAddr]> {
+    let mut addresses: Vec<IpAddr> = addresses.collect();
+    addresses.sort_unstable();
+    addresses.dedup();
+    addresses.into()
 }
 
 #[derive(Clone, Debug)]

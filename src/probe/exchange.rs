@@ -23,6 +23,9 @@ const TOKEN: usize = 16;
 const REQUEST_PATIENCE: Duration = Duration::from_secs(2);
 /// A request that nothing answers is sent again no sooner than this; a server thinks for a while.
 const MIN_REPEAT: Duration = Duration::from_millis(250);
+/// Packets that are read of one answer: a status line byte by byte, each of them twice. After that the target
+/// plays with us.
+const MOST_HEARD: u8 = 64;
 
 /// One question of a kind other than ICMP echo, until it is answered.
 ///
@@ -34,6 +37,7 @@ pub struct Exchange {
     local: SocketAddr,
     remote: SocketAddr,
     state: State,
+    heard: u8,
     /// To be sent now.
     waiting: Option<Box<[u8]>>,
 }
@@ -122,7 +126,7 @@ impl Exchange {
                 greet(local, remote, Next::Tls { hello }, chance)?
             }
         };
-        Some(Exchange { local, remote, state, waiting: Some(packet) })
+        Some(Exchange { local, remote, state, heard: 0, waiting: Some(packet) })
     }
 
     /// Whether a packet with this key comes from whom was asked, to where the question came from.
@@ -131,8 +135,17 @@ impl Exchange {
             && self.remote == SocketAddr::new(key.source, key.source_port)
     }
 
+    /// Whether what answers one could be taken for an answer to the other.
+    pub fn is_alike(&self, other: &Exchange) -> bool {
+        (self.local, self.remote) == (other.local, other.remote)
+    }
+
     /// A packet that is expected, `rtt` after the question left.
     pub fn handle_packet(&mut self, packet: &[u8], parsed: &Parsed, rtt: Duration, now: Moment) -> Heard {
+        self.heard = self.heard.saturating_add(1);
+        if self.heard > MOST_HEARD {
+            return Heard::Malformed;
+        }
         let heard = match &mut self.state {
             State::Echo { token } => match udp_data(packet, parsed) {
                 Some(data) if data == token => Heard::Answered,

@@ -37,6 +37,8 @@ use crate::steer::{Action, Links, Matcher, OnFailback, Rule, RuleSet, Steering};
 const PATHS: u16 = 4;
 const SECONDARY: u16 = 3;
 const MTU: u16 = 1_400;
+/// Asked inside tunnels.
+const ASKED: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 254, 9, 1));
 
 #[derive(Default)]
 struct MemoryIo {
@@ -288,12 +290,12 @@ fn view(pop: bool) -> Forwarding {
         generation: 1,
         policy_epoch: 1,
         dwell: Duration::from_secs(30),
-        site: SiteFace {
-            native: own_site.iter().map(|network| network.parse().unwrap()).collect(),
-            own: (0..PATHS).map(|path| private(pop, path)).collect(),
-            answer_on_arrival: pop,
-            cap: Cap::default(),
-        },
+        site: SiteFace::new(
+            own_site.iter().map(|network| network.parse().unwrap()).collect(),
+            (0..PATHS).map(|path| private(pop, path)),
+            [ASKED].into_iter(),
+            pop,
+        ),
         routes,
         connectors: [ConnectorFace {
             id: ConnectorId(0),

@@ -266,14 +266,17 @@ fn what_control_made_leaves_by_its_path_and_what_answers_it_goes_to_control() {
 #[test]
 fn a_flood_of_answers_does_not_reach_control() {
     let (mut edge, _) = pair();
-    let ends = ("10.254.9.1:7".parse().unwrap(), "10.254.1.1:61500".parse().unwrap());
-    let answer = crate::packet::udp_packet(ends.0, ends.1, b"x").unwrap();
+    let to = "10.254.1.1:61500".parse().unwrap();
+    let from = |source: IpAddr| crate::packet::udp_packet(std::net::SocketAddr::new(source, 7), to, b"x").unwrap();
     let pop = CarelessPop::on(0);
-    edge.io.from_wan.extend((0..600).map(|_| pop.sends(&answer)));
+    // One whom nobody asked takes nothing from those who were.
+    let strangers = from("10.9.0.7".parse().unwrap());
+    edge.io.from_wan.extend((0..600).map(|_| pop.sends(&strangers)));
+    edge.io.from_wan.extend((0..600).map(|_| pop.sends(&from(ASKED))));
     while !edge.io.from_wan.is_empty() {
         edge.turn();
     }
     let told = edge.io.news.iter().filter(|news| matches!(news, ToControl::Inner { .. }));
     assert_eq!(told.count(), 500);
-    assert_eq!(edge.drops_in(), [(DropReason::QueueFull, 100)]);
+    assert_eq!(edge.drops_in(), [(DropReason::NotNative, 600), (DropReason::QueueFull, 100)]);
 }

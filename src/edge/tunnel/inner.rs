@@ -15,6 +15,10 @@ const MAX_OPEN: usize = 512;
 /// An answer that comes later than this is to nothing that anybody remembers.
 const KEPT: Duration = Duration::from_secs(12);
 
+/// Ports that are drawn for a question: all in use are those of one that is asked too fast to tell its answers
+/// apart anyway.
+const PORT_DRAWS: usize = 8;
+
 /// What a tunnel has asked inside, other than by ICMP.
 #[derive(Default)]
 pub(super) struct Questions {
@@ -65,7 +69,12 @@ impl Tunnel {
         let configured = self.plan(context.plan);
         let Some(source) = configured.private_local.map(|private| private.addr()) else { return };
         let asked = configured.probes.targets.get(target);
-        let Some(mut exchange) = asked.and_then(|asked| Exchange::begin(asked, source, context.chance)) else { return };
+        let mut begin = || Exchange::begin(asked?, source, context.chance);
+        let is_free = |new: &Exchange| !self.questions.open.iter().any(|open| open.exchange.is_alike(new));
+        // Of 4,536 ports few are in use; who answers on one of them would answer an older question.
+        let Some(mut exchange) = std::iter::from_fn(&mut begin).take(PORT_DRAWS).find(is_free).or_else(begin) else {
+            return;
+        };
         let sent = SentAt::default();
         if let Some(packet) = exchange.poll_transmit() {
             self.send_inside(packet, Some(sent.clone()), context);

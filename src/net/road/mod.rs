@@ -23,7 +23,7 @@ use crate::model::{UnderlayId, WorkerId};
 use crate::packet::{Batch, SiteOffloads, SitePacket, Train};
 
 /// Orders that may wait for a worker: a probe for each of some hundred tunnels at once, many
-/// times over. Beyond it control keeps the order, and a probe counts as not sent.
+/// times over. Beyond it control keeps the order for a moment.
 const ORDER_LIMIT: usize = 1_024;
 
 /// Bytes taken from the WAN in one turn; see `tun::TURN_BYTES`.
@@ -81,9 +81,9 @@ pub struct RoadHandle {
 }
 
 impl RoadHandle {
-    /// Queues an order and wakes the worker; `false` when its queue is full and the order lost.
-    pub fn order(&self, order: ToWorker) -> bool {
-        let queued = self.orders.push(order).is_ok();
+    /// Queues an order and wakes the worker; gives it back when the queue is full.
+    pub fn order(&self, order: ToWorker) -> Result<(), ToWorker> {
+        let queued = self.orders.push(order);
         self.doorbell.call();
         queued
     }
@@ -151,6 +151,11 @@ impl Road {
     /// A turn begins: it will find what any call so far was about.
     pub fn begin_turn(&mut self) {
         self.called = false;
+        if self.poller.is_none() {
+            // Nobody tells what there is to read.
+            self.ready.site = true;
+            self.ready.sockets.iter_mut().for_each(|ready| *ready = [true; 2]);
+        }
     }
 
     /// The worker it is the world of.
@@ -166,8 +171,11 @@ impl Road {
     /// From now on a call rings; `false` when something has been left for the worker before.
     fn fall_asleep(&mut self) -> bool {
         self.take_up_sockets();
-        // What came before we were asleep has rung for nobody.
-        self.doorbell().fall_asleep() && !self.is_left_work()
+        // A call that came before we were asleep has rung for nobody, and what it was about may
+        // be nothing that waits here.
+        let fell = self.doorbell().fall_asleep();
+        self.called |= !fell;
+        fell && !self.is_left_work()
     }
 
     fn wake_up(&mut self) {
