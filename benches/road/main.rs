@@ -79,6 +79,7 @@ fn deciding(c: &mut Criterion) {
     let keys: Vec<_> = (0..10_000).map(|flow| parse(&packet(flow, false)).expect("a packet").key).collect();
     let entry = FlowEntry {
         path: Some(PathId(0)),
+        breakout: None,
         path_epoch: 1,
         policy_epoch: 1,
         rule: Some(RuleId(0)),

@@ -183,6 +183,7 @@ pub fn forwarding() -> Forwarding {
         links: Arc::new([]),
         rules: Arc::new(RuleSet::default()),
         lan: Arc::default(),
+        breakouts: Box::default(),
         minute: WeekMinute::default(),
         sas: Arc::new(sas),
     }

@@ -153,6 +153,9 @@ fn render(told: &Explanation) -> String {
     if let Some(tunnel) = &told.tunnel {
         text.push_str(&format!("goes to {tunnel}: "));
     }
+    if let Some(link) = &told.breakout {
+        text.push_str(&format!("breaks out by {link}: "));
+    }
     text.push_str(&told.why);
     text.push('\n');
     if let Some(stays) = &told.stays {
@@ -166,7 +169,7 @@ fn render(told: &Explanation) -> String {
         None => text.push_str("no such flow is known now: this is what its first packet would get\n"),
         Some(live) => {
             let now = |at: u64| age_ms(told.at_ms.saturating_sub(at));
-            let on = live.tunnel.as_deref().unwrap_or("no tunnel yet");
+            let on = live.tunnel.as_deref().or(live.link.as_deref()).unwrap_or("no tunnel yet");
             text.push_str(&format!(
                 "the flow is on {on}; it began {} ago, sent {} packets, the last {} ago, and moved {} times\n",
                 now(live.first_ms),
@@ -201,7 +204,8 @@ fn history(past: &PastFlow, asked_ms: u64) -> String {
             text.push_str(&format!("  {}  -- the moment that was asked for\n", WallTime(asked_ms)));
         }
         let rule = one.rule.as_ref().map_or_else(String::new, |rule| format!(" by rule {rule}"));
-        let to = one.tunnel.as_deref().unwrap_or("nowhere");
+        let out = one.breakout.as_ref().map(|link| format!("{link}, outside of the tunnels"));
+        let to = one.tunnel.as_ref().or(out.as_ref()).map_or("nowhere", String::as_str);
         let at = WallTime(one.at_ms);
         match (&one.from, &one.reason) {
             (Some(from), Some(reason)) => text.push_str(&format!("  {at}  {from} -> {to}{rule}: {reason}\n")),
@@ -296,6 +300,7 @@ mod tests {
             }),
             candidates: vec![candidate("fibre", false), candidate("dsl", true)],
             tunnel: Some("pop/primary/dsl".to_owned()),
+            breakout: None,
             why: "link 2 of the rule, healthy".to_owned(),
             stays: Some("it is there, and no path is better".to_owned()),
             live: Some(crate::cli::flows::tests::flow()),

@@ -124,6 +124,11 @@ pub fn render(status: &SiteStatus) -> String {
     if !status.drops.is_empty() {
         text.push_str(&format!("\ndropped before a tunnel was chosen: {}\n", list(&status.drops)));
     }
+    for one in &status.breakouts {
+        let state = if one.usable { "" } else { "not usable, " };
+        let (out, packets) = (bytes(one.bytes), one.packets);
+        text.push_str(&format!("\nbreakout by {}: {state}{out} in {packets} packets\n", one.link));
+    }
     // That flows end is worth no line.
     if status.forgotten.iter().any(|one| one.reason != Forgetting::Idle.name()) {
         let each = status.forgotten.iter().map(|one| format!("{} {}", one.flows, one.reason));
@@ -280,7 +285,7 @@ pub(super) fn list(drops: &[DropStatus]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::edge::{ChangeStatus, ConnectorStatus, FailureStatus, ForgottenStatus};
+    use crate::edge::{BreakoutStatus, ChangeStatus, ConnectorStatus, FailureStatus, ForgottenStatus};
 
     fn tunnel(name: &str, role: &str, usable: bool) -> TunnelStatus {
         TunnelStatus {
@@ -379,6 +384,7 @@ mod tests {
             links: vec![link("fibre", Some(20)), link("dsl", None)],
             shaped_mbps: Some(50),
             policed_mbps: None,
+            breakouts: vec![BreakoutStatus { link: "dsl".to_owned(), usable: false, packets: 9, bytes: 2_500 }],
             workers: Vec::new(),
             recording: None,
         };
@@ -404,6 +410,8 @@ connector pop: Partially Up, traffic on the primary role
 
 dropped before a tunnel was chosen: 7 not_native
 
+breakout by dsl: not usable, 2500 B in 9 packets
+
 flows forgotten: 50 idle, 3 full (at most 1024 at a time)
 ";
         assert_eq!(render(&status), expected);
@@ -425,6 +433,7 @@ flows forgotten: 50 idle, 3 full (at most 1024 at a time)
             links: Vec::new(),
             shaped_mbps: None,
             policed_mbps: None,
+            breakouts: Vec::new(),
             workers: Vec::new(),
             recording: None,
         };

@@ -68,6 +68,7 @@ mod tests {
             links: Vec::new(),
             shaped_mbps: None,
             policed_mbps: None,
+            breakouts: Vec::new(),
             workers: vec![worker(0, Vec::new()), worker(1, vec![drop])],
             recording: None,
         };

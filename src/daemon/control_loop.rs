@@ -5,11 +5,11 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use ipnet::IpNet;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 
 use super::announce::announce;
+use super::breakout_follow::BreakoutFollower;
 use super::complaints::Complaints;
 use super::inquiries::Inquiries;
 use super::key_log::KeyLog;
@@ -20,7 +20,7 @@ use crate::control::{Call, Request, Response};
 use crate::dataplane::Crew;
 use crate::edge::{Edge, Effect, ResolveFailure, SiteEvent, SiteStatus, StatusFacts, UnderlayPlan};
 use crate::forward::{FlowReport, Forwarding, ToControl, ToWorker};
-use crate::model::{InterfaceId, Moment, PathId, Role, UnderlayId, WorkerId};
+use crate::model::{Moment, PathId, Role, UnderlayId, WorkerId};
 use crate::net::{Asker, Clock, Interface, Names, RoadHandle, UnderlaySockets, Underlays, Unreachable};
 use crate::recording::News;
 
@@ -59,6 +59,8 @@ pub struct ControlLoop {
     pub addresses: Option<watch::Sender<Vec<Ipv4Addr>>>,
     /// By which interfaces the site's networks are reached.
     pub lan: Option<LanFollower>,
+    /// By which links flows can leave outside of the tunnels.
+    pub breakouts: Option<BreakoutFollower>,
     /// Published values that a worker may still hold, so that none ever has to free one.
     pub replaced: VecDeque<Arc<Forwarding>>,
     /// What workers are to do and had no room for yet.
@@ -105,7 +107,8 @@ impl ControlLoop {
                 }
                 Some((path, answer)) = answers.recv() => self.edge.handle_resolved(path, answer, self.clock.now()),
                 news = wan.next() => self.handle_wan_news(news),
-                networks = next_networks(&mut self.lan) => self.edge.handle_lan(networks),
+                networks = next(&mut self.lan) => self.edge.handle_lan(networks),
+                links = next(&mut self.breakouts) => self.edge.handle_breakouts(&links),
                 Some(call) = inboxes.calls.recv() => self.answer(call),
                 () = sleep_until(wake) => {}
             }
@@ -405,13 +408,13 @@ impl ControlLoop {
     }
 }
 
-/// Where the site's networks are from now on.
-async fn next_networks(lan: &mut Option<LanFollower>) -> Vec<(IpNet, InterfaceId)> {
-    if let Some(follower) = lan {
+/// What the host says from now on.
+async fn next<T: Clone>(followed: &mut Option<watch::Receiver<T>>) -> T {
+    if let Some(follower) = followed {
         if follower.changed().await.is_ok() {
             return follower.borrow_and_update().clone();
         }
-        *lan = None;
+        *followed = None;
     }
     pending().await
 }

@@ -1,6 +1,7 @@
 //! Floor 6: the control loop, the data-plane threads, signals.
 
 mod announce;
+mod breakout_follow;
 mod carriers;
 mod complaints;
 mod control_loop;

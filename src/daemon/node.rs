@@ -8,6 +8,7 @@ use std::time::Instant;
 use arc_swap::ArcSwap;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
+use super::breakout_follow::BreakoutFollower;
 use super::carriers::{Carriers, Ending, Lending, Setting};
 use super::complaints::Complaints;
 use super::control_loop::{ControlLoop, Inboxes};
@@ -21,7 +22,7 @@ use crate::dataplane::{Crew, FlowTable, Worker};
 use crate::edge::{Edge, Effect, Plan, SiteEvent, SiteStatus};
 use crate::forward::Notebook;
 use crate::model::{Chance, Moment, WorkerId};
-use crate::net::{self, Clock, Names, SiteDevice, Underlays};
+use crate::net::{self, Breakouts, Clock, Names, SiteDevice, Underlays};
 use crate::packet::ProbeKey;
 
 /// Messages from the workers that may wait for control; beyond it they are lost and counted, and
@@ -45,6 +46,8 @@ pub struct Parts {
     pub addresses: Option<watch::Sender<Vec<Ipv4Addr>>>,
     /// By which interfaces the site's networks are reached, where rules ask for it.
     pub lan: Option<LanFollower>,
+    /// The devices by which flows leave outside of the tunnels, and by which links they can.
+    pub breakouts: Option<(Arc<Breakouts>, BreakoutFollower)>,
 }
 
 /// A running site: one thread for control, one for each worker.
@@ -104,8 +107,11 @@ impl Node {
         let (calls, call_inbox) = mpsc::channel(CALL_QUEUE);
         let (stop, stop_inbox) = oneshot::channel();
 
-        let (roads, handles) = net::roads(parts.site, crew.hand_over.clone(), underlays.clone(), to_control)?;
+        let (mut roads, handles) = net::roads(parts.site, crew.hand_over.clone(), underlays.clone(), to_control)?;
         let mut node = Node { calls, stop: Some(stop), ended: Arc::new(Notify::new()), control: None, carriers: None };
+        if let Some((devices, _)) = &parts.breakouts {
+            roads.iter_mut().for_each(|road| road.break_out_by(devices));
+        }
         let pairs = (0..).map(|id| Worker::new(WorkerId(id), crew.clone())).zip(roads).collect();
         let setting = Setting { clock: clock.clone(), lending: Lending::USUAL, pinned };
         node.carriers = Some(Carriers::start(pairs, handles.clone(), &setting, &node.ended)?);
@@ -122,6 +128,7 @@ impl Node {
             events: parts.events,
             addresses: parts.addresses,
             lan: parts.lan,
+            breakouts: parts.breakouts.map(|(_, follower)| follower),
             replaced: VecDeque::new(),
             orders: VecDeque::new(),
             complaints: Complaints::default(),
@@ -205,6 +212,7 @@ mod tests {
             events: None,
             addresses: None,
             lan: None,
+            breakouts: None,
         };
         let mut node = Node::start(crate::config::load(&example).unwrap().plan, parts).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

@@ -1,17 +1,19 @@
 use std::io;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use ipnet::IpNet;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
+use super::breakout_follow;
 use super::key_log::KeyLog;
 use super::lan_follow;
 use super::node::{Node, Parts};
 use crate::control::{BindError, Server};
-use crate::edge::{OnStop, Plan, RoutePlan, UnderlayPlan};
-use crate::net::{Clock, Interface, Names, RouteNeeds, Routes, SiteDevice, Tun, map_large_buffers};
+use crate::edge::{OUTER_MTU, OnStop, Plan, RoutePlan, UnderlayPlan};
+use crate::net::{Breakouts, Clock, Interface, Names, RouteNeeds, Routes, SiteDevice, Tun, map_large_buffers};
 
 /// Why the daemon does not run.
 #[derive(Debug, thiserror::Error)]
@@ -86,6 +88,14 @@ async fn serve_in_runtime(plan: Plan, key_log: Option<PathBuf>) -> Result<(), Se
         underlay_addresses: &underlay_addresses,
     };
     warn_unless_forwarding();
+    let breakout_needs = breakout_follow::needs(&plan);
+    let mut breakouts = None;
+    if !breakout_needs.is_empty() {
+        let (links, workers) = (plan.breakouts(), plan.dataplane.workers);
+        let devices = Breakouts::open(&links, &route_plan.device, outer.min(OUTER_MTU), workers);
+        breakouts = Some((Arc::new(devices.map_err(device_failed)?), watch::channel(Vec::new())));
+    }
+    let ready = breakouts.as_ref().map(|(_, (ready, _))| ready.clone());
     let (present_addresses, mut addresses) = watch::channel(underlay_addresses.clone());
     let parts = Parts {
         site: SiteDevice::Tun(tun),
@@ -96,11 +106,20 @@ async fn serve_in_runtime(plan: Plan, key_log: Option<PathBuf>) -> Result<(), Se
         events: None,
         addresses: Some(present_addresses),
         lan: lan_follow::follow(&plan.lan, &route_plan.device).await,
+        breakouts: breakouts.map(|(devices, (_, follower))| (devices, follower)),
     };
     let node = Node::start(plan, parts)?;
     let mut server = Some(server);
     let mut serving = None;
-    let outcome = match routes.install(&needs).await {
+    let mut breaking_out = None;
+    let mut installed = routes.install(&needs).await;
+    if let (Ok(()), Some(ready)) = (&installed, ready) {
+        match breakout_follow::follow(&route_plan, breakout_needs, ready) {
+            Ok(task) => breaking_out = Some(task),
+            Err(error) => installed = Err(error),
+        }
+    }
+    let outcome = match installed {
         Ok(()) => {
             tracing::info!(site, device = route_plan.device, mtu, "trefoil runs");
             serving = server.take().map(|server| tokio::spawn(server.serve(node.calls())));
@@ -130,6 +149,10 @@ async fn serve_in_runtime(plan: Plan, key_log: Option<PathBuf>) -> Result<(), Se
         }
         Err(error) => Err(ServiceError::Routes(error)),
     };
+    if let Some(task) = breaking_out {
+        task.abort();
+        let _ = task.await;
+    }
     node.stop();
     if route_plan.on_stop == OnStop::Block {
         tracing::info!("the network ranges stay closed; `trefoil release --config SITE.toml` opens them");

@@ -11,7 +11,7 @@ use hashbrown::hash_table::Entry;
 use crate::forward::{
     FLOWS_DEFAULT, FlowMove, FlowReport, Forgetting, Forgotten, HeavyFlow, MOVES_KEPT, MoveCause, MoveOrder,
 };
-use crate::model::{Dscp, FlowKey, Moment, PathId, RuleId};
+use crate::model::{Dscp, FlowKey, LinkId, Moment, PathId, RuleId};
 use crate::steer::Why;
 
 /// Parts of the table, each with a lock of its own. A worker that goes through all flows holds one
@@ -24,6 +24,8 @@ pub(super) const SHARDS: usize = 256;
 pub struct FlowEntry {
     /// `None`: the flow has only arrived so far, and nothing has left.
     pub path: Option<PathId>,
+    /// It leaves by this link outside of the tunnels.
+    pub breakout: Option<LinkId>,
     /// The choice holds while the path's epoch and the policy's are these.
     pub path_epoch: u32,
     pub policy_epoch: u32,
@@ -119,6 +121,7 @@ impl Flow {
             key: self.key,
             dscp: self.entry.dscp,
             path: self.entry.path,
+            breakout: self.entry.breakout,
             arrived_on: self.entry.arrived_on,
             rule: self.entry.rule,
             why: self.entry.why,
@@ -222,6 +225,7 @@ impl FlowTable {
     pub fn arrive_to_answer(&self, key: &FlowKey, path: PathId, now: Moment) -> Option<PathId> {
         let arrived = FlowEntry {
             path: None,
+            breakout: None,
             path_epoch: 0,
             policy_epoch: 0,
             rule: None,
@@ -411,6 +415,7 @@ pub(super) mod tests {
     pub fn entry(path: u16) -> FlowEntry {
         FlowEntry {
             path: Some(PathId(path)),
+            breakout: None,
             path_epoch: 1,
             policy_epoch: 1,
             rule: None,

@@ -23,7 +23,7 @@ pub use flow_table::{FlowEntry, FlowTable, Leaving};
 pub use forgetting::FLOW_IDLE;
 pub use hand_over::HandOver;
 pub use noting::NotePad;
-pub use pilot::{Departure, NoWay, Pilot};
+pub use pilot::{Course, Departure, NoWay, Pilot};
 pub use road::{BATCH, PACKET_CAPACITY};
 pub use road_io::{RoadIo, Unsent};
 pub use worker::{Crew, Turn, Worker};

@@ -48,7 +48,8 @@ impl<'n> NotePad<'n> {
         decision: &Decision,
         now: Moment,
     ) {
-        let limit = match (decision.way.is_some(), held.path) {
+        let leaves = decision.way.is_some() || decision.breakout.is_some();
+        let limit = match (leaves, held.path.map(drop).or(held.breakout.map(drop))) {
             _ if decision.moved.is_some() => &mut self.limits.moves,
             (false, _) => &mut self.limits.refused,
             (true, None) => &mut self.limits.first,

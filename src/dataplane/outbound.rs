@@ -1,8 +1,8 @@
 use super::noting::NotePad;
-use super::pilot::{Departure, NoWay, Pilot};
+use super::pilot::{Course, Departure, NoWay, Pilot};
 use super::road::Road;
 use crate::forward::{InnerOrder, PathFace, ProbeOrder};
-use crate::model::{DropReason, PathId};
+use crate::model::{DropReason, LinkId, PathId};
 use crate::packet::{Offload, Parsed, Probe, Refusal, SegmentKind, Segments, SitePacket, parse, refuse, set_dscp};
 
 const UDP_HEADER: usize = 8;
@@ -31,8 +31,10 @@ impl<'a> Road<'a> {
         let notes = self.notes.map(|notebook| NotePad::new(notebook, &mut self.exits.note_limits));
         let mut pilot = Pilot { forwarding: self.forwarding, flows: self.flows, now: self.now, notes };
         let leaving = Departure { key: parsed.key, dscp: parsed.dscp, bytes: parsed.total_len as u64 };
-        let (way, mark) = pilot.way_of(&leaving)?;
-        fits(way.path, packet.offload, parsed)?;
+        let (course, mark) = pilot.course_of(&leaving)?;
+        if let Course::Tunnel(way) = course {
+            fits(way.path, packet.offload, parsed)?;
+        }
         let parsed = match mark {
             // Before it is cut and sealed, so that every piece and the outer header have it.
             Some(dscp) if dscp != parsed.dscp => {
@@ -41,7 +43,22 @@ impl<'a> Road<'a> {
             }
             _ => parsed,
         };
-        self.leave_by(way, packet, parsed, true).map_err(|reason| on_path(way.path, reason))
+        match course {
+            Course::Tunnel(way) => self.leave_by(way, packet, parsed, true).map_err(|reason| on_path(way.path, reason)),
+            Course::Breakout(link) => self.break_out(link, packet, parsed),
+        }
+    }
+
+    /// Outside of the tunnels: the kernel translates its source and sends it by the link.
+    fn break_out(&mut self, link: LinkId, packet: &mut SitePacket, parsed: &Parsed) -> Result<(), Dropped> {
+        packet.queue = self.worker;
+        if !self.io.send_breakout(link, packet) {
+            return Err(Dropped { reason: DropReason::SendFailed, path: None, refusal: None });
+        }
+        if let Some(face) = self.forwarding.breakout(link) {
+            face.live.sent(parsed.total_len as u64);
+        }
+        Ok(())
     }
 
     /// The smallest MTU of all paths that a flow of this one may ever move to without a new

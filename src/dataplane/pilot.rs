@@ -4,7 +4,7 @@ use super::FlowTable;
 use super::flow_table::{FlowEntry, Leaving};
 use super::noting::NotePad;
 use crate::forward::{ConnectorFace, Forwarding, Held, Way};
-use crate::model::{DropReason, Dscp, FlowKey, Moment};
+use crate::model::{DropReason, Dscp, FlowKey, LinkId, Moment};
 use crate::packet::Refusal;
 use crate::steer::{NewFlow, Stay};
 
@@ -26,6 +26,14 @@ pub struct Departure {
     pub bytes: u64,
 }
 
+/// By what it leaves.
+#[derive(Clone, Copy, Debug)]
+pub enum Course<'a> {
+    Tunnel(Way<'a>),
+    /// By this link outside of the tunnels.
+    Breakout(LinkId),
+}
+
 /// It goes nowhere.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct NoWay {
@@ -35,20 +43,25 @@ pub struct NoWay {
 }
 
 impl<'a> Pilot<'a, '_> {
-    /// The way that the flow is pinned to, or a new choice; and what to mark its packets with.
-    pub fn way_of(&mut self, leaving: &Departure) -> Result<(Way<'a>, Option<Dscp>), NoWay> {
+    /// The course that the flow is pinned to, or a new choice; and what to mark its packets with.
+    pub fn course_of(&mut self, leaving: &Departure) -> Result<(Course<'a>, Option<Dscp>), NoWay> {
         let known = self.flows.leave(&leaving.key, leaving.bytes, self.now);
         if let Some(Leaving { entry, ordered: None, paused }) = &known
-            && let Some(way) = self.pinned(entry, *paused)
+            && let Some(course) = self.pinned(entry, *paused)
         {
-            return Ok((way, entry.mark));
+            return Ok((course, entry.mark));
         }
         let connector = self.connector_of(&leaving.key)?;
         self.choose(connector, leaving, known)
     }
 
-    /// The way of an entry, while all that it was chosen by is still so.
-    fn pinned(&self, entry: &FlowEntry, paused: Duration) -> Option<Way<'a>> {
+    /// The course of an entry, while all that it was chosen by is still so.
+    fn pinned(&self, entry: &FlowEntry, paused: Duration) -> Option<Course<'a>> {
+        if let Some(link) = entry.breakout {
+            let holds = entry.policy_epoch == self.forwarding.policy_epoch
+                && self.forwarding.breakout(link).is_some_and(|face| face.usable);
+            return holds.then_some(Course::Breakout(link));
+        }
         let path = self.forwarding.path(entry.path?)?;
         let holds = entry.path_epoch == path.epoch
             && entry.policy_epoch == self.forwarding.policy_epoch
@@ -57,7 +70,7 @@ impl<'a> Pilot<'a, '_> {
             && (entry.kept || self.forwarding.connector(path.connector)?.active == path.role);
         let child = path.children.get(usize::from(entry.child)).filter(|_| holds)?;
         let way = Way { path, child: (usize::from(entry.child), child) };
-        self.forwarding.has_sa(way).then_some(way)
+        self.forwarding.has_sa(way).then_some(Course::Tunnel(way))
     }
 
     fn connector_of(&self, key: &FlowKey) -> Result<&'a ConnectorFace, NoWay> {
@@ -74,12 +87,13 @@ impl<'a> Pilot<'a, '_> {
         connector: &ConnectorFace,
         leaving: &Departure,
         known: Option<Leaving>,
-    ) -> Result<(Way<'a>, Option<Dscp>), NoWay> {
+    ) -> Result<(Course<'a>, Option<Dscp>), NoWay> {
         let Departure { key, dscp, bytes } = *leaving;
         let (minute, ends) = (self.forwarding.minute, self.forwarding.ends_of(&key));
         let flow = NewFlow { key, dscp, connector: connector.id, minute, ends };
         let held = known.map_or_else(Held::default, |known| Held {
             path: known.entry.path,
+            breakout: known.entry.breakout,
             rule: known.entry.rule,
             arrived_on: known.entry.arrived_on,
             moved_at: self.flows.moved_at(&key),
@@ -94,31 +108,38 @@ impl<'a> Pilot<'a, '_> {
         if let Some(rule) = choice.rule.filter(|_| held.rule != choice.rule) {
             self.forwarding.rules.count_hit(rule, self.now);
         }
-        let Some(way) = decision.way else {
-            return Err(match choice.why.drop_reason() {
-                Some(DropReason::Rule) => refused(DropReason::Rule, Refusal::Prohibited),
-                _ if decision.uncovered => refused(DropReason::NoSelector, Refusal::NetworkUnreachable),
-                _ => refused(DropReason::NoPath, Refusal::NetworkUnreachable),
-            });
+        let course = match (decision.way, decision.breakout) {
+            (Some(way), _) => Course::Tunnel(way),
+            (None, Some(link)) => Course::Breakout(link),
+            (None, None) => {
+                return Err(match choice.why.drop_reason() {
+                    Some(DropReason::Rule) => refused(DropReason::Rule, Refusal::Prohibited),
+                    Some(DropReason::NoBreakout) => refused(DropReason::NoBreakout, Refusal::NetworkUnreachable),
+                    _ if decision.uncovered => refused(DropReason::NoSelector, Refusal::NetworkUnreachable),
+                    _ => refused(DropReason::NoPath, Refusal::NetworkUnreachable),
+                });
+            }
         };
         let mark = choice.rule.and_then(|rule| self.forwarding.rules.rule(rule)?.action.set_dscp());
         let entry = FlowEntry {
-            path: Some(way.path.id),
-            path_epoch: way.path.epoch,
+            path: decision.way.map(|way| way.path.id),
+            breakout: decision.breakout,
+            path_epoch: decision.way.map_or(0, |way| way.path.epoch),
             policy_epoch: self.forwarding.policy_epoch,
             rule: choice.rule,
             by_rule: decision.by_rule,
             kept: decision.kept,
-            draining: choice.stay == Some(Stay::Draining) || decision.kept && way.path.duty.is_drained(),
+            draining: choice.stay == Some(Stay::Draining)
+                || decision.kept && decision.way.is_some_and(|way| way.path.duty.is_drained()),
             mark,
-            child: way.child.0 as u8,
+            child: decision.way.map_or(0, |way| way.child.0 as u8),
             peers: decision.peers,
             arrived_on: held.arrived_on,
             dscp,
             why: choice.why,
         };
         self.flows.pin(key, entry, decision.moved, bytes, self.now);
-        Ok((way, entry.mark))
+        Ok((course, entry.mark))
     }
 }
 

@@ -1,5 +1,5 @@
 use crate::forward::{ToControl, ToWorker};
-use crate::model::WorkerId;
+use crate::model::{LinkId, WorkerId};
 use crate::packet::{Batch, SiteOffloads, SitePacket, Train};
 
 /// A worker's whole world. Production puts a queue of a TUN device and UDP sockets behind it,
@@ -20,6 +20,11 @@ pub trait RoadIo {
     /// Sends all filled slots, in order for each leg. What a socket refuses is reported; the rest
     /// is sent all the same.
     fn send_wan(&mut self, batch: &mut Batch<Train>, refused: &mut dyn FnMut(Unsent));
+
+    /// Sends a packet by a link outside of the tunnels; `false` when that is not there or refuses it.
+    fn send_breakout(&mut self, _link: LinkId, _packet: &mut SitePacket) -> bool {
+        false
+    }
 
     /// The next order from control.
     fn next_order(&mut self) -> Option<ToWorker>;

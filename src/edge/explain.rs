@@ -6,7 +6,7 @@ use super::report::{StatusFacts, unix_ms};
 use super::{ConnectorPlan, Plan, Steering};
 use crate::forward::{Decision, Duty, FlowReport, Forwarding, Held, Way};
 use crate::model::{DropReason, Dscp, FlowKey, LinkId, Moment, PathId, Role};
-use crate::steer::{Action, Ends, Links, NewFlow, OnFailback, Quality, Rule, RuleSet, SlaId, Standing};
+use crate::steer::{Action, Breakout, Ends, Links, NewFlow, OnFailback, Quality, Rule, RuleSet, SlaId, Standing};
 
 /// Rules before the one that matched that are shown.
 const RULES_SHOWN: usize = 8;
@@ -36,6 +36,9 @@ pub struct Explanation {
     pub candidates: Vec<CandidateStatus>,
     /// The tunnel that the next packet goes to; `null` when it is refused.
     pub tunnel: Option<String>,
+    /// The WAN link that it leaves by outside of the tunnels, if it does.
+    #[serde(default)]
+    pub breakout: Option<String>,
     /// In plain words.
     pub why: String,
     /// Why it stays on the tunnel that it has.
@@ -109,7 +112,10 @@ pub struct PastDecision {
     pub at_ms: u64,
     /// `null` of its first decision.
     pub from: Option<String>,
-    /// `null` when it was refused.
+    /// The WAN link that it left by outside of the tunnels.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub breakout: Option<String>,
+    /// `null` when it was refused, or broke out.
     pub tunnel: Option<String>,
     pub rule: Option<String>,
     pub why: String,
@@ -146,6 +152,7 @@ impl Edge {
         let held = live.map_or_else(Held::default, |live| Held {
             path: live.path,
             rule: live.rule,
+            breakout: live.breakout,
             arrived_on: live.arrived_on,
             moved_at: live.history.last().map(|moved| moved.at),
             ordered: None,
@@ -200,6 +207,7 @@ impl<There: Fn(Way) -> bool> Grounds<'_, There> {
             rule: None,
             candidates: Vec::new(),
             tunnel: None,
+            breakout: None,
             why: String::new(),
             stays: None,
             live: None,
@@ -226,12 +234,10 @@ impl<There: Fn(Way) -> bool> Grounds<'_, There> {
             asks: asks(rule, plan),
         });
         let role = plan.connectors.get(usize::from(connector.id.0));
-        let sla = matched.and_then(|(_, rule)| match &rule.action {
-            Action::Steer(steering) => steering.sla,
-            Action::Drop => None,
-        });
+        let sla = matched.and_then(|(_, rule)| rule.action.steering()?.sla);
         let paths = role.map_or_else(Vec::new, |connector_plan| of_role(connector_plan, connector.active));
         told.candidates = paths.into_iter().map(|path| self.candidate(path, &decision, sla)).collect();
+        told.breakout = decision.breakout.map(|link| named_link(plan, link));
         told.tunnel = decision.way.map(|way| tunnel_name(plan, way.path.id));
         told.why = match (decision.way, decision.uncovered) {
             (None, true) if choice.why.drop_reason() == Some(DropReason::NoPath) => {
@@ -297,12 +303,17 @@ fn passed_over(rules: &RuleSet, before: usize, flow: &NewFlow) -> (Vec<PassedOve
 
 /// What a rule asks for, in plain words.
 fn asks(rule: &Rule, plan: &Plan) -> String {
-    let steering = match &rule.action {
-        Action::Drop => return "drop".to_owned(),
-        Action::Steer(steering) => steering,
-    };
     let name = |link: &LinkId| plan.links.get(usize::from(link.0)).map_or("?", |link| link.name.as_str());
     let names = |links: &[LinkId]| links.iter().map(name).collect::<Vec<_>>().join(", ");
+    let marked = |dscp: Dscp| format!("marked with DSCP {}", dscp.value());
+    let steering = match &rule.action {
+        Action::Drop => return "drop".to_owned(),
+        Action::BreakOut(Breakout { links, set_dscp }) => {
+            let parts = [Some(format!("break out by {}", names(links))), set_dscp.map(marked)];
+            return parts.into_iter().flatten().collect::<Vec<_>>().join(", ");
+        }
+        Action::Steer(steering) => steering,
+    };
     let mut parts = vec![steering.strategy.name().to_owned()];
     match &steering.links {
         Links::Any => {}
@@ -316,9 +327,13 @@ fn asks(rule: &Rule, plan: &Plan) -> String {
         parts.push("kept on failback".to_owned());
     }
     if let Some(dscp) = steering.set_dscp {
-        parts.push(format!("marked with DSCP {}", dscp.value()));
+        parts.push(marked(dscp));
     }
     parts.join(", ")
+}
+
+pub fn named_link(plan: &Plan, link: LinkId) -> String {
+    plan.links.get(usize::from(link.0)).map_or_else(|| "?".to_owned(), |link| link.name.clone())
 }
 
 fn refusal(reason: DropReason) -> &'static str {

@@ -3,6 +3,7 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 
 use super::Plan;
+use super::explain::named_link;
 use super::report::{StatusFacts, unix_ms};
 use crate::forward::FlowReport;
 use crate::model::{FlowKey, PathId, protocol};
@@ -26,7 +27,7 @@ pub struct FlowStatus {
     pub destination: String,
     /// 0 to 63, of the packet that its path was chosen for.
     pub dscp: u8,
-    /// As `connector/role/tunnel`; `null` when it has only arrived so far.
+    /// As `connector/role/tunnel`; `null` when it has only arrived so far, or leaves outside of the tunnels.
     pub tunnel: Option<String>,
     pub link: Option<String>,
     pub arrived_on: Option<String>,
@@ -71,10 +72,14 @@ pub(super) fn flow_status(flow: &FlowReport, plan: &Plan, facts: &StatusFacts) -
         destination: end(&flow.key, false),
         dscp: flow.dscp.value(),
         tunnel: flow.path.map(tunnel),
-        link: flow.path.map(|path| link_name(plan, path)),
+        link: flow.path.map(|path| link_name(plan, path)).or(flow.breakout.map(|link| named_link(plan, link))),
         arrived_on: flow.arrived_on.map(tunnel),
         rule: flow.rule.and_then(|id| plan.rules.rule(id)).map(|rule| rule.name.clone()),
-        why: if flow.path.is_some() { flow.why.to_string() } else { "has only arrived so far".to_owned() },
+        why: if flow.path.is_some() || flow.breakout.is_some() {
+            flow.why.to_string()
+        } else {
+            "has only arrived so far".to_owned()
+        },
         bytes: flow.bytes,
         packets: flow.packets,
         first_ms: unix_ms(facts, flow.first),

@@ -11,11 +11,13 @@ use super::tunnel::{CHILDREN_LIMIT, Context, ProbeAnswer, Tunnel};
 use super::watch::Watch;
 use super::{Destination, Effect, Fact, Plan, ResolveFailure, SiteEvent, UnderlayFact, snapshot};
 use crate::crypto::Backends;
-use crate::forward::{Cap, Forwarding, HeavyFlow, LanTable, LinkFace, SaTable, ToControl};
+use crate::forward::{BreakoutFace, Cap, Forwarding, HeavyFlow, LanTable, LinkFace, SaTable, ToControl};
 use crate::ha::RoleSelector;
 use crate::health::{ProbeBudget, Trouble};
 use crate::ike::{Endpoint, EndpointOptions};
-use crate::model::{Chance, ConnectorId, InterfaceId, Leg, Moment, PathId, Role, UnderlayId, Verdict, WeekMinute};
+use crate::model::{
+    Chance, ConnectorId, InterfaceId, Leg, LinkId, Moment, PathId, Role, UnderlayId, Verdict, WeekMinute,
+};
 use crate::steer::Quality;
 
 /// What Linux says of a datagram that is larger than the path's MTU.
@@ -63,6 +65,8 @@ pub struct Edge {
     minute: WeekMinute,
     /// By which interfaces sources are reached.
     lan: (Vec<(IpNet, InterfaceId)>, Arc<LanTable>),
+    /// By which links flows may leave outside of the tunnels, as far as the host is ready for it.
+    breakouts: Vec<BreakoutFace>,
     next_steer: Moment,
     /// Until then flows are to choose again at each re-steer: something changed, and those that
     /// moved lately may follow only later.
@@ -153,6 +157,7 @@ impl Edge {
             policy_epoch: 0,
             minute: WeekMinute::default(),
             lan: Default::default(),
+            breakouts: plan.breakouts().into_iter().map(BreakoutFace::new).collect(),
             next_steer: now + plan.steering.interval,
             steer_until: now,
             steering: Steering::new(&plan, now),
@@ -237,6 +242,22 @@ impl Edge {
             self.lan = (routes, table);
             self.policy_epoch = self.policy_epoch.wrapping_add(1);
             self.publish();
+        }
+    }
+
+    /// As they are published.
+    pub(super) fn breakouts(&self) -> Vec<BreakoutFace> {
+        let active = self.active_roles();
+        let sources = self.sources(&active);
+        self.breakouts.iter().map(|face| snapshot::breakout_face(&sources, face)).collect()
+    }
+
+    /// The links by which the host lets flows out of the tunnels at present, with the link's address.
+    pub fn handle_breakouts(&mut self, ready: &[LinkId]) {
+        for face in &mut self.breakouts {
+            let usable = ready.contains(&face.link);
+            self.unpublished |= face.usable != usable;
+            face.usable = usable;
         }
     }
 
@@ -598,11 +619,15 @@ impl Edge {
     fn snapshot(&mut self) -> Arc<Forwarding> {
         self.generation += 1;
         let active = self.active_roles();
-        Arc::new(snapshot::build(snapshot::Sources {
+        Arc::new(snapshot::build(self.sources(&active)))
+    }
+
+    fn sources<'a>(&'a self, active: &'a [Role]) -> snapshot::Sources<'a> {
+        snapshot::Sources {
             plan: &self.plan,
             tunnels: &self.tunnels,
             steering: &self.steering,
-            active: &active,
+            active,
             underlays: &self.underlays,
             table: &self.table,
             links: &self.links,
@@ -611,7 +636,8 @@ impl Edge {
             policy_epoch: self.policy_epoch,
             minute: self.minute,
             lan: &self.lan.1,
-        }))
+            breakouts: &self.breakouts,
+        }
     }
 
     /// Whose private address it is.

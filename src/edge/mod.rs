@@ -23,11 +23,12 @@ mod watch;
 
 pub use effect::{Effect, KeyRecord, ResolveFailure, UnderlayFact};
 pub use event::{SiteEvent, TunnelState};
-pub use explain::{CandidateStatus, Explanation, Grounds, PassedOver, PastDecision, PastFlow, RuleMatch};
+pub use explain::{CandidateStatus, Explanation, Grounds, PassedOver, PastDecision, PastFlow, RuleMatch, named_link};
 pub use fact::{Fact, PathStanding, Whole};
 pub use flow_status::{FlowList, FlowStatus, MoveStatus};
 pub use machine::Edge;
 pub use operator::TunnelOrder;
+pub use plan::OUTER_MTU;
 pub use plan::{
     CapPlan, ConnectorPlan, DataplanePlan, Destination, LabelledRange, LanPlan, LinkPlan, Mode, OnStop, Plan, PortPlan,
     ProbePlan, RecordingPlan, RolePlan, RoutePlan, SegmentPlan, SiteKind, SitePlan, SteeringPlan, TunnelPlan,
@@ -37,7 +38,7 @@ pub use report::StatusFacts;
 pub use rule_status::RuleStatus;
 pub use snapshot::blank;
 pub use status::{
-    ChangeStatus, ConnectorState, ConnectorStatus, DropStatus, FailureStatus, ForgottenStatus, LinkStatus, ProbeStatus,
-    RecordingStatus, SiteStatus, TunnelStatus, WorkerStatus,
+    BreakoutStatus, ChangeStatus, ConnectorState, ConnectorStatus, DropStatus, FailureStatus, ForgottenStatus,
+    LinkStatus, ProbeStatus, RecordingStatus, SiteStatus, TunnelStatus, WorkerStatus,
 };
 pub use steering::Steering;

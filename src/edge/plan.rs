@@ -1,3 +1,4 @@
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 use std::num::NonZeroU16;
@@ -16,7 +17,7 @@ use crate::model::{
     ConnectorId, Dscp, InterfaceId, LinkId, Mbps, PathId, Role, Secret, TrafficSelector, UnderlayId, WorkerId,
 };
 use crate::probe::Target;
-use crate::steer::RuleSet;
+use crate::steer::{Action, Rule, RuleSet};
 
 /// What a site shall be: the checked outcome of its files. Whoever holds a `Plan` need not
 /// check anything again.
@@ -151,6 +152,16 @@ impl Plan {
         let narrow =
             each.map(|(id, connector)| (self.inner_mtu(id, outer), connector)).filter(|(mtu, _)| *mtu < device);
         narrow.flat_map(|(mtu, connector)| connector.ranges.iter().map(move |range| (range.range, mtu))).collect()
+    }
+
+    /// The links by which rules let flows out of the tunnels, in order.
+    pub fn breakouts(&self) -> Vec<LinkId> {
+        let of_rule = |rule: &Rule| match &rule.action {
+            Action::BreakOut(breakout) => breakout.links.clone(),
+            Action::Steer(_) | Action::Drop => Vec::new(),
+        };
+        let links: BTreeSet<LinkId> = self.rules.rules().iter().flat_map(of_rule).collect();
+        links.into_iter().collect()
     }
 
     /// Some connector has no network ranges of its own, and so everything is led into the tunnels.

@@ -1,15 +1,16 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use super::explain::named_link;
 use super::machine::Edge;
 use super::snapshot;
 use super::status::{
-    ChangeStatus, ConnectorState, ConnectorStatus, DropStatus, FailureStatus, ForgottenStatus, LinkStatus, ProbeStatus,
-    SiteStatus, TunnelStatus, WorkerStatus,
+    BreakoutStatus, ChangeStatus, ConnectorState, ConnectorStatus, DropStatus, FailureStatus, ForgottenStatus,
+    LinkStatus, ProbeStatus, SiteStatus, TunnelStatus, WorkerStatus,
 };
 use super::tunnel::Change;
 use super::{ConnectorPlan, SiteKind};
-use crate::forward::{Forgetting, Forgotten, WorkerCounters};
+use crate::forward::{BreakoutFace, Forgetting, Forgotten, WorkerCounters};
 use crate::health::{TargetReport, TargetStanding};
 use crate::model::{DropCounters, DropReason, LinkId, Mbps, Moment, PathId, Permille, Role};
 use crate::steer;
@@ -50,8 +51,19 @@ impl Edge {
             links: (0..self.plan.links.len()).map(|index| self.link_status(LinkId(index as u16))).collect(),
             shaped_mbps: self.plan.site_cap().0.map(Mbps::value),
             policed_mbps: self.plan.site_cap().1.map(Mbps::value),
+            breakouts: self.breakout_status(),
             workers: (0..).zip(facts.workers).map(|(id, counters)| worker_status(id, counters)).collect(),
         }
+    }
+
+    fn breakout_status(&self) -> Vec<BreakoutStatus> {
+        let one = |face: BreakoutFace| BreakoutStatus {
+            link: named_link(&self.plan, face.link),
+            usable: face.usable,
+            packets: face.live.packets.load(Ordering::Relaxed),
+            bytes: face.live.bytes.load(Ordering::Relaxed),
+        };
+        self.breakouts().into_iter().map(one).collect()
     }
 
     fn connector_status(&self, index: usize, facts: &StatusFacts) -> ConnectorStatus {

@@ -47,9 +47,17 @@ impl Edge {
 
     /// `strict fibre, dsl; sla voice; marks 46`
     fn in_words(&self, rule: &Rule) -> String {
-        let Action::Steer(steering) = &rule.action else { return "drop".to_owned() };
-        let Steering { links, strategy, sla, on_failback, set_dscp } = steering;
         let list = |links: &[LinkId]| links.iter().map(|link| self.link_name(*link)).collect::<Vec<_>>().join(", ");
+        let marks = rule.action.set_dscp().map(|dscp| format!("marks {}", dscp.value()));
+        let steering = match &rule.action {
+            Action::Steer(steering) => steering,
+            Action::BreakOut(breakout) => {
+                let words = [Some(format!("break out by {}", list(&breakout.links))), marks];
+                return words.into_iter().flatten().collect::<Vec<_>>().join("; ");
+            }
+            Action::Drop => return "drop".to_owned(),
+        };
+        let Steering { links, strategy, sla, on_failback, set_dscp: _ } = steering;
         let mut words = vec![match links {
             Links::Any => "any link".to_owned(),
             Links::Prefer(links) => format!("prefer {}", list(links)),
@@ -61,7 +69,7 @@ impl Edge {
             OnFailback::Move => {}
             OnFailback::Keep => words.push("keep on failback".to_owned()),
         }
-        words.extend(set_dscp.map(|dscp| format!("marks {}", dscp.value())));
+        words.extend(marks);
         words.join("; ")
     }
 

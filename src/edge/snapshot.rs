@@ -9,7 +9,7 @@ use super::steering::Steering;
 use super::tunnel::Tunnel;
 use super::{Plan, SiteKind, TunnelPlan, UnderlayFact};
 use crate::forward::{
-    Cap, ConnectorFace, Duty, Forwarding, LanTable, LinkFace, PathFace, RouteTable, SaTable, SiteFace,
+    BreakoutFace, Cap, ConnectorFace, Duty, Forwarding, LanTable, LinkFace, PathFace, RouteTable, SaTable, SiteFace,
 };
 use crate::model::{ConnectorId, Leg, LinkId, OutboundSlot, PathId, Role, Selectors, Verdict, WeekMinute};
 use crate::probe::Ask;
@@ -64,6 +64,7 @@ pub struct Sources<'a> {
     pub policy_epoch: u32,
     pub minute: WeekMinute,
     pub lan: &'a Arc<LanTable>,
+    pub breakouts: &'a [BreakoutFace],
 }
 
 pub fn build(sources: Sources) -> Forwarding {
@@ -87,6 +88,7 @@ pub fn build(sources: Sources) -> Forwarding {
         paths: paths.collect(),
         minute: sources.minute,
         lan: sources.lan.clone(),
+        breakouts: sources.breakouts.iter().map(|face| breakout_face(&sources, face)).collect(),
         ..blank
     }
 }
@@ -145,6 +147,7 @@ pub fn blank(plan: &Plan, sas: &Arc<SaTable>) -> Forwarding {
         links: Arc::default(),
         rules: plan.rules.clone(),
         lan: Arc::default(),
+        breakouts: plan.breakouts().into_iter().map(BreakoutFace::new).collect(),
         minute: WeekMinute::default(),
         sas: sas.clone(),
     }
@@ -157,6 +160,21 @@ pub fn link_faces(plan: &Plan) -> Arc<[LinkFace]> {
         LinkFace { cap: Cap::new(send, receive), home: plan.link_home(link), live: Arc::default() }
     };
     (0..plan.links.len()).map(|index| face(LinkId(index as u16))).collect()
+}
+
+/// A link carries what is outside of the tunnels while its interface has an address, and unless its
+/// tunnels are all gone while those over other links are not: then it is the link.
+pub fn breakout_face(sources: &Sources, face: &BreakoutFace) -> BreakoutFace {
+    let underlay = sources.plan.links.get(usize::from(face.link.0)).map(|link| usize::from(link.underlay.0));
+    let has_address = underlay.and_then(|index| sources.underlays.get(index)).is_some_and(Option::is_some);
+    let in_service = || {
+        let all = sources.plan.tunnels.iter().zip(sources.tunnels);
+        all.filter(|(_, tunnel)| tunnel.duty() != Duty::Down)
+    };
+    let mut own = in_service().filter(|(plan, _)| plan.link == face.link).peekable();
+    let tells = own.peek().is_some() && in_service().any(|(_, tunnel)| tunnel.usable());
+    let carries = !tells || own.any(|(_, tunnel)| tunnel.usable());
+    BreakoutFace { usable: face.usable && has_address && carries, ..face.clone() }
 }
 
 fn path_face(sources: &Sources, id: PathId, configured: &TunnelPlan, tunnel: &Tunnel, mtu: u16) -> PathFace {

@@ -29,6 +29,9 @@ pub struct SiteStatus {
     pub shaped_mbps: Option<u32>,
     #[serde(default)]
     pub policed_mbps: Option<u32>,
+    /// The links by which rules let flows out of the tunnels.
+    #[serde(default)]
+    pub breakouts: Vec<BreakoutStatus>,
     /// The threads that carry packets.
     #[serde(default)]
     pub workers: Vec<WorkerStatus>,
@@ -211,6 +214,16 @@ pub struct ChangeStatus {
     pub to: String,
     /// In plain words.
     pub reason: String,
+}
+
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct BreakoutStatus {
+    pub link: String,
+    /// It is up, and the host is ready to translate addresses.
+    pub usable: bool,
+    /// Packets, super-packets among them, that left by it outside of the tunnels, and their bytes.
+    pub packets: u64,
+    pub bytes: u64,
 }
 
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]

@@ -70,7 +70,7 @@ pub struct Memory {
 impl Steering {
     pub fn new(plan: &Plan, now: Moment) -> Steering {
         let measures = plan.rules.rules().iter().any(|rule| match &rule.action {
-            Action::Drop => false,
+            Action::BreakOut(_) | Action::Drop => false,
             Action::Steer(steering) => steering.asks_for_quality(),
         });
         let memory = Memory {

@@ -4,10 +4,10 @@ use arrayvec::ArrayVec;
 use serde::{Deserialize, Serialize};
 
 use super::{ChildFace, ConnectorFace, FlowReport, Forwarding, MoveCause, PathFace};
-use crate::model::{DropReason, FlowKey, Moment, PathId, Role, RuleId, Verdict};
+use crate::model::{DropReason, FlowKey, LinkId, Moment, PathId, Role, RuleId, Verdict};
 use crate::steer::{
-    Action, Candidate, Choice, Links, NewFlow, OnFailback, PathStrategy, Present, Rule, SlaStanding, Standing, Stay,
-    Why, choose_by,
+    Action, Breakout, Candidate, Choice, Links, MAX_CANDIDATES, NewFlow, OnFailback, PathStrategy, Present, Rule,
+    SlaStanding, Standing, Stay, Why, choose_by,
 };
 
 /// Tunnels of one role.
@@ -25,6 +25,9 @@ pub struct Way<'a> {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Held {
     pub path: Option<PathId>,
+    /// By which link it leaves outside of the tunnels.
+    #[serde(default)]
+    pub breakout: Option<LinkId>,
     pub rule: Option<RuleId>,
     pub arrived_on: Option<PathId>,
     pub moved_at: Option<Moment>,
@@ -41,8 +44,10 @@ pub struct Decision<'a> {
     pub choice: Choice,
     /// What the choice was made from.
     pub candidates: ArrayVec<Candidate, ROLE_PATHS>,
-    /// The chosen path; `None`: refused.
+    /// The chosen path; `None`: refused, unless `breakout` says otherwise.
     pub way: Option<Way<'a>>,
+    /// It leaves by this link outside of the tunnels.
+    pub breakout: Option<LinkId>,
     /// See `HeavyFlow::peers`.
     pub peers: u8,
     /// A rule has a say in the path, and where the flow arrives has none.
@@ -73,6 +78,9 @@ impl Forwarding {
         there: &impl Fn(Way) -> bool,
     ) -> Decision<'_> {
         let matched = self.rules.first_match(flow);
+        if let Some((id, Rule { action: Action::BreakOut(breakout), .. })) = matched {
+            return self.break_out(id, breakout, flow, held);
+        }
         let kept = self.kept_on_secondary(connector, flow, held, matched, there);
         if let Some(way) = kept.filter(|way| !way.path.duty.is_drained() || !self.lets_go(held, now)) {
             return self.keep(way, flow, held, matched);
@@ -112,7 +120,29 @@ impl Forwarding {
         let peers =
             role.filter(|(_, path)| movable && best.contains(path)).fold(0, |bits, (index, _)| bits | 1 << index);
         let moved = self.cause(connector, held, &choice, &candidates);
-        Decision { choice, candidates, way, peers, by_rule, kept: false, uncovered, moved }
+        Decision { choice, candidates, way, breakout: None, peers, by_rule, kept: false, uncovered, moved }
+    }
+
+    fn break_out(&self, rule: RuleId, breakout: &Breakout, flow: &NewFlow, held: &Held) -> Decision<'_> {
+        // IPv6 has no address of the link that it could be given (RFC 6296 would need a prefix of its own).
+        let is_up = |link| flow.key.source.is_ipv4() && self.breakout(link).is_some_and(|face| face.usable);
+        let why = breakout.choose(held.breakout, is_up);
+        let link = match why {
+            Why::BrokenOut { link, .. } => Some(link),
+            _ => None,
+        };
+        let standings = [Standing::NotAllowed; MAX_CANDIDATES];
+        Decision {
+            choice: Choice { rule: Some(rule), path: None, why, stay: None, standings, best: 0 },
+            candidates: ArrayVec::new(),
+            way: None,
+            breakout: link,
+            peers: 0,
+            by_rule: true,
+            kept: false,
+            uncovered: false,
+            moved: None,
+        }
     }
 
     /// The connector of a packet from the site: the source must be the site's, and the longest of
@@ -196,6 +226,7 @@ impl Forwarding {
             choice,
             candidates,
             way: Some(way),
+            breakout: None,
             peers: 0,
             by_rule: true,
             kept: true,
@@ -269,7 +300,7 @@ fn covering<'a>(path: &'a PathFace, key: &FlowKey, there: &impl Fn(Way) -> bool)
 /// Does the rule ask for more than a share by bandwidth?
 fn has_say(matched: Option<(RuleId, &Rule)>) -> bool {
     matched.is_some_and(|(_, rule)| match &rule.action {
-        Action::Drop => true,
+        Action::BreakOut(_) | Action::Drop => true,
         Action::Steer(steering) => {
             steering.links != Links::Any || steering.sla.is_some() || steering.strategy != PathStrategy::Balance
         }
@@ -278,14 +309,14 @@ fn has_say(matched: Option<(RuleId, &Rule)>) -> bool {
 
 fn is_sticky(matched: Option<(RuleId, &Rule)>) -> bool {
     matched.is_some_and(|(_, rule)| match &rule.action {
-        Action::Drop => false,
+        Action::BreakOut(_) | Action::Drop => false,
         Action::Steer(steering) => steering.strategy == PathStrategy::Sticky,
     })
 }
 
 fn keeps_place(rule: &Rule) -> bool {
     match &rule.action {
-        Action::Drop => false,
+        Action::BreakOut(_) | Action::Drop => false,
         Action::Steer(steering) => {
             steering.on_failback == OnFailback::Keep || steering.strategy == PathStrategy::Sticky
         }

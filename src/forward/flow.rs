@@ -4,7 +4,7 @@ use std::time::Duration;
 use arrayvec::ArrayVec;
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Dscp, FlowKey, Moment, PathId, RuleId};
+use crate::model::{Dscp, FlowKey, LinkId, Moment, PathId, RuleId};
 use crate::steer::Why;
 
 /// Flows in the table at most, unless the site file says otherwise: what a large branch has open at a
@@ -109,6 +109,8 @@ pub struct FlowReport {
     pub dscp: Dscp,
     /// `None`: it has only arrived so far.
     pub path: Option<PathId>,
+    /// It leaves by this link outside of the tunnels.
+    pub breakout: Option<LinkId>,
     pub arrived_on: Option<PathId>,
     pub rule: Option<RuleId>,
     pub why: Why,

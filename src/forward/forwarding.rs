@@ -35,6 +35,8 @@ pub struct Forwarding {
     pub rules: Arc<RuleSet>,
     /// By which interfaces sources are reached; empty when no rule asks for it.
     pub lan: Arc<LanTable>,
+    /// The links by which rules let flows out of the tunnels.
+    pub breakouts: Box<[BreakoutFace]>,
     /// When the hours of the rules were last looked at.
     pub minute: WeekMinute,
     pub sas: Arc<SaTable>,
@@ -48,6 +50,10 @@ impl Forwarding {
     /// What a rule may ask of a flow's ends, beyond its packets.
     pub fn ends_of(&self, key: &FlowKey) -> Ends {
         Ends { interface: self.lan.interface(key.source) }
+    }
+
+    pub fn breakout(&self, link: LinkId) -> Option<&BreakoutFace> {
+        self.breakouts.iter().find(|breakout| breakout.link == link)
     }
 
     pub fn path(&self, id: PathId) -> Option<&PathFace> {
@@ -185,6 +191,36 @@ impl PathFace {
             sla: self.sla,
             score: self.score,
         }
+    }
+}
+
+/// A link by which flows may leave outside of the tunnels.
+#[derive(Clone, Debug)]
+pub struct BreakoutFace {
+    pub link: LinkId,
+    /// It is up, and what translates addresses stands.
+    pub usable: bool,
+    pub live: Arc<BreakoutCounters>,
+}
+
+impl BreakoutFace {
+    /// One of which nothing is known yet.
+    pub fn new(link: LinkId) -> BreakoutFace {
+        BreakoutFace { link, usable: false, live: Arc::default() }
+    }
+}
+
+/// Counted by workers, read by control: packets, super-packets among them, and bytes.
+#[derive(Debug, Default)]
+pub struct BreakoutCounters {
+    pub packets: AtomicU64,
+    pub bytes: AtomicU64,
+}
+
+impl BreakoutCounters {
+    pub fn sent(&self, bytes: u64) {
+        self.packets.fetch_add(1, Ordering::Relaxed);
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 }
 

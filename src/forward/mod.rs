@@ -18,7 +18,9 @@ pub use decide::{Decision, Held, ROLE_PATHS, Way};
 pub use duty::Duty;
 pub use flow::{FLOWS_DEFAULT, FlowMove, FlowReport, HeavyFlow, MOVES_KEPT, MoveCause, MoveOrder};
 pub use forgotten::{Forgetting, Forgotten};
-pub use forwarding::{ChildFace, ConnectorFace, Forwarding, PathCounters, PathFace, SiteFace};
+pub use forwarding::{
+    BreakoutCounters, BreakoutFace, ChildFace, ConnectorFace, Forwarding, PathCounters, PathFace, SiteFace,
+};
 pub use lan::LanTable;
 pub use link::{Cap, LinkCounters, LinkFace};
 pub use message::{FlowQuestion, InnerOrder, ProbeOrder, SentAt, ToControl, ToWorker};

@@ -30,6 +30,7 @@ pub fn status(active: Role, primary: [&str; 3]) -> SiteStatus {
         links: Vec::new(),
         shaped_mbps: None,
         policed_mbps: None,
+        breakouts: Vec::new(),
         workers: Vec::new(),
         recording: None,
     }

@@ -163,6 +163,7 @@ fn node(plan: Plan, site: MemorySite, names: StaticNames) -> Result<Node, WorldE
         key_log: None,
         addresses: None,
         lan: None,
+        breakouts: None,
         events: None,
     };
     Node::start(plan, parts).map_err(|reason| WorldError::Node { name, reason })

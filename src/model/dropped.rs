@@ -30,6 +30,8 @@ drop_reasons! {
     NoSelector = "no_selector",
     /// A rule says drop, or allows only links that have no path.
     Rule = "rule",
+    /// A rule breaks out, and none of its WAN links is up; or it is IPv6.
+    NoBreakout = "no_breakout",
     /// Larger than the path's inner MTU and not to be fragmented.
     TooBig = "too_big",
     /// The outbound SA has used up its sequence numbers.

@@ -1,14 +1,14 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr};
-use std::pin::Pin;
 
-use futures_util::{Stream, StreamExt, TryStreamExt};
+use futures_util::TryStreamExt;
 use ipnet::IpNet;
 use nix::net::if_::if_nametoindex;
+use rtnetlink::RouteMessageBuilder;
 use rtnetlink::packet_route::route::{RouteAttribute, RouteMessage, RouteType};
-use rtnetlink::{Handle, MulticastGroup, RouteMessageBuilder};
 
+use super::HostWatch;
 use super::routes::{MAIN, destination, metric, table, to_io};
 use crate::model::InterfaceId;
 
@@ -19,8 +19,7 @@ const NETWORKS_MAX: usize = 16_384;
 /// Tells by which interfaces this host reaches which networks: the routes of its main table, where the
 /// answers to the LAN go.
 pub struct LanWatch {
-    handle: Handle,
-    changes: Pin<Box<dyn Stream<Item = ()> + Send>>,
+    host: HostWatch,
     /// By `InterfaceId::index`.
     interfaces: Vec<String>,
     /// The tunnels' own.
@@ -39,27 +38,12 @@ pub struct LanRoutes {
 impl LanWatch {
     /// Needs a tokio runtime.
     pub fn open(interfaces: &[String], device: &str) -> io::Result<LanWatch> {
-        // An interface that goes down takes its IPv4 routes along without a word of them.
-        let groups = [
-            MulticastGroup::Link,
-            MulticastGroup::Ipv4Ifaddr,
-            MulticastGroup::Ipv6Ifaddr,
-            MulticastGroup::Ipv4Route,
-            MulticastGroup::Ipv6Route,
-        ];
-        let (connection, handle, messages) = rtnetlink::new_multicast_connection(&groups)?;
-        tokio::spawn(connection);
-        let changes = Box::pin(messages.map(|_| ()));
-        Ok(LanWatch { handle, changes, interfaces: interfaces.to_vec(), device: device.to_owned() })
+        Ok(LanWatch { host: HostWatch::open()?, interfaces: interfaces.to_vec(), device: device.to_owned() })
     }
 
     /// Returns when something has changed, perhaps nothing of interest.
     pub async fn changed(&mut self) {
-        if self.changes.next().await.is_none() {
-            std::future::pending().await
-        }
-        // What came with it is looked at together.
-        while let Some(Some(())) = futures_util::FutureExt::now_or_never(self.changes.next()) {}
+        self.host.changed().await;
     }
 
     pub async fn read(&mut self) -> io::Result<LanRoutes> {
@@ -77,7 +61,7 @@ impl LanWatch {
         let v4 = RouteMessageBuilder::<Ipv4Addr>::new().build();
         let v6 = RouteMessageBuilder::<Ipv6Addr>::new().build();
         for filter in [v4, v6] {
-            let routes: Vec<RouteMessage> = match self.handle.route().get(filter).execute().try_collect().await {
+            let routes: Vec<RouteMessage> = match self.host.handle.route().get(filter).execute().try_collect().await {
                 Ok(routes) => routes,
                 // A kernel without IPv6.
                 Err(_) if !best.is_empty() => continue,

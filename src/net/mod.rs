@@ -2,10 +2,12 @@
 //! tests and the demo need one. The only place for `unsafe`.
 
 mod bell;
+mod breakout;
 mod clock;
 mod dns;
 mod doorbell;
 mod host_facts;
+mod host_watch;
 mod interface;
 mod lan_watch;
 mod link_watch;
@@ -22,9 +24,11 @@ mod udp;
 mod unreachable_watch;
 
 pub use bell::Bell;
+pub use breakout::Breakouts;
 pub use clock::Clock;
 pub use dns::{Asker, Names, StaticNames};
 pub use host_facts::HostFacts;
+pub use host_watch::HostWatch;
 pub use interface::Interface;
 pub use lan_watch::{LanRoutes, LanWatch};
 pub use link_watch::{LinkChange, LinkWatch};
@@ -32,7 +36,7 @@ pub use memory::map_large_buffers;
 pub use memory_site::{HostSide, MemorySite, memory_site};
 pub use mmsg::MultiMessage;
 pub use road::{Lookout, Road, RoadHandle, SiteDevice, roads};
-pub use routes::{RouteNeeds, Routes};
+pub use routes::{BreakoutNeed, BreakoutRoutes, RouteNeeds, Routes};
 pub use thread::{pin, processor_time};
 pub use tun::Tun;
 pub use udp::{RunLimits, UnderlaySockets, Underlays};

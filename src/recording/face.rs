@@ -22,6 +22,9 @@ pub struct Published {
     /// By `ConnectorId`.
     pub active: Vec<Role>,
     pub paths: Vec<(PathId, FaceRecord)>,
+    /// The links by which flows could leave outside of the tunnels.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub breakouts: Vec<LinkId>,
 }
 
 /// A path as workers see it: see `PathFace` of the same names.
@@ -151,6 +154,7 @@ impl Published {
             minute: forwarding.minute,
             active: forwarding.connectors.iter().map(|connector| connector.active).collect(),
             paths,
+            breakouts: forwarding.breakouts.iter().filter(|face| face.usable).map(|face| face.link).collect(),
         }
     }
 
@@ -160,6 +164,9 @@ impl Published {
         (next.generation, next.policy_epoch, next.minute) = (self.generation, self.policy_epoch, self.minute);
         for (connector, active) in next.connectors.iter_mut().zip(&self.active) {
             connector.active = *active;
+        }
+        for face in &mut next.breakouts {
+            face.usable = self.breakouts.contains(&face.link);
         }
         let mut paths = std::mem::take(&mut next.paths).into_vec();
         for (id, record) in &self.paths {

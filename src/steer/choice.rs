@@ -50,6 +50,10 @@ pub enum Why {
     FellBackSla { class: SlaId, among: u8 },
     /// It is answered on the path that it arrived on.
     Arrival,
+    /// It leaves by this WAN link of the rule outside of the tunnels. `place` counts from 1.
+    BrokenOut { link: LinkId, place: u8 },
+    /// Refused: no WAN link that the rule breaks out by is up.
+    NoBreakout,
     /// Refused: the rule says drop.
     RuleDrop,
     /// Refused: the rule allows only links that have no path that is up.
@@ -127,6 +131,7 @@ impl Why {
         match self {
             Why::RuleDrop | Why::StrictNoLink => Some(DropReason::Rule),
             Why::NoCandidate => Some(DropReason::NoPath),
+            Why::NoBreakout => Some(DropReason::NoBreakout),
             Why::OnlyCandidate
             | Why::Best { .. }
             | Why::Share { .. }
@@ -137,6 +142,7 @@ impl Why {
             | Why::FellBackNoLink { .. }
             | Why::FellBackHealth { .. }
             | Why::FellBackSla { .. }
+            | Why::BrokenOut { .. }
             | Why::Arrival => None,
         }
     }
@@ -174,6 +180,15 @@ impl fmt::Display for Why {
                 )
             }
             Why::Arrival => write!(f, "answered on the path that it arrived on"),
+            Why::BrokenOut { place, .. } => {
+                write!(f, "outside of the tunnels by WAN link {place} of the rule, the first that is up or where it is")
+            }
+            Why::NoBreakout => {
+                write!(
+                    f,
+                    "refused: no WAN link that the rule breaks out by is up, or it is IPv6, which is not translated"
+                )
+            }
             Why::RuleDrop => write!(f, "refused: the rule says drop"),
             Why::StrictNoLink => write!(f, "refused: no link that the rule allows has a path that is up"),
             Why::NoCandidate => write!(f, "refused: no path is up"),

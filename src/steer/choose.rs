@@ -60,6 +60,12 @@ pub fn choose_by(
     let steering = match matched.map(|(_, rule)| &rule.action) {
         None => &WITHOUT_RULE,
         Some(Action::Steer(steering)) => steering,
+        Some(Action::BreakOut(breakout)) => {
+            let is_up = |link| candidates.iter().any(|one| one.link == link && one.verdict != Verdict::Down);
+            let why = breakout.choose(None, |link| key.source.is_ipv4() && is_up(link));
+            let standings = [Standing::NotAllowed; MAX_CANDIDATES];
+            return Choice { rule, path: None, why, stay: None, standings, best: 0 };
+        }
         Some(Action::Drop) => {
             let field = Field::new(candidates);
             return Choice { rule, path: None, why: Why::RuleDrop, stay: None, standings: field.standings, best: 0 };

@@ -22,6 +22,6 @@ pub use choose::{MAX_CANDIDATES, Present, SWITCH_MARGIN, choose, choose_by, shar
 pub use classify::{Coverage, Finding, Overlap};
 pub use matcher::{Ends, Matcher, NewFlow, Service};
 pub use rebalance::{Elephant, Load, Shift, rebalance};
-pub use rule::{Action, Links, OnFailback, PathStrategy, Rule, SlaId, Steering};
+pub use rule::{Action, Breakout, Links, OnFailback, PathStrategy, Rule, SlaId, Steering};
 pub use rule_set::{RuleHits, RuleSet};
 pub use sla::{SLA_CLASSES_MAX, SlaClass};

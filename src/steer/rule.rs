@@ -1,6 +1,6 @@
 use serde::{Deserialize, Serialize};
 
-use super::Matcher;
+use super::{Matcher, Why};
 use crate::model::{Dscp, LinkId};
 
 /// One entry of a policy: which flows it is about, and what becomes of them.
@@ -17,7 +17,30 @@ pub struct Rule {
 #[serde(rename_all = "snake_case")]
 pub enum Action {
     Steer(Steering),
+    BreakOut(Breakout),
     Drop,
+}
+
+/// Flows leave by a WAN link itself, outside of the tunnels, with the link's address.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Breakout {
+    /// The first of them that is up; there is at least one, and none twice.
+    pub links: Vec<LinkId>,
+    pub set_dscp: Option<Dscp>,
+}
+
+impl Breakout {
+    /// The link of a flow that may have one already: it stays there while it can, since a connection
+    /// does not survive another source address.
+    pub fn choose(&self, present: Option<LinkId>, is_up: impl Fn(LinkId) -> bool) -> Why {
+        let places = || (1u8..).zip(&self.links).filter(|(_, link)| is_up(**link));
+        let stays = places().find(|(_, link)| Some(**link) == present);
+        match stays.or_else(|| places().next()) {
+            Some((place, link)) => Why::BrokenOut { link: *link, place },
+            None => Why::NoBreakout,
+        }
+    }
 }
 
 /// How a path is chosen for the flows of a rule, and what else is done to them.
@@ -127,7 +150,25 @@ impl Action {
     pub fn set_dscp(&self) -> Option<Dscp> {
         match self {
             Action::Steer(steering) => steering.set_dscp,
+            Action::BreakOut(breakout) => breakout.set_dscp,
             Action::Drop => None,
+        }
+    }
+
+    /// How a path is chosen, if one is.
+    pub fn steering(&self) -> Option<&Steering> {
+        match self {
+            Action::Steer(steering) => Some(steering),
+            Action::BreakOut(_) | Action::Drop => None,
+        }
+    }
+
+    /// Those that it names, in order.
+    pub fn links(&self) -> &[LinkId] {
+        match self {
+            Action::Steer(steering) => steering.links.named(),
+            Action::BreakOut(breakout) => &breakout.links,
+            Action::Drop => &[],
         }
     }
 }

@@ -305,7 +305,7 @@ proptest! {
                     prop_assert!(links.contains(&chosen.link));
                 }
                 Action::Steer(_) => prop_assert!(!any_healthy || chosen.verdict == Verdict::Healthy),
-                Action::Drop => prop_assert!(false, "dropped flows have no path"),
+                Action::BreakOut(_) | Action::Drop => prop_assert!(false, "dropped flows have no path"),
             }
         } else {
             match &action {
@@ -313,7 +313,7 @@ proptest! {
                     prop_assert!(!up().any(|candidate| links.contains(&candidate.link)));
                 }
                 Action::Steer(_) => prop_assert_eq!(up().count(), 0),
-                Action::Drop => {}
+                Action::BreakOut(_) | Action::Drop => {}
             }
         }
         // The order in which candidates are given says nothing.

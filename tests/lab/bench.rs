@@ -49,6 +49,13 @@ impl Bench {
         self.trefoil.wait_for_tunnels(self.site.tunnels(), Duration::from_secs(30))
     }
 
+    /// What `trefoil release` does after the daemon.
+    pub fn release(&self) -> std::process::Output {
+        let file = self.directory().join("site/site.toml");
+        let arguments = ["release", "--config", &file.display().to_string()].map(str::to_owned);
+        self.lab.edge.run(&binary().display().to_string(), &arguments.each_ref().map(String::as_str))
+    }
+
     pub fn directory(&self) -> &Path {
         self.lab.directory()
     }

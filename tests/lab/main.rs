@@ -2,6 +2,7 @@
 //! strongSwan PoPs. They need root; `.ci/run` installs the programs.
 
 mod bench;
+mod breakout;
 mod capture;
 mod daemon;
 mod emulator;

@@ -100,13 +100,12 @@ fn rules_that_changed(old_policy: &PolicyFiles, new_policy: &PolicyFiles) -> Str
             }
             Some(earlier) => {
                 // The class itself, since its number may differ.
-                let sla = |policy: &PolicyFiles, rule: &Rule| match &rule.action {
-                    Action::Steer(steering) => steering.sla.and_then(|id| policy.rules.sla_class(id).cloned()),
-                    Action::Drop => None,
+                let sla = |policy: &PolicyFiles, rule: &Rule| {
+                    rule.action.steering().and_then(|steering| policy.rules.sla_class(steering.sla?).cloned())
                 };
                 let without_sla = |rule: &Rule| match &rule.action {
                     Action::Steer(steering) => Action::Steer(Steering { sla: None, ..steering.clone() }),
-                    Action::Drop => Action::Drop,
+                    other @ (Action::BreakOut(_) | Action::Drop) => other.clone(),
                 };
                 let acts_alike = without_sla(earlier) == without_sla(rule);
                 let acts_alike = acts_alike && sla(old_policy, earlier) == sla(new_policy, rule);
@@ -132,7 +131,7 @@ fn difference(old: &PolicyFiles, new: &PolicyFiles, flow: &NewFlow) -> Option<St
         let way = |policy: &PolicyFiles, outcome: &Outcome| {
             let mut links: Vec<String> = outcome.links.iter().map(|link| policy.link_name(*link).to_string()).collect();
             links.sort();
-            (links, outcome.set_dscp)
+            (links, outcome.breaks_out, outcome.set_dscp)
         };
         if way(old, &before) != way(new, &after) {
             let while_down = down.map_or_else(String::new, |link| format!(" while {link} is down"));

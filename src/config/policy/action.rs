@@ -8,13 +8,14 @@ use crate::config::source::{At, Spot, Written};
 use crate::config::table::{Table, Value};
 use crate::config::wording::{self, Complaint};
 use crate::model::LinkId;
-use crate::steer::{Action, Links, OnFailback, PathStrategy, Steering};
+use crate::steer::{Action, Breakout, Links, OnFailback, PathStrategy, Steering};
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum RuleMode {
     Prefer,
     Strict,
     Balance,
+    BreakOut,
     Drop,
 }
 
@@ -58,10 +59,25 @@ pub fn read(
         Written::No => None,
         Written::Yes(at) => Some(at.value),
     };
-    if mode == Some(RuleMode::Drop) {
-        for (key, spot) in further {
-            report.error(spot, format!("{key} in a rule that drops its flows"), format!("no {key}, or another mode"));
+    let refused = match mode {
+        Some(RuleMode::Drop) => Some((&further[..], "drops its flows")),
+        // What is marked is marked there as well.
+        Some(RuleMode::BreakOut) => {
+            let marks = usize::from(set_dscp.is_some());
+            Some((further.get(..further.len() - marks).unwrap_or(&[]), "lets its flows out of the tunnels"))
         }
+        Some(RuleMode::Prefer | RuleMode::Strict | RuleMode::Balance) | None => None,
+    };
+    for (key, spot) in refused.iter().flat_map(|(further, _)| further.iter()) {
+        let does = refused.map_or("", |(_, does)| does);
+        report.error(spot, format!("{key} in a rule that {does}"), format!("no {key}, or another mode"));
+    }
+    if mode == Some(RuleMode::BreakOut) {
+        let Some((_, links)) = links else {
+            report.missing(&spot, "nothing says by which link the flows break out", "links = [\"dsl\"]");
+            return None;
+        };
+        return Some(Action::BreakOut(Breakout { links, set_dscp: set_dscp.and_then(|at| at.value) }));
     }
     let says_something = !strategy.is_left_out() || sla.is_some() || !on_failback.is_left_out() || set_dscp.is_some();
     let links = where_to(mode, links, says_something, &spot, report)?;
@@ -95,11 +111,13 @@ fn where_to(
         (Some(RuleMode::Balance), None) => Some(Some(Links::Any)),
         (Some(RuleMode::Drop), None) => Some(None),
         (None, None) if says_something => Some(Some(Links::Any)),
+        // Those came back before.
+        (Some(RuleMode::BreakOut), _) => None,
         (Some(RuleMode::Balance | RuleMode::Drop), Some((links_spot, _))) => {
             report.error(
                 &links_spot,
                 "links in a rule that chooses none",
-                "mode = \"prefer\" or \"strict\", or no links",
+                "mode = \"prefer\", \"strict\" or \"breakout\", or no links",
             );
             None
         }
@@ -150,10 +168,11 @@ fn mode(text: &str) -> Result<RuleMode, Complaint> {
         "prefer" => Ok(RuleMode::Prefer),
         "strict" => Ok(RuleMode::Strict),
         "balance" => Ok(RuleMode::Balance),
+        "breakout" => Ok(RuleMode::BreakOut),
         "drop" => Ok(RuleMode::Drop),
         _ => Err(Complaint {
             what: format!("unknown mode {}", wording::quoted(text)),
-            instead: wording::known(["prefer", "strict", "balance", "drop"]),
+            instead: wording::known(["prefer", "strict", "balance", "breakout", "drop"]),
         }),
     }
 }

@@ -44,6 +44,8 @@ pub struct LinkState {
 pub enum Expected {
     /// One of these, and no other.
     Links(Vec<LinkId>),
+    /// One of these, outside of the tunnels.
+    Breakout(Vec<LinkId>),
     Refused,
 }
 
@@ -72,6 +74,12 @@ pub fn read(mut table: Table<'_>, vocabulary: &Vocabulary, report: &Report) -> O
         }
     }
     let expect = table.value("expect").map(|value| read_expected(&value, vocabulary));
+    let breakout = table.value("breakout");
+    if let Some(value) = breakout.as_ref().filter(|_| expect.is_some()) {
+        value.error("breakout beside expect", "only one of them");
+    }
+    let breakout = breakout.map(|value| read_links(&value, "breakout", "a link, or several", vocabulary));
+    let expect = expect.or(breakout.map(|links| links.map(Expected::Breakout)));
     let rule = table.value("rule").and_then(|value| value.parse(words::name));
     let rule = rule.map(|name| Some(name).filter(|name| name != "none"));
     table.finish();
@@ -79,7 +87,7 @@ pub fn read(mut table: Table<'_>, vocabulary: &Vocabulary, report: &Report) -> O
         report.missing(
             &spot,
             "the test expects nothing",
-            "expect = \"fibre\", expect = \"refused\", or rule = \"voice\"",
+            "expect = \"fibre\", expect = \"refused\", breakout = \"dsl\", or rule = \"voice\"",
         );
     }
     if report.error_count() > errors_before {
@@ -135,10 +143,13 @@ fn read_expected(value: &Value<'_>, vocabulary: &Vocabulary) -> Option<Expected>
     if value.is_text("refused") {
         return Some(Expected::Refused);
     }
+    read_links(value, "expect", "a link, several links, or \"refused\"", vocabulary).map(Expected::Links)
+}
+
+fn read_links(value: &Value<'_>, key: &str, instead: &str, vocabulary: &Vocabulary) -> Option<Vec<LinkId>> {
     let items = value.items(fields::VALUES_MAX);
     if items.is_empty() {
-        value.error("expect is empty", "a link, several links, or \"refused\"");
+        value.error(format!("{key} is empty"), instead);
     }
-    let links: Option<Vec<LinkId>> = items.iter().map(|item| vocabulary.link(item)).collect();
-    links.map(Expected::Links)
+    items.iter().map(|item| vocabulary.link(item)).collect()
 }

@@ -7,7 +7,7 @@ use super::vocabulary::PolicyLink;
 use crate::config::diagnostic::Diagnostic;
 use crate::edge::LanPlan;
 use crate::model::{Dscp, LinkId, PathId, RuleId};
-use crate::steer::{Action, Candidate, MAX_CANDIDATES, NewFlow, Rule, RuleSet, SlaStanding, Why, choose};
+use crate::steer::{Candidate, MAX_CANDIDATES, NewFlow, Rule, RuleSet, SlaStanding, Why, choose};
 
 /// Policy files that are right, and the links that their rules choose among.
 #[derive(Debug)]
@@ -30,6 +30,8 @@ pub struct Outcome {
     pub rule: Option<RuleId>,
     /// The links that it may come to, in order; none when it is refused.
     pub links: Vec<LinkId>,
+    /// It leaves by that link outside of the tunnels.
+    pub breaks_out: bool,
     pub why: Why,
     pub set_dscp: Option<Dscp>,
 }
@@ -65,10 +67,7 @@ impl PolicyFiles {
             })
             .collect();
         // The decision takes as many as two roles have; those that the rule or the test name are among them.
-        let named = matched.map_or(&[][..], |(_, rule)| match &rule.action {
-            Action::Steer(steering) => steering.links.named(),
-            Action::Drop => &[],
-        });
+        let named = matched.map_or(&[][..], |(_, rule)| rule.action.links());
         let mut candidates: ArrayVec<Candidate, MAX_CANDIDATES> = ArrayVec::new();
         let is_named = |link: LinkId| named.contains(&link) || told(link).is_some();
         let first = all.iter().filter(|one| is_named(one.link));
@@ -80,10 +79,17 @@ impl PolicyFiles {
         candidates.sort_by_key(|candidate| candidate.link);
         let choice = choose(&self.rules, flow, &candidates);
         let best = candidates.iter().enumerate().filter(|(index, _)| choice.best >> index & 1 == 1);
-        let links =
-            if choice.path.is_some() { best.map(|(_, candidate)| candidate.link).collect() } else { Vec::new() };
+        let out = match choice.why {
+            Why::BrokenOut { link, .. } => Some(link),
+            _ => None,
+        };
+        let links = if choice.path.is_some() {
+            best.map(|(_, candidate)| candidate.link).collect()
+        } else {
+            out.into_iter().collect()
+        };
         let set_dscp = matched.and_then(|(_, rule)| rule.action.set_dscp());
-        Outcome { rule: choice.rule, links, why: choice.why, set_dscp }
+        Outcome { rule: choice.rule, links, breaks_out: out.is_some(), why: choice.why, set_dscp }
     }
 
     /// Those of the tests that fail.
@@ -96,8 +102,10 @@ impl PolicyFiles {
         let rule = outcome.rule.and_then(|id| self.rules.rule(id));
         let goes_right = test.expect.as_ref().is_none_or(|expect| match expect {
             Expected::Refused => outcome.links.is_empty(),
-            Expected::Links(links) => {
-                !outcome.links.is_empty() && outcome.links.iter().all(|link| links.contains(link))
+            Expected::Links(links) | Expected::Breakout(links) => {
+                let out = matches!(expect, Expected::Breakout(_));
+                let within = outcome.links.iter().all(|link| links.contains(link));
+                !outcome.links.is_empty() && out == outcome.breaks_out && within
             }
         });
         let rule_right = test.rule.as_ref().is_none_or(|name| name.as_deref() == rule.map(|rule| rule.name.as_str()));
@@ -111,6 +119,7 @@ impl PolicyFiles {
         let expected_way = test.expect.as_ref().map(|expect| match expect {
             Expected::Refused => "refused".to_string(),
             Expected::Links(links) => self.names(links),
+            Expected::Breakout(links) => format!("{} outside of the tunnels", self.names(links)),
         });
         Some(Failure {
             place: test.place.clone(),
@@ -126,7 +135,8 @@ impl PolicyFiles {
     pub fn outcome_text(&self, outcome: &Outcome) -> String {
         let way = if outcome.links.is_empty() { "refused".to_string() } else { self.names(&outcome.links) };
         let mark = outcome.set_dscp.map_or_else(String::new, |dscp| format!(", marked {}", dscp.value()));
-        format!("{way}{mark} by {}", rule_text(outcome.rule.and_then(|id| self.rules.rule(id))))
+        let out = if outcome.breaks_out { " outside of the tunnels" } else { "" };
+        format!("{way}{out}{mark} by {}", rule_text(outcome.rule.and_then(|id| self.rules.rule(id))))
     }
 
     pub fn flow_text(&self, flow: &NewFlow) -> String {

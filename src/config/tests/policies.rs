@@ -247,3 +247,56 @@ fn a_rule_file_that_is_replaced_while_it_is_read_is_read_whole_or_refused() {
     assert!(load_policy(&[file], None).is_ok(), "read once the writer has gone");
     assert!(load_policy(&[Path::new("/nowhere.toml").to_path_buf()], None).is_err());
 }
+
+#[test]
+fn flows_break_out_by_links_in_order_and_tests_say_so() {
+    let text = r#"
+[[rule]]
+name = "out"
+destination = "203.0.113.0/24"
+mode = "breakout"
+links = ["dsl", "lte"]
+set_dscp = "cs1"
+[[test]]
+name = "by the first"
+flow = "tcp 10.20.0.1 203.0.113.9:443"
+breakout = "dsl"
+[[test]]
+name = "by the next"
+flow = "tcp 10.20.0.1 203.0.113.9:443"
+state = { dsl = "down" }
+breakout = "lte"
+rule = "out"
+[[test]]
+name = "by none"
+flow = "tcp 10.20.0.1 203.0.113.9:443"
+state = { dsl = "down", lte = "down" }
+expect = "refused"
+[[test]]
+name = "ipv6 is not translated"
+flow = "tcp 2001:db8::1 [2001:db8::2]:443"
+rule = "none"
+[[test]]
+name = "not by a tunnel"
+flow = "tcp 10.20.0.1 203.0.113.9:443"
+expect = "dsl"
+"#;
+    let policy = policy(text);
+    let failed = policy.failures();
+    assert_eq!(failed.len(), 1, "{failed:#?}");
+    assert_eq!((failed[0].expected.as_str(), failed[0].name.as_str()), ("dsl", "not by a tunnel"));
+    assert!(failed[0].got.starts_with("dsl outside of the tunnels, marked 8 by rule \"out\""), "{}", failed[0].got);
+    assert_eq!(
+        findings("[[rule]]\nname = \"a\"\nmode = \"breakout\"\n"),
+        ["p.toml:1:1 nothing says by which link the flows break out (links = [\"dsl\"])"]
+    );
+    assert_eq!(
+        findings(
+            "[[rule]]\nname = \"a\"\nmode = \"breakout\"\nlinks = \"dsl\"\nsla = \"voice\"\nstrategy = \"best\"\nset_dscp = \"ef\"\n"
+        ),
+        [
+            "p.toml:5:7 sla in a rule that lets its flows out of the tunnels (no sla, or another mode)",
+            "p.toml:6:12 strategy in a rule that lets its flows out of the tunnels (no strategy, or another mode)",
+        ]
+    );
+}

@@ -1,5 +1,6 @@
 use super::*;
-use crate::forward::Forgetting;
+use crate::forward::{BreakoutFace, Forgetting};
+use crate::steer::Breakout;
 
 #[test]
 fn packets_cross_both_ways_unchanged() {
@@ -131,6 +132,40 @@ fn a_rule_that_drops_tells_the_sender_that_it_is_prohibited() {
     let answers = edge.delivered();
     assert_eq!(unreachable_code(&answers[0]), Some(icmpv4::DestUnreachableHeader::FilterProhibited));
     assert_eq!(parse(&answers[0]).unwrap().key.destination, IpAddr::from([10, 1, 0, 5]));
+}
+
+#[test]
+fn a_flow_that_breaks_out_stays_on_its_link_while_that_is_up_and_goes_nowhere_when_none_is() {
+    let (mut edge, _) = pair();
+    let face = |link: u16| BreakoutFace { usable: true, ..BreakoutFace::new(LinkId(link)) };
+    edge.publish(|next| next.breakouts = [face(1), face(2)].into());
+    let links = vec![LinkId(2), LinkId(1)];
+    with_rule(&edge, Action::BreakOut(Breakout { links, set_dscp: Dscp::new(10) }));
+    let up = |edge: &mut End, link: u16, usable: bool| {
+        edge.publish(|next| {
+            next.breakouts.iter_mut().filter(|face| face.link == LinkId(link)).for_each(|face| face.usable = usable);
+        });
+    };
+    let left = |edge: &mut End, packet: Vec<u8>| {
+        assert_eq!(edge.sent_by(packet), None, "never by a tunnel");
+        std::mem::take(&mut edge.io.broken_out)
+    };
+    let first = left(&mut edge, udp(1));
+    assert_eq!(first.iter().map(|(link, _)| link.0).collect::<Vec<_>>(), [2]);
+    let parsed = parse(&first[0].1).unwrap();
+    assert_eq!((parsed.key, parsed.dscp.value()), (parse(&udp(1)).unwrap().key, 10));
+    up(&mut edge, 2, false);
+    assert_eq!(left(&mut edge, udp(1))[0].0, LinkId(1));
+    up(&mut edge, 2, true);
+    assert_eq!(left(&mut edge, udp(1))[0].0, LinkId(1), "its connection has that link's address");
+    assert_eq!(left(&mut edge, udp(2))[0].0, LinkId(2));
+    assert_eq!(edge.crew.published.load().breakout(LinkId(1)).unwrap().live.packets.load(Ordering::Relaxed), 2);
+    (1..=2).for_each(|link| up(&mut edge, link, false));
+    assert!(left(&mut edge, udp(1)).is_empty() && left(&mut edge, udp(3)).is_empty());
+    assert_eq!(edge.drops_out(), [(DropReason::NoBreakout, 2)]);
+    assert!(edge.delivered().iter().all(|answer| unreachable_code(answer).is_some()));
+    let report = edge.crew.flows.get(&parse(&udp(2)).unwrap().key).unwrap();
+    assert_eq!((report.path, report.breakout), (None, Some(LinkId(2))));
 }
 
 #[test]

@@ -60,6 +60,8 @@ struct MemoryIo {
     news: Vec<ToControl>,
     control_is_full: bool,
     broken: Option<(UnderlayId, i32)>,
+    /// What left outside of the tunnels.
+    broken_out: Vec<(LinkId, Vec<u8>)>,
 }
 
 impl RoadIo for MemoryIo {
@@ -106,6 +108,11 @@ impl RoadIo for MemoryIo {
                 }
             }
         }
+    }
+
+    fn send_breakout(&mut self, link: LinkId, packet: &mut SitePacket) -> bool {
+        self.broken_out.push((link, packet.packet.bytes().to_vec()));
+        true
     }
 
     fn next_order(&mut self) -> Option<ToWorker> {
@@ -307,6 +314,7 @@ fn view(pop: bool) -> Forwarding {
         links: Arc::new([]),
         rules: Arc::new(RuleSet::default()),
         lan: Arc::default(),
+        breakouts: Box::default(),
         minute: WeekMinute::default(),
         sas,
     }

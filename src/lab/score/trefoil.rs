@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use super::contender::{Contender, Parcel};
 use super::field::{Field, Way};
 use super::site;
-use crate::dataplane::{Departure, Pilot};
+use crate::dataplane::{Course, Departure, Pilot};
 use crate::edge::Plan;
 use crate::lab::relay::Direction;
 use crate::lab::simulated_node::{InFlight, SimulatedNode};
@@ -106,7 +106,7 @@ impl Contender for Trefoil {
         let forwarding = crew.published.load();
         let mut pilot = Pilot { forwarding: &forwarding, flows: &crew.flows, now, notes: None };
         let leaving = Departure { key: parcel.key, dscp: parcel.dscp, bytes: parcel.bytes };
-        let (way, _) = pilot.way_of(&leaving).ok()?;
+        let Ok((Course::Tunnel(way), _)) = pilot.course_of(&leaving) else { return None };
         way.path.live.sent(u64::from(parcel.packets), parcel.bytes);
         self.ways.get(usize::from(way.path.id.0)).copied()
     }

@@ -16,10 +16,10 @@ use tokio::sync::mpsc;
 
 pub use self::lookout::Lookout;
 use super::doorbell::Doorbell;
-use super::{MemorySite, MultiMessage, RunLimits, Tun, UnderlaySockets, Underlays};
+use super::{Breakouts, MemorySite, MultiMessage, RunLimits, Tun, UnderlaySockets, Underlays};
 use crate::dataplane::{HandOver, RoadIo, Unsent};
 use crate::forward::{ToControl, ToWorker};
-use crate::model::{UnderlayId, WorkerId};
+use crate::model::{LinkId, UnderlayId, WorkerId};
 use crate::packet::{Batch, SiteOffloads, SitePacket, Train};
 
 /// Orders that may wait for a worker: a probe for each of some hundred tunnels at once, many
@@ -63,6 +63,7 @@ pub struct Road {
     hand_over: Arc<HandOver>,
     orders: Arc<ArrayQueue<ToWorker>>,
     to_control: mpsc::Sender<ToControl>,
+    breakouts: Arc<Breakouts>,
 }
 
 /// What may have something to read. What was found empty is left alone until the poller names it.
@@ -125,6 +126,7 @@ pub fn roads(
             hand_over: hand_over.clone(),
             orders,
             to_control: to_control.clone(),
+            breakouts: Arc::default(),
         });
     }
     Ok((roads, handles))
@@ -156,6 +158,11 @@ impl Road {
             self.ready.site = true;
             self.ready.sockets.iter_mut().for_each(|ready| *ready = [true; 2]);
         }
+    }
+
+    /// By which flows leave outside of the tunnels.
+    pub fn break_out_by(&mut self, breakouts: &Arc<Breakouts>) {
+        self.breakouts = breakouts.clone();
     }
 
     /// The worker it is the world of.
@@ -333,6 +340,10 @@ impl RoadIo for Road {
             SiteDevice::Tun(tun) => tun.send(batch),
             SiteDevice::Memory(memory) => memory.send(batch),
         }
+    }
+
+    fn send_breakout(&mut self, link: LinkId, packet: &mut SitePacket) -> bool {
+        self.breakouts.send(link, packet)
     }
 
     fn receive_wan(&mut self, batch: &mut Batch<Train>) {

@@ -1,3 +1,4 @@
+mod breakout;
 mod rule;
 #[cfg(test)]
 mod tests;
@@ -15,6 +16,7 @@ use rtnetlink::packet_route::rule::RuleMessage;
 use rtnetlink::{Handle, IpVersion, LinkUnspec, RouteMessageBuilder};
 use socket2::{Domain, Socket, Type};
 
+pub use self::breakout::{BreakoutNeed, BreakoutRoutes};
 use self::rule::{OUR_PROTOCOL, Rule};
 use crate::edge::{OnStop, RoutePlan};
 
@@ -159,6 +161,7 @@ impl Routes {
     /// Removes what `install` made. With `OnStop::Block` the rules and blackholes stay; the
     /// device's routes go with the device.
     pub async fn remove(&self) -> io::Result<()> {
+        self.remove_breakouts().await?;
         match self.plan.on_stop {
             OnStop::Block => Ok(()),
             OnStop::Release => {

@@ -18,13 +18,15 @@ pub(super) struct Rule {
     pub source: Option<IpNet>,
     pub destination: Option<IpNet>,
     pub mark: Option<u32>,
+    /// By which it comes to the host.
+    pub interface: Option<String>,
     /// Routes whose prefix is as short as this, or shorter, do not count.
     pub suppress: Option<u32>,
 }
 
 impl Rule {
     pub fn new(priority: u32, table: u32) -> Rule {
-        Rule { priority, table, source: None, destination: None, mark: None, suppress: None }
+        Rule { priority, table, source: None, destination: None, mark: None, interface: None, suppress: None }
     }
 
     pub fn with_mark(self, mark: u32) -> Rule {
@@ -38,6 +40,10 @@ impl Rule {
     pub fn to(self, destination: IpNet) -> Rule {
         // The kernel does not tell a rule to everywhere from one without a destination.
         Rule { destination: Some(destination).filter(|network| network.prefix_len() > 0), ..self }
+    }
+
+    pub fn arriving_by(self, interface: &str) -> Rule {
+        Rule { interface: Some(interface.to_owned()), ..self }
     }
 
     pub fn without_default_route(self) -> Rule {
@@ -62,6 +68,7 @@ impl Rule {
             message.header.dst_len = destination.prefix_len();
             message.attributes.push(RuleAttribute::Destination(destination.network()));
         }
+        message.attributes.extend(self.interface.clone().map(RuleAttribute::Iifname));
         message.attributes.extend(self.mark.map(RuleAttribute::FwMark));
         message.attributes.extend(self.suppress.map(RuleAttribute::SuppressPrefixLen));
         message
@@ -77,6 +84,7 @@ impl Rule {
                 RuleAttribute::Table(table) => rule.table = *table,
                 RuleAttribute::Source(address) => rule.source = network(*address, message.header.src_len),
                 RuleAttribute::Destination(address) => rule.destination = network(*address, message.header.dst_len),
+                RuleAttribute::Iifname(name) => rule.interface = Some(name.clone()),
                 RuleAttribute::FwMark(mark) => rule.mark = Some(*mark).filter(|mark| *mark != 0),
                 // The kernel lists -1 where nothing is suppressed.
                 RuleAttribute::SuppressPrefixLen(length) => rule.suppress = Some(*length).filter(|it| *it != u32::MAX),
@@ -101,6 +109,7 @@ impl Rule {
             && fits(&self.source, &other.source)
             && fits(&self.destination, &other.destination)
             && fits(&self.mark, &other.mark)
+            && fits(&self.interface, &other.interface)
             && fits(&self.suppress, &other.suppress)
     }
 }
@@ -116,6 +125,7 @@ mod tests {
             plain.clone(),
             plain.clone().without_default_route(),
             plain.clone().with_mark(221),
+            plain.clone().arriving_by("trefoil0b1"),
             plain.clone().from("192.0.2.7/32".parse().unwrap()),
             plain.clone().to("10.20.0.0/16".parse().unwrap()),
             plain.clone().to("0.0.0.0/0".parse().unwrap()),

@@ -138,6 +138,11 @@ impl Tun {
         refused
     }
 
+    /// Hands one packet to the kernel; `false` when it refuses it, or a part of it.
+    pub fn send_packet(&self, packet: &mut SitePacket) -> bool {
+        self.send_one(packet) == 0
+    }
+
     fn send_one(&self, packet: &mut SitePacket) -> usize {
         let queue = self.queues.get(usize::from(packet.queue.0)).unwrap_or(&self.queues[0]);
         let kind = packet.offload.segments.map(|segments| segments.kind);

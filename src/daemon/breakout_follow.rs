@@ -1,0 +1,62 @@
+use std::io;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::edge::{Plan, RoutePlan};
+use crate::model::LinkId;
+use crate::net::{BreakoutNeed, BreakoutRoutes};
+
+/// Changes that come together are looked at once, this much later.
+const SETTLING: Duration = Duration::from_millis(50);
+
+/// Even when nothing was heard: whoever throws away what nftables knows says nothing to us.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
+
+/// The links by which flows can leave outside of the tunnels at present.
+pub type BreakoutFollower = watch::Receiver<Vec<LinkId>>;
+
+/// What the kernel needs to know of the links by which rules let flows out of the tunnels.
+pub fn needs(plan: &Plan) -> Vec<BreakoutNeed> {
+    let need = |link: LinkId| {
+        let underlay = plan.links.get(usize::from(link.0))?.underlay;
+        Some(BreakoutNeed { link, underlay: plan.underlays.get(usize::from(underlay.0))?.clone() })
+    };
+    plan.breakouts().into_iter().filter_map(need).collect()
+}
+
+/// Keeps the host ready, and tells by which links it is, until it is aborted.
+pub fn follow(
+    plan: &RoutePlan,
+    needs: Vec<BreakoutNeed>,
+    ready: watch::Sender<Vec<LinkId>>,
+) -> io::Result<JoinHandle<()>> {
+    let mut host = BreakoutRoutes::open(plan, needs)?;
+    Ok(tokio::spawn(async move {
+        let mut trouble = String::new();
+        loop {
+            let present = match host.look().await {
+                Ok(present) => {
+                    trouble.clear();
+                    present
+                }
+                // Without what translates addresses nothing may leave.
+                Err(error) => {
+                    if trouble != error.to_string() {
+                        trouble = error.to_string();
+                        tracing::error!(%error, "no flow can break out by a WAN link");
+                    }
+                    Vec::new()
+                }
+            };
+            ready.send_if_modified(|known| {
+                let changed = *known != present;
+                *known = present;
+                changed
+            });
+            let _ = tokio::time::timeout(LOOK_AGAIN, host.changed()).await;
+            tokio::time::sleep(SETTLING).await;
+        }
+    }))
+}
