@@ -214,7 +214,8 @@ mod tests {
             lan: None,
             breakouts: None,
         };
-        let mut node = Node::start(crate::config::load(&example).unwrap().plan, parts).unwrap();
+        let plan = Plan { recording: None, ..crate::config::load(&example).unwrap().plan };
+        let mut node = Node::start(plan, parts).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let within = |node: &Node, patience| {
             runtime.block_on(async { tokio::time::timeout(patience, node.ended()).await.is_ok() })

@@ -17,6 +17,9 @@ use crate::recording::{Batch, Disk, Journal, News, RingLimits, Writer, WriterSta
 /// Beyond it the recording has a gap; control never waits.
 const QUEUE: usize = 8_192;
 
+/// When the daemon ends, so long the disk is given for the last lines.
+const PATIENCE: Duration = Duration::from_secs(1);
+
 /// How often workers' notes are taken, and urgent lines written.
 const TICK: Duration = Duration::from_millis(250);
 
@@ -59,10 +62,15 @@ impl Recorder {
         Ok(Recorder { queue: Some(queue), shared, directory, thread: Some(thread) })
     }
 
-    /// Never waits; what finds no room is lost, and counted.
+    /// Never waits; what finds no room is lost, and counted: that stands where it is missing.
     pub fn tell(&self, at: Moment, news: News) {
-        let told = self.queue.as_ref().is_some_and(|queue| queue.try_send((at, news)).is_ok());
-        if !told {
+        let fits = |news| self.queue.as_ref().is_some_and(|queue| queue.try_send((at, news)).is_ok());
+        let lost = self.shared.lost.load(Ordering::Relaxed);
+        if lost > 0 && fits(News::Lost(lost)) {
+            self.shared.lost.store(0, Ordering::Relaxed);
+        }
+        // Behind a loss that could not be told nothing is.
+        if self.shared.lost.load(Ordering::Relaxed) > 0 || !fits(news) {
             self.shared.lost.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -74,14 +82,19 @@ impl Recorder {
 
     pub fn status(&self) -> RecordingStatus {
         let (status, left_out) = self.shared.status.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let ended = self.thread.as_ref().is_none_or(JoinHandle::is_finished);
         RecordingStatus {
             directory: self.directory.clone(),
             bytes: status.bytes,
             first_ms: status.first_unix_ms,
             last_ms: status.last_unix_ms,
-            lost: status.lost,
+            lost: status.lost.saturating_add(self.shared.lost.load(Ordering::Relaxed)),
             left_out,
-            fault: status.fault,
+            fault: if ended {
+                Some("the recorder's thread has ended; the log says why".to_owned())
+            } else {
+                status.fault
+            },
         }
     }
 }
@@ -90,10 +103,18 @@ impl Drop for Recorder {
     fn drop(&mut self) {
         // Closing the queue is the sign.
         drop(self.queue.take());
-        if let Some(thread) = self.thread.take() {
-            // A panic there has been printed already, and costs the recording alone.
-            let _panicked = thread.join();
+        let Some(thread) = self.thread.take() else { return };
+        let asked = std::time::Instant::now();
+        while !thread.is_finished() {
+            if asked.elapsed() > PATIENCE {
+                // A disk that hangs must not keep routes and sockets.
+                tracing::warn!("the flight recorder's disk does not answer; what it had not written yet is lost");
+                return;
+            }
+            std::thread::sleep(PATIENCE / 100);
         }
+        // A panic there has been printed already, and costs the recording alone.
+        let _panicked = thread.join();
     }
 }
 
@@ -125,7 +146,6 @@ impl Work {
             notes,
             news: first.into_iter().chain(rest).collect(),
             left_out: self.notes.left_out(),
-            lost: self.shared.lost.swap(0, Ordering::Relaxed),
             unix_ms_at_zero: self.clock.unix_ms_of_zero(),
         };
         let known_fault = self.writer.status().fault.is_some();

@@ -29,7 +29,7 @@ impl SimulatedRecorder {
     /// Writes what was told since, and these notes. What the disk refuses stands in `status`.
     pub fn take(&mut self, notes: Vec<FlowNote>, left_out: u64, now: Moment) {
         let news = std::mem::take(&mut self.news);
-        let batch = Batch { news, notes, left_out, lost: 0, unix_ms_at_zero: self.unix_ms_at_zero };
+        let batch = Batch { news, notes, left_out, unix_ms_at_zero: self.unix_ms_at_zero };
         let _told_by_status = self.writer.handle(batch, now);
     }
 

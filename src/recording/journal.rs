@@ -21,6 +21,8 @@ pub enum News {
     Fact(Box<Fact>),
     Published(Arc<Forwarding>),
     Event(Box<SiteEvent>),
+    /// So much found no room on the way here, between what was told before and what comes next.
+    Lost(u64),
 }
 
 /// Turns what is told into lines, each of which says only what has changed.
@@ -89,6 +91,7 @@ impl Journal {
                 }
             }
             News::Event(event) => write(Entry::Told(Told::of(&event, &self.plan))),
+            News::Lost(entries) => write(Entry::Lost { entries }),
         }
     }
 
@@ -114,9 +117,5 @@ impl Journal {
             self.left_out = all;
             lines.push(Line { at, entry: Entry::LeftOut { flows } });
         }
-    }
-
-    pub fn handle_lost(&mut self, at: Moment, entries: u64, lines: &mut Vec<Line>) {
-        lines.push(Line { at, entry: Entry::Lost { entries } });
     }
 }

@@ -1,10 +1,12 @@
+use std::net::{IpAddr, SocketAddr};
+
 use serde::{Deserialize, Serialize};
 
 use super::face::Published;
 use super::plan_record::PlanRecord;
-use crate::edge::{Fact, Plan, SiteEvent};
+use crate::edge::{Destination, Fact, Plan, SiteEvent};
 use crate::forward::FlowNote;
-use crate::model::Moment;
+use crate::model::{Moment, PathId};
 
 /// Of the lines. A reader refuses what is later than its own: it would misunderstand it.
 pub const FORMAT: u16 = 1;
@@ -95,28 +97,30 @@ impl Told {
         };
         match event {
             SiteEvent::TunnelState { path, from, to, reason } => {
-                told("tunnel", tunnel(*path), from.to_string(), to.to_string(), reason)
+                let reason = discreet(reason, plan, *path);
+                told("tunnel", tunnel(*path), from.to_string(), to.to_string(), &reason)
             }
             SiteEvent::Verdict { path, from, to, reason } => {
-                told("verdict", tunnel(*path), from.to_string(), to.to_string(), reason)
+                let reason = discreet(reason, plan, *path);
+                told("verdict", tunnel(*path), from.to_string(), to.to_string(), &reason)
             }
             SiteEvent::RoleSwitched { connector: id, from, to, reason } => {
                 told("role", connector(*id), from.to_string(), to.to_string(), reason)
             }
-            SiteEvent::AddressChanged { path, name, from, to } => {
-                told("address", tunnel(*path), from.to_string(), to.to_string(), name)
+            SiteEvent::AddressChanged { path, .. } => {
+                told("address", tunnel(*path), String::new(), String::new(), "the PoP's name leads to another address")
             }
-            SiteEvent::ResolutionFailed { path, name, reason, fallback } => {
-                let to = fallback.map_or_else(String::new, |address| address.to_string());
-                told("resolution", tunnel(*path), name.clone(), to, reason)
+            SiteEvent::ResolutionFailed { path, fallback, .. } => {
+                let reason = match fallback {
+                    Some(_) => "the PoP's name could not be resolved; its last address is used",
+                    None => "the PoP's name could not be resolved",
+                };
+                told("resolution", tunnel(*path), String::new(), String::new(), reason)
             }
-            SiteEvent::RolesAlike { connector: id, address } => told(
-                "roles_alike",
-                connector(*id),
-                String::new(),
-                address.to_string(),
-                "both roles lead to one address",
-            ),
+            SiteEvent::RolesAlike { connector: id, .. } => {
+                let reason = "both roles lead to one address";
+                told("roles_alike", connector(*id), String::new(), String::new(), reason)
+            }
             SiteEvent::PathMtu { path, from, to } => {
                 told("path_mtu", tunnel(*path), from.to_string(), to.to_string(), "path MTU found")
             }
@@ -126,4 +130,25 @@ impl Told {
             SiteEvent::Rekeyed { path, what } => told("rekeyed", tunnel(*path), String::new(), String::new(), what),
         }
     }
+}
+
+/// A reason without addresses, and without names of peers and identities: a recording goes to other machines.
+fn discreet(reason: &str, plan: &Plan, path: PathId) -> String {
+    let mut text = reason.to_owned();
+    if let Some(tunnel) = plan.tunnels.get(usize::from(path.0)) {
+        let named = match &tunnel.destination {
+            Some(Destination::Fqdn(name)) => Some(name.clone()),
+            Some(Destination::Ipv4(_)) | None => None,
+        };
+        let identities = [&tunnel.local_id, &tunnel.remote_id].into_iter().flatten().map(ToString::to_string);
+        for name in named.into_iter().chain(identities).filter(|name| !name.is_empty()) {
+            text = text.replace(&name, "(a name)");
+        }
+    }
+    let words = text.split(' ').map(|word| {
+        let bare = word.trim_matches(|letter: char| ",;:()\"".contains(letter));
+        let is_address = bare.parse::<IpAddr>().is_ok() || bare.parse::<SocketAddr>().is_ok();
+        if is_address && !bare.is_empty() { word.replace(bare, "(an address)") } else { word.to_owned() }
+    });
+    words.collect::<Vec<_>>().join(" ")
 }

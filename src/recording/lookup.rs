@@ -42,6 +42,8 @@ impl std::fmt::Display for Span {
 #[derive(Clone, Copy, Debug)]
 struct Stretch {
     place: Place,
+    /// The file of the block before it, where what was in force before its first line is.
+    before: usize,
     from: Moment,
     to: Moment,
 }
@@ -51,7 +53,8 @@ fn stretches(places: &[Place]) -> Vec<Stretch> {
     for place in places {
         let before = all.last().filter(|before| before.place.header.run == place.header.run);
         let from = before.map_or(place.header.first, |before| before.to);
-        all.push(Stretch { place: *place, from, to: place.header.last.max(from) });
+        let file = before.map_or(place.file, |before| before.place.file);
+        all.push(Stretch { place: *place, before: file, from, to: place.header.last.max(from) });
     }
     all
 }
@@ -59,7 +62,7 @@ fn stretches(places: &[Place]) -> Vec<Stretch> {
 /// The spans of time that are recorded, in the order in which they were.
 pub fn spans(places: &[Place]) -> Vec<Span> {
     let mut spans: Vec<(Span, u64, u64)> = Vec::new();
-    for Stretch { place, from, to } in stretches(places) {
+    for Stretch { place, from, to, .. } in stretches(places) {
         let (run, zero) = (place.header.run, place.header.unix_ms_at_zero);
         let span = Span { from: wall(from, zero), to: wall(to, zero) };
         match spans.last_mut() {
@@ -116,7 +119,8 @@ pub fn find(places: &[Place], when: When, now_unix_ms: u64) -> Result<Found, Str
 impl Stretch {
     fn at(&self, at: Moment, note: Option<String>) -> Found {
         let header = &self.place.header;
-        Found { run: header.run, at, unix_ms_at_zero: header.unix_ms_at_zero, file: self.place.file, note }
+        let file = if at < header.first { self.before } else { self.place.file };
+        Found { run: header.run, at, unix_ms_at_zero: header.unix_ms_at_zero, file, note }
     }
 }
 

@@ -13,6 +13,9 @@ use crate::steer::{Ends, Why};
 /// What the flow did so long after the moment is told too.
 const AFTER: Duration = Duration::from_secs(300);
 
+/// A flow that was last noted so long ago may have ended: what is idle is forgotten.
+const IDLE: Duration = Duration::from_secs(60);
+
 /// Decisions about the flow that are told: those around the moment.
 const DECISIONS_TOLD: usize = 32;
 
@@ -63,7 +66,14 @@ pub fn explain_at(
     let dscp = dscp.or(last.map(|note| note.dscp)).unwrap_or(Dscp::DEFAULT);
     let ends = last.map_or_else(Ends::default, |note| note.ends);
     let told = grounds.explain(key, dscp, ends, &held, found.at);
-    Ok(Explanation { past: Some(past(&notes, &found, plan)), ..told })
+    let mut past = past(&notes, &found, plan);
+    if let Some(age) = last.map(|last| found.at.since(last.at)).filter(|age| *age >= IDLE) {
+        let age = age.as_secs();
+        past.notes.push(format!(
+            "the flow was last noted {age} s before: if it has ended since, its next packet begins anew"
+        ));
+    }
+    Ok(Explanation { past: Some(past), ..told })
 }
 
 /// What was in force at a moment: its file begins with everything.

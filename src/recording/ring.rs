@@ -43,6 +43,8 @@ pub struct Ring<S> {
     began: Moment,
     synced: Moment,
     unsynced: bool,
+    /// Some of it is urgent.
+    urgent: bool,
 }
 
 #[derive(Debug)]
@@ -61,7 +63,8 @@ impl<S: Storage> Ring<S> {
             let header = storage.head(number).ok().and_then(|head| BlockHeader::read(&head).ok());
             files.push_back(Kept { number, bytes, last: now, first_unix_ms: header.map(unix_ms_of) });
         }
-        let mut ring = Ring { storage, limits, files, open: false, began: now, synced: now, unsynced: false };
+        let mut ring =
+            Ring { storage, limits, files, open: false, began: now, synced: now, unsynced: false, urgent: false };
         ring.forget(now)?;
         Ok(ring)
     }
@@ -73,11 +76,13 @@ impl<S: Storage> Ring<S> {
         !self.open || full || now.since(self.began) >= self.limits.age / FILES_IN_AGE
     }
 
-    /// The next block begins a file.
-    pub fn begin_file(&mut self, now: Moment) {
+    /// The next block begins a file; what the one before holds is safe first.
+    pub fn begin_file(&mut self, now: Moment) -> io::Result<()> {
+        self.sync(now)?;
         let number = self.files.back().map_or(1, |last| last.number.saturating_add(1));
         self.files.push_back(Kept { number, bytes: 0, last: now, first_unix_ms: None });
         (self.open, self.began) = (true, now);
+        Ok(())
     }
 
     /// Appends a block. When that fails nothing of it is left, as far as can be, and the next block
@@ -88,7 +93,13 @@ impl<S: Storage> Ring<S> {
         };
         if let Err(error) = self.storage.append(file.number, block) {
             self.open = false;
-            let _ = self.storage.truncate(file.number, file.bytes);
+            if file.bytes > 0 {
+                let _ = self.storage.truncate(file.number, file.bytes);
+            } else {
+                // Nothing of it is worth a file.
+                let _ = self.storage.remove(file.number);
+                self.files.pop_back();
+            }
             return Err(error);
         }
         if file.bytes == 0 {
@@ -97,16 +108,22 @@ impl<S: Storage> Ring<S> {
         file.bytes = file.bytes.saturating_add(block.len() as u64);
         file.last = now;
         self.unsynced = true;
-        let since = now.since(self.synced);
-        if since >= SYNC || urgent && since >= SYNC_PAUSE {
-            self.sync(now)?;
-        }
+        self.urgent |= urgent;
+        self.sync_if_due(now)?;
         self.forget(now)
+    }
+
+    /// What waits too long is made to outlast a loss of power.
+    pub fn sync_if_due(&mut self, now: Moment) -> io::Result<()> {
+        let since = now.since(self.synced);
+        let due = self.unsynced && since >= SYNC || self.urgent && since >= SYNC_PAUSE;
+        if due { self.sync(now) } else { Ok(()) }
     }
 
     /// What was appended outlasts a loss of power.
     pub fn sync(&mut self, now: Moment) -> io::Result<()> {
         self.synced = now;
+        self.urgent = false;
         if std::mem::take(&mut self.unsynced) { self.storage.sync() } else { Ok(()) }
     }
 

@@ -61,8 +61,6 @@ pub struct Batch {
     pub notes: Vec<FlowNote>,
     /// Decisions that were not noted, since the start.
     pub left_out: u64,
-    /// News that were lost on the way here.
-    pub lost: u64,
     pub unix_ms_at_zero: u64,
 }
 
@@ -117,20 +115,19 @@ impl<S: Storage> Writer<S> {
         let known = self.fault.clone();
         self.come_back(now);
         let mut lines = Vec::new();
-        if self.journal.handle_clock(now, batch.unix_ms_at_zero, &mut lines) {
-            // A block has one clock.
-            self.flush(now);
-        }
         self.unix_ms_at_zero = batch.unix_ms_at_zero;
-        if batch.lost > 0 {
-            self.lost = self.lost.saturating_add(batch.lost);
-            self.anew = true;
-            self.journal.handle_lost(now, batch.lost, &mut lines);
+        if self.journal.handle_clock(now, batch.unix_ms_at_zero, &mut lines) {
+            // A block has one clock: the next has the new one.
+            self.flush(now);
         }
         let mut notes = batch.notes;
         for (at, news) in batch.news {
             let whole = is_whole(&news);
             self.anew &= !whole;
+            if let News::Lost(entries) = &news {
+                self.lost = self.lost.saturating_add(*entries);
+                self.anew = true;
+            }
             if whole && self.wants_file(now) {
                 // Those that belong to what is in the old file.
                 let generation = self.journal.generation();
@@ -150,6 +147,10 @@ impl<S: Storage> Writer<S> {
         }
         self.write(lines, now);
         self.flush_if_due(now);
+        if let State::Writing { ring, .. } = &mut self.state {
+            let synced = ring.sync_if_due(now);
+            self.settle(synced, 0, now);
+        }
         match &self.fault {
             Some(fault) if known.as_ref() != Some(fault) => Err(fault.clone()),
             Some(_) | None => Ok(()),
@@ -213,7 +214,9 @@ impl<S: Storage> Writer<S> {
             }
             State::Waiting(ring) | State::Writing { ring, .. } => ring,
         };
-        ring.begin_file(now);
+        if let Err(error) = ring.begin_file(now) {
+            return self.settle(Err(error), 0, now);
+        }
         self.journal.open_file();
         self.state = State::Writing { ring, block: self.block(), since: now, urgent: false };
     }
@@ -257,12 +260,12 @@ impl<S: Storage> Writer<S> {
             *block = Block::new(self.run, self.number, unix_ms_at_zero);
             return;
         }
+        let lines = block.next_number().saturating_sub(self.number);
         self.number = block.next_number();
-        let lines = self.number;
         let written = block.seal().and_then(|bytes| ring.append(&bytes, *urgent, now));
-        *block = Block::new(self.run, lines, self.unix_ms_at_zero);
+        *block = Block::new(self.run, self.number, self.unix_ms_at_zero);
         let ok = written.is_ok();
-        self.settle(written, 1, now);
+        self.settle(written, lines, now);
         if ok {
             self.last = now;
         }
@@ -284,6 +287,6 @@ impl<S: Storage> Writer<S> {
 fn is_whole(news: &News) -> bool {
     match news {
         News::Fact(fact) => matches!(**fact, Fact::Whole(_)),
-        News::Published(_) | News::Event(_) => false,
+        News::Published(_) | News::Event(_) | News::Lost(_) => false,
     }
 }
