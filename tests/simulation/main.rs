@@ -7,6 +7,7 @@ mod network;
 mod operations;
 mod outages;
 mod packet;
+mod peace;
 mod plans;
 mod recording;
 mod shares;

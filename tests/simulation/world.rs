@@ -2,6 +2,7 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
+use trefoil::edge::Plan;
 use trefoil::forward::FlowReport;
 use trefoil::lab::SimulatedNode;
 use trefoil::model::{FlowKey, Moment, Role, protocol};
@@ -23,6 +24,8 @@ pub struct World {
     pub pops: [SimulatedNode; 2],
     flows: Vec<Flow>,
     pub tally: Tally,
+    /// By port, when each packet left.
+    departures: BTreeMap<u16, Vec<Moment>>,
 }
 
 struct Flow {
@@ -31,6 +34,8 @@ struct Flow {
     port: u16,
     dscp: u8,
     interval: Duration,
+    /// After so many packets comes such a pause.
+    trains: Option<(u32, Duration)>,
     next: Moment,
     until: Option<Moment>,
     sequence: u32,
@@ -52,10 +57,14 @@ pub struct Tally {
 
 impl World {
     pub fn new(seed: u64, lifetimes: Lifetimes, rules: RuleSet) -> World {
+        World::with(seed, lifetimes, plans::branch(lifetimes, rules))
+    }
+
+    pub fn with(seed: u64, lifetimes: Lifetimes, branch: Plan) -> World {
         World {
             now: Moment::ZERO,
             network: Network::new(seed),
-            branch: SimulatedNode::new(plans::branch(lifetimes, rules), seed.wrapping_mul(3)),
+            branch: SimulatedNode::new(branch, seed.wrapping_mul(3)),
             pops: Role::ALL.map(|role| {
                 SimulatedNode::new(
                     plans::pop(role, lifetimes),
@@ -64,6 +73,7 @@ impl World {
             }),
             flows: Vec::new(),
             tally: Tally::default(),
+            departures: BTreeMap::new(),
         }
     }
 
@@ -85,7 +95,15 @@ impl World {
         interval: Duration,
         until: Option<Moment>,
     ) {
-        self.flows.push(Flow { source, destination, port, dscp, interval, next: self.now, until, sequence: 0 });
+        let next = self.now;
+        self.flows.push(Flow { source, destination, port, dscp, interval, trains: None, next, until, sequence: 0 });
+    }
+
+    /// From now on the latest flow pauses after each so many packets.
+    pub fn in_trains(&mut self, packets: u32, pause: Duration) {
+        if let Some(flow) = self.flows.last_mut() {
+            flow.trains = Some((packets, pause));
+        }
     }
 
     pub fn stop_flows(&mut self) {
@@ -139,8 +157,14 @@ impl World {
             while flow.next <= now {
                 let packet = packet::udp(flow.source, flow.destination, flow.port, 7, flow.dscp, flow.sequence);
                 self.branch.send(packet);
+                self.departures.entry(flow.port).or_default().push(now);
                 flow.sequence += 1;
                 flow.next = flow.next + flow.interval;
+                if let Some((packets, pause)) = flow.trains
+                    && flow.sequence % packets == 0
+                {
+                    flow.next = flow.next + pause;
+                }
                 self.tally.sent += 1;
             }
         }
@@ -241,6 +265,19 @@ impl World {
         let mut times: Vec<Moment> = arrivals.filter(|at| *at >= since).collect();
         times.sort();
         times.windows(2).map(|pair| pair[1].since(pair[0])).max().unwrap_or_default()
+    }
+
+    /// For how long all packets of a flow were lost: the longest row of those that left since then, from the first to
+    /// the last of them.
+    pub fn outage(&self, port: u16, since: Moment) -> Duration {
+        let departures = self.departures.get(&port).map_or(&[][..], Vec::as_slice);
+        let (mut longest, mut row) = (Duration::ZERO, None);
+        for (sequence, at) in (0u32..).zip(departures).filter(|(_, at)| **at >= since) {
+            let came_back = self.tally.arrivals.contains_key(&(port, sequence));
+            row = if came_back { None } else { row.or(Some(*at)) };
+            longest = longest.max(row.map_or(Duration::ZERO, |first| at.since(first)));
+        }
+        longest
     }
 
     /// What an engineer wants to see of a failed run.
