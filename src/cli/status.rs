@@ -116,6 +116,9 @@ pub fn render(status: &SiteStatus) -> String {
             for probe in tunnel.probes.iter().filter(|probe| tunnel.probes.len() > 1 || probe.target.contains(' ')) {
                 text.push_str(&format!("  {}/{}: {}\n", tunnel.role, tunnel.name, probe_line(probe)));
             }
+            if let Some(one_way) = &tunnel.one_way {
+                text.push_str(&format!("  {}/{}: {one_way}\n", tunnel.role, tunnel.name));
+            }
             if let Some(note) = &tunnel.note {
                 text.push_str(&format!("  {}/{}: {note}\n", tunnel.role, tunnel.name));
             }
@@ -329,6 +332,7 @@ mod tests {
                 malformed: 0,
             }],
             stray_answers: 0,
+            one_way: None,
             note: None,
             last_change: Some(ChangeStatus {
                 at_ms: 40_000,

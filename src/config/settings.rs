@@ -57,6 +57,7 @@ pub fn read_health(table: Option<Table<'_>>) -> HealthSettings {
         number.map(Duration::from_millis)
     };
     let (rtt, jitter) = (limit("rtt_ms"), limit("jitter_ms"));
+    let in_band = table.value("in_band").and_then(|value| value.boolean());
     let sensitivity = table.value("sensitivity").and_then(|value| value.parse(words::sensitivity));
     table.finish();
     HealthSettings {
@@ -71,6 +72,7 @@ pub fn read_health(table: Option<Table<'_>>) -> HealthSettings {
         jitter_limit: jitter.unwrap_or(defaults.jitter_limit),
         degraded_hold: defaults.degraded_hold,
         sensitivity: sensitivity.unwrap_or(defaults.sensitivity),
+        in_band: in_band.unwrap_or(defaults.in_band),
     }
 }
 

@@ -178,6 +178,7 @@ impl ControlLoop {
             message @ (ToControl::Ike { .. }
             | ToControl::Probe { .. }
             | ToControl::Inner { .. }
+            | ToControl::Measure { .. }
             | ToControl::FirstUse { .. }
             | ToControl::SoftLimit { .. }
             | ToControl::Rebind { .. }

@@ -117,6 +117,9 @@ impl<'a> Road<'a> {
             self.tell_surely(ToControl::FirstUse { spi: sa.spi() });
         }
         let path = self.forwarding.path(sa.path()).ok_or(DropReason::NoPath)?;
+        if opened.is_nothing {
+            return self.measured(path, datagram.get(opened.inner).unwrap_or_default(), self.now);
+        }
         self.tally(path);
         // One that others have overtaken says where the peer was, not where it is.
         if opened.newest {

@@ -7,6 +7,7 @@ mod forgetting;
 mod hand_over;
 mod inbound;
 mod limit;
+mod measure;
 mod noting;
 mod outbound;
 mod pilot;

@@ -7,7 +7,7 @@ use super::inbound::{Arrival, Tally};
 use super::limit::Limit;
 use super::noting::NoteLimits;
 use super::shaping::{Part, Waiting};
-use super::trains::{Note, Trains};
+use super::trains::{Note, Place, Trains};
 use super::{FlowTable, HandOver, RoadIo};
 use crate::esp::{OUTER_HEADERS, OutboundSa};
 use crate::forward::{Forwarding, LinkFace, Notebook, PathFace, ToControl, Way, WorkerCounters};
@@ -39,6 +39,11 @@ const ECHO_REPLIES_PER_SECOND: u32 = 1_000;
 /// times a second. What else comes there is somebody who floods us.
 const INNER_ANSWERS_PER_SECOND: u32 = 10_000;
 const INNER_ANSWERS_AT_ONCE: u32 = 500;
+
+/// Messages of other Trefoils, for each worker: a thousand sites of three tunnels, once a second, twice over. What else comes
+/// is somebody who floods us.
+const MEASURES_PER_SECOND: u32 = 6_000;
+const MEASURES_AT_ONCE: u32 = 500;
 
 /// The same kind of news of one path is told again after this time at the earliest.
 const REPEAT_NEWS: Duration = Duration::from_secs(1);
@@ -83,6 +88,7 @@ pub(super) struct Exits {
     pub icmp_errors: Limit,
     pub echo_replies: Limit,
     pub inner_answers: Limit,
+    pub measures: Limit,
     pub note_limits: NoteLimits,
     /// By `PathId`.
     told: Vec<Told>,
@@ -113,6 +119,7 @@ impl Exits {
             icmp_errors: Limit::per_second(ERRORS_PER_SECOND, ERRORS_PER_SECOND),
             echo_replies: Limit::per_second(ECHO_REPLIES_PER_SECOND, ECHO_REPLIES_PER_SECOND),
             inner_answers: Limit::per_second(INNER_ANSWERS_PER_SECOND, INNER_ANSWERS_AT_ONCE),
+            measures: Limit::per_second(MEASURES_PER_SECOND, MEASURES_AT_ONCE),
             note_limits: NoteLimits::default(),
             told: Vec::new(),
             kept_news: Vec::with_capacity(MAX_KEPT_NEWS),
@@ -299,25 +306,44 @@ impl<'a> Road<'a> {
         traffic: Option<usize>,
         write: impl FnOnce(&mut [u8]) -> bool,
     ) -> Result<u64, DropReason> {
-        let sealed_len = sa.sealed_len(length);
-        let place = match self.exits.trains.place(way.path, tos, sealed_len) {
-            Some(place) => place,
-            None => {
-                self.flush_wan();
-                self.exits.trains.place(way.path, tos, sealed_len).ok_or(DropReason::QueueFull)?
-            }
-        };
+        let place = self.place(way, tos, sa.sealed_len(length))?;
         let room = self.exits.trains.room(place);
         let inner = room.get_mut(sa.header_len()..).and_then(|room| room.get_mut(..length));
         if !inner.is_some_and(write) {
             return Err(DropReason::TooBig);
         }
         let sealed_len = sa.seal(room, length)?;
+        Ok(self.claim(way, sa, place, sealed_len, traffic))
+    }
+
+    /// The same with what is no packet, and counts as none.
+    pub fn seal_nothing(&mut self, way: Way<'a>, sa: &OutboundSa, content: &[u8]) -> Result<u64, DropReason> {
+        let tos = way.path.outer_traffic_class(0);
+        let place = self.place(way, tos, sa.sealed_len(content.len()))?;
+        let room = self.exits.trains.room(place);
+        let inner = room.get_mut(sa.header_len()..).and_then(|room| room.get_mut(..content.len()));
+        inner.ok_or(DropReason::TooBig)?.copy_from_slice(content);
+        let sealed_len = sa.seal_nothing(room, content.len())?;
+        Ok(self.claim(way, sa, place, sealed_len, None))
+    }
+
+    /// A place for a sealed packet behind those of its path.
+    fn place(&mut self, way: Way, tos: u8, sealed_len: usize) -> Result<Place, DropReason> {
+        Ok(match self.exits.trains.place(way.path, tos, sealed_len) {
+            Some(place) => place,
+            None => {
+                self.flush_wan();
+                self.exits.trains.place(way.path, tos, sealed_len).ok_or(DropReason::QueueFull)?
+            }
+        })
+    }
+
+    fn claim(&mut self, way: Way, sa: &OutboundSa, place: Place, sealed_len: usize, traffic: Option<usize>) -> u64 {
         self.exits.trains.claim(place, sealed_len, traffic);
         if sa.soft_limit_reached() {
             self.tell_surely(ToControl::SoftLimit { spi: sa.spi(), path: way.path.id });
         }
-        Ok((sealed_len + OUTER_HEADERS) as u64)
+        (sealed_len + OUTER_HEADERS) as u64
     }
 
     /// Sends what was sealed, then counts it.

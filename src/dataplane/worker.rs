@@ -139,6 +139,7 @@ impl Worker {
             match road.io.next_order() {
                 Some(ToWorker::Probe(order)) => road.probe(&order),
                 Some(ToWorker::Inner(order)) => road.inner(&order),
+                Some(ToWorker::Measure { path, mut bytes }) => road.measure(path, &mut bytes),
                 Some(ToWorker::Move(order)) => {
                     crew.flows.order(&order);
                 }

@@ -92,7 +92,7 @@ pub struct CandidateStatus {
     pub meets_sla: Option<bool>,
     /// Sent lately, in Mbps.
     pub load_mbps: f64,
-    /// What health suspects, in plain words; not known of a past moment.
+    /// What is known of each direction by itself, and what health suspects, in plain words; not known of a past moment.
     #[serde(default)]
     pub note: Option<String>,
 }
@@ -162,24 +162,26 @@ impl Edge {
             plan: self.plan(),
             forwarding,
             steering: &self.steering,
-            measured: &|path| self.metrics(path),
+            measured: &|path| self.metrics(path, now),
             there: |way: Way| forwarding.has_sa(way),
             unix_ms_at_zero: facts.unix_ms_at_zero,
         };
         let ends = forwarding.ends_of(&key);
         let mut told = grounds.explain(key, dscp, ends, &held, now);
         for candidate in &mut told.candidates {
-            candidate.note = self.suspicion(&candidate.tunnel);
+            candidate.note = self.remarks(&candidate.tunnel, now);
         }
         Explanation { live: live.map(|live| flow_status(live, self.plan(), facts)), ..told }
     }
 
-    /// What health suspects of the tunnel of this name.
-    fn suspicion(&self, name: &str) -> Option<String> {
+    /// What is known of each direction of the tunnel of this name, and what health suspects.
+    fn remarks(&self, name: &str, now: Moment) -> Option<String> {
         let plan = self.plan();
         let index = plan.tunnels.iter().position(|tunnel| tunnel.full_name(&plan.connectors) == name)?;
         let tunnel = self.tunnels.get(index)?;
-        tunnel.health().note().filter(|_| tunnel.leg().is_some())
+        let one_way = self.one_way(tunnel, now).map(|one_way| one_way.to_string());
+        let remarks: Vec<String> = one_way.into_iter().chain(tunnel.health().note()).collect();
+        (tunnel.leg().is_some() && !remarks.is_empty()).then(|| remarks.join("; "))
     }
 
     /// The flows of a worker's answer.

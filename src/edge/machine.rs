@@ -276,6 +276,9 @@ impl Edge {
                 self.with_tunnel(usize::from(sent_on.0), now, |tunnel, context| tunnel.handle_echo(answer, context));
             }
             ToControl::Inner { arrived_on, at, packet } => self.handle_inner(arrived_on, at, &packet, now),
+            ToControl::Measure { path, at, bytes } => {
+                self.with_tunnel(usize::from(path.0), now, |tunnel, _| tunnel.handle_measure(&bytes, at));
+            }
             ToControl::FirstUse { spi } => {
                 if let Some(path) = self.path_of(spi) {
                     self.with_tunnel(usize::from(path.0), now, |tunnel, context| tunnel.handle_first_use(spi, context));
@@ -410,8 +413,8 @@ impl Edge {
     }
 
     /// What was measured of a tunnel.
-    pub(super) fn metrics(&self, path: PathId) -> Quality {
-        self.tunnels.get(usize::from(path.0)).map(steering::quality).unwrap_or_default()
+    pub(super) fn metrics(&self, path: PathId, now: Moment) -> Quality {
+        self.tunnels.get(usize::from(path.0)).map(|tunnel| steering::quality(tunnel, now)).unwrap_or_default()
     }
 
     /// What is known of an underlay that has sockets.
@@ -544,7 +547,7 @@ impl Edge {
             self.steering.follow(&self.plan, self.tunnels.iter().map(verdict), now);
         }
         let judged = self.steering.is_to_judge(now).then(|| {
-            let measured: Vec<Quality> = self.tunnels.iter().map(steering::quality).collect();
+            let measured: Vec<Quality> = self.tunnels.iter().map(|tunnel| steering::quality(tunnel, now)).collect();
             self.steering.judge(&self.plan, measured.iter().copied(), now);
             measured
         });

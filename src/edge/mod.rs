@@ -39,6 +39,6 @@ pub use rule_status::RuleStatus;
 pub use snapshot::blank;
 pub use status::{
     BreakoutStatus, ChangeStatus, ConnectorState, ConnectorStatus, DropStatus, FailureStatus, ForgottenStatus,
-    LinkStatus, ProbeStatus, RecordingStatus, SiteStatus, TunnelStatus, WorkerStatus,
+    LinkStatus, OneWayStatus, ProbeStatus, RecordingStatus, SiteStatus, TunnelStatus, WorkerStatus,
 };
 pub use steering::Steering;

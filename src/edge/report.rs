@@ -6,13 +6,14 @@ use super::machine::Edge;
 use super::snapshot;
 use super::status::{
     BreakoutStatus, ChangeStatus, ConnectorState, ConnectorStatus, DropStatus, FailureStatus, ForgottenStatus,
-    LinkStatus, ProbeStatus, SiteStatus, TunnelStatus, WorkerStatus,
+    LinkStatus, OneWayStatus, ProbeStatus, SiteStatus, TunnelStatus, WorkerStatus,
 };
-use super::tunnel::Change;
+use super::tunnel::{Change, Tunnel};
 use super::{ConnectorPlan, SiteKind};
 use crate::forward::{BreakoutFace, Forgetting, Forgotten, WorkerCounters};
 use crate::health::{TargetReport, TargetStanding};
 use crate::model::{DropCounters, DropReason, LinkId, Mbps, Moment, PathId, Permille, Role};
+use crate::probe::Direction;
 use crate::steer;
 
 /// What the status needs from outside the machine.
@@ -42,7 +43,9 @@ impl Edge {
             at_ms: unix_ms(&facts, now),
             started_ms: unix_ms(&facts, facts.started),
             generation: self.generation,
-            connectors: (0..self.plan.connectors.len()).map(|index| self.connector_status(index, &facts)).collect(),
+            connectors: (0..self.plan.connectors.len())
+                .map(|index| self.connector_status(index, &facts, now))
+                .collect(),
             drops: drops(facts.drops),
             flows: facts.flows,
             recording: None,
@@ -66,7 +69,7 @@ impl Edge {
         self.breakouts().into_iter().map(one).collect()
     }
 
-    fn connector_status(&self, index: usize, facts: &StatusFacts) -> ConnectorStatus {
+    fn connector_status(&self, index: usize, facts: &StatusFacts, now: Moment) -> ConnectorStatus {
         let plan = &self.plan.connectors[index];
         let connector = &self.connectors[index];
         let active = connector.roles.active();
@@ -77,7 +80,7 @@ impl Edge {
             .map(|path| {
                 let share =
                     shares.iter().find(|(shared, _)| shared == path).map_or(Permille::ZERO, |(_, share)| *share);
-                self.tunnel_status(*path, share, facts)
+                self.tunnel_status(*path, share, facts, now)
             })
             .collect();
         let usable = tunnels.iter().filter(|tunnel| tunnel.usable).count();
@@ -93,6 +96,24 @@ impl Edge {
             held: connector.roles.is_held(),
             tunnels,
         }
+    }
+
+    /// A branch sends up, a gateway down.
+    pub(super) fn one_way(&self, tunnel: &Tunnel, now: Moment) -> Option<OneWayStatus> {
+        let (sending, receiving) = tunnel.directions(now)?;
+        let (up, down) = match self.plan.site.kind {
+            SiteKind::Branch => (sending, receiving),
+            SiteKind::CloudVpc => (receiving, sending),
+        };
+        let percent = |direction: Direction| direction.loss.map(|loss| f64::from(loss.value()) / 10.0);
+        Some(OneWayStatus {
+            loss_up_percent: percent(up),
+            loss_down_percent: percent(down),
+            jitter_up_ms: up.jitter.map(ms),
+            jitter_down_ms: down.jitter.map(ms),
+            rise_up_ms: up.rise.map(ms),
+            rise_down_ms: down.rise.map(ms),
+        })
     }
 
     fn link_status(&self, id: LinkId) -> LinkStatus {
@@ -127,7 +148,7 @@ impl Edge {
         steer::shares(&candidates).into_iter().collect()
     }
 
-    fn tunnel_status(&self, path: PathId, share: Permille, facts: &StatusFacts) -> TunnelStatus {
+    fn tunnel_status(&self, path: PathId, share: Permille, facts: &StatusFacts, now: Moment) -> TunnelStatus {
         let plan = &self.plan.tunnels[usize::from(path.0)];
         let tunnel = &self.tunnels[usize::from(path.0)];
         let metrics = tunnel.health().metrics();
@@ -161,6 +182,7 @@ impl Edge {
             rekeys: tunnel.rekeys(),
             probes: tunnel.health().targets().map(probe_status).collect(),
             stray_answers: tunnel.stray_answers(),
+            one_way: self.one_way(tunnel, now),
             note: tunnel.health().note().filter(|_| live),
             last_change: tunnel.last_change().map(|change| change_status(change, facts)),
             last_failure: tunnel

@@ -1,3 +1,5 @@
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 /// The answer to `trefoil status --json`. Fields are only ever added. Times are milliseconds
@@ -169,12 +171,43 @@ pub struct TunnelStatus {
     /// Packets to the ports from which we ask, from whom nothing was asked.
     #[serde(default)]
     pub stray_answers: u64,
+    /// Each direction by itself; `null` where the peer is no Trefoil.
+    #[serde(default)]
+    pub one_way: Option<OneWayStatus>,
     /// What health suspects, in plain words.
     pub note: Option<String>,
     pub last_change: Option<ChangeStatus>,
     /// Why it last ended or did not come up; `null` while it is up.
     #[serde(default)]
     pub last_failure: Option<FailureStatus>,
+}
+
+/// What a Trefoil at each end has measured of each direction; `null` where it is not known.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct OneWayStatus {
+    pub loss_up_percent: Option<f64>,
+    pub loss_down_percent: Option<f64>,
+    pub jitter_up_ms: Option<f64>,
+    pub jitter_down_ms: Option<f64>,
+    /// By how much delays of late exceed the least.
+    pub rise_up_ms: Option<f64>,
+    pub rise_down_ms: Option<f64>,
+}
+
+impl fmt::Display for OneWayStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let number = |value: Option<f64>, unit: &str| value.map_or("-".to_owned(), |value| format!("{value:.1}{unit}"));
+        write!(
+            f,
+            "loss up {}, down {}; jitter up {}, down {}; delay above the least up {}, down {}",
+            number(self.loss_up_percent, " %"),
+            number(self.loss_down_percent, " %"),
+            number(self.jitter_up_ms, " ms"),
+            number(self.jitter_down_ms, " ms"),
+            number(self.rise_up_ms, " ms"),
+            number(self.rise_down_ms, " ms")
+        )
+    }
 }
 
 /// One inner target.

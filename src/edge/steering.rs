@@ -270,8 +270,11 @@ pub(super) fn gap(from: Metrics, to: Metrics) -> Duration {
     if sooner.is_zero() { Duration::ZERO } else { (sooner + GAP_MARGIN).min(GAP_MOST) }
 }
 
-pub(super) fn quality(tunnel: &Tunnel) -> Quality {
+/// What is known of a path. Where the peer is a Trefoil, loss is that of the direction in which we send: what is lost on the
+/// way back, no choice of ours would spare.
+pub(super) fn quality(tunnel: &Tunnel, now: Moment) -> Quality {
     let Metrics { loss, rtt, jitter, .. } = tunnel.health().metrics();
+    let loss = tunnel.directions(now).and_then(|(sending, _)| sending.loss).or(loss);
     match tunnel.leg() {
         Some(_) => Quality { loss, rtt, jitter },
         None => Quality::default(),

@@ -35,6 +35,9 @@ pub struct Opened {
     pub first_use: bool,
     /// Its sequence number is the highest so far: it was sent after all that came before it.
     pub newest: bool,
+    /// It says that there is nothing in it (RFC 4303 2.6): to be thrown away, unless the peer is one that puts something
+    /// there.
+    pub is_nothing: bool,
 }
 
 impl InboundSa {
@@ -57,7 +60,7 @@ impl InboundSa {
     }
 
     /// Turns an ESP packet into the inner packet, in place. What it returns is authentic and begins
-    /// with an IP version that agrees with the Next Header; its lengths, addresses and the
+    /// with an IP version that agrees with the Next Header, unless it `is_nothing`; its lengths, addresses and the
     /// selectors are still to be checked. A packet that is refused has no meaningful contents any
     /// more.
     pub fn open(&self, bytes: &mut [u8]) -> Result<Opened, DropReason> {
@@ -75,10 +78,10 @@ impl InboundSa {
         let body = self.cipher.open(AAD_LEN, bytes).map_err(|_| DropReason::BadTag)?;
         // RFC 4303 3.4.3: mark only after the tag verifies, or a forger moves our window.
         let newest = arrived.window.mark(sequence);
-        let inner_len = inner_len(body)?;
+        let (inner_len, next) = inner_len(body)?;
         let first_use = !std::mem::replace(&mut arrived.used, true);
         let start = header_len(self.cipher.suite());
-        Ok(Opened { inner: start..start + inner_len, newest, first_use })
+        Ok(Opened { inner: start..start + inner_len, newest, first_use, is_nothing: next == NEXT_NONE })
     }
 
     pub fn spi(&self) -> Spi {
@@ -94,8 +97,8 @@ impl InboundSa {
     }
 }
 
-/// Checks the end of the decrypted part and returns the length of the inner packet before it.
-fn inner_len(body: &[u8]) -> Result<usize, DropReason> {
+/// Checks the end of the decrypted part and returns the length of the inner packet before it, and its Next Header.
+fn inner_len(body: &[u8]) -> Result<(usize, u8), DropReason> {
     let (rest, &[pad_len, next]) = body.split_last_chunk::<TRAILER_LEN>().ok_or(DropReason::BadInner)?;
     let (inner, padding) = rest
         .len()
@@ -106,12 +109,8 @@ fn inner_len(body: &[u8]) -> Result<usize, DropReason> {
     if !padding.iter().copied().eq(1..=pad_len) {
         return Err(DropReason::BadInner);
     }
-    // RFC 4303 2.6: dummy packets are dropped without further ado.
-    if next == NEXT_NONE {
-        return Err(DropReason::Dummy);
-    }
-    if next_header(inner) != Some(next) {
+    if next != NEXT_NONE && next_header(inner) != Some(next) {
         return Err(DropReason::BadInner);
     }
-    Ok(inner.len())
+    Ok((inner.len(), next))
 }

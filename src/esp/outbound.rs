@@ -1,7 +1,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::overhead::{esp_overhead, header_len, pad_len};
-use super::{AAD_LEN, next_header};
+use super::{AAD_LEN, NEXT_NONE, next_header};
 use crate::crypto::{Backend, CryptoError, Encryption, PacketCipher, PacketSuite};
 use crate::model::{DropReason, PathId, Secret, Spi};
 
@@ -51,11 +51,22 @@ impl OutboundSa {
     /// Returns the length of the ESP packet, from the beginning of `room`. What is refused has no
     /// meaningful contents any more.
     pub fn seal(&self, room: &mut [u8], inner_len: usize) -> Result<usize, DropReason> {
+        let whole = room.get(..self.sealed_len(inner_len)).ok_or(DropReason::TooBig)?;
+        let inner = whole.get(self.header_len()..).ok_or(DropReason::TooBig)?;
+        let next_header = next_header(inner).ok_or(DropReason::Malformed)?;
+        self.seal_as(next_header, room, inner_len)
+    }
+
+    /// The same with content that every receiver throws away, unless it knows what it is (RFC 4303 2.6).
+    pub fn seal_nothing(&self, room: &mut [u8], content_len: usize) -> Result<usize, DropReason> {
+        self.seal_as(NEXT_NONE, room, content_len)
+    }
+
+    fn seal_as(&self, next_header: u8, room: &mut [u8], inner_len: usize) -> Result<usize, DropReason> {
         let suite = self.cipher.suite();
         let packet = room.get_mut(..self.sealed_len(inner_len)).ok_or(DropReason::TooBig)?;
         let (header, rest) = packet.split_at_mut_checked(header_len(suite)).ok_or(DropReason::TooBig)?;
-        let (inner, tail) = rest.split_at_mut_checked(inner_len).ok_or(DropReason::TooBig)?;
-        let next_header = next_header(inner).ok_or(DropReason::Malformed)?;
+        let (_, tail) = rest.split_at_mut_checked(inner_len).ok_or(DropReason::TooBig)?;
         let pad_len = pad_len(inner_len, suite.alignment()) as u8;
         // RFC 4303 2.4: the padding is 1, 2, 3, ...
         for (place, byte) in tail.iter_mut().zip((1..=pad_len).chain([pad_len, next_header])) {

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::{FlowReport, HeavyFlow, MoveOrder};
 use crate::model::{FlowKey, Leg, Moment, PathId, Spi};
+use crate::probe::MEASURE_BYTES;
 
 /// From a worker to control, over a bounded queue. When the queue is full the message is lost
 /// and counted: IKE is retransmitted, probes count as lost, counters are polled anyway. What is
@@ -32,6 +33,12 @@ pub enum ToControl {
         arrived_on: PathId,
         at: Moment,
         packet: Box<[u8]>,
+    },
+    /// What a Trefoil at the other end says of each direction; see `probe::Measure`.
+    Measure {
+        path: PathId,
+        at: Moment,
+        bytes: [u8; MEASURE_BYTES],
     },
     /// The first packet that an inbound SA opened.
     FirstUse {
@@ -71,6 +78,11 @@ pub enum ToControl {
 pub enum ToWorker {
     Probe(ProbeOrder),
     Inner(InnerOrder),
+    /// Say something to the Trefoil at the other end of a tunnel; stamped as it is sent.
+    Measure {
+        path: PathId,
+        bytes: [u8; MEASURE_BYTES],
+    },
     /// Measure every flow since the survey before. Asked of one worker at a time.
     Survey {
         number: u64,

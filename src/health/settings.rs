@@ -56,6 +56,8 @@ pub struct HealthSettings {
     pub degraded_hold: Duration,
     /// How nervously the path is watched for outages between the steady probes.
     pub sensitivity: Sensitivity,
+    /// Where the peer is a Trefoil as well, measure each direction by itself.
+    pub in_band: bool,
 }
 
 impl Default for HealthSettings {
@@ -72,6 +74,7 @@ impl Default for HealthSettings {
             jitter_limit: Duration::from_millis(60),
             degraded_hold: Duration::from_secs(10),
             sensitivity: Sensitivity::Normal,
+            in_band: true,
         }
     }
 }

@@ -43,6 +43,8 @@ pub struct Established {
     /// After a rekey by the peer: until it has our answer it does not know the new IKE SA.
     pub hold_until: Option<Moment>,
     announced: bool,
+    /// The peer is a Trefoil as well.
+    pub kin: bool,
     pub closing: Option<Closing>,
     /// Its own way is dead, and the peer is told of its end by another one.
     pub rescue: Option<Rescue>,
@@ -89,6 +91,7 @@ impl Established {
             tasks: VecDeque::new(),
             hold_until: None,
             announced: false,
+            kin: false,
             closing: None,
             rescue: None,
         }
@@ -102,6 +105,7 @@ impl Established {
             leg: self.leg,
             remote_id: self.peer.remote_id.clone(),
             initiator: self.initiator,
+            kin: self.kin,
             suite: self.current.suite.to_string(),
         };
         self.report(event, context);

@@ -13,7 +13,8 @@ pub struct SaId(pub u64);
 #[derive(Debug)]
 pub enum Event {
     /// Both sides have authenticated. `leg` is where its messages and its ESP go from now on.
-    Established { leg: Leg, remote_id: Identity, initiator: bool, suite: String },
+    /// `kin`: the peer is a Trefoil as well.
+    Established { leg: Leg, remote_id: Identity, initiator: bool, kin: bool, suite: String },
     /// A Child SA has keys. The inbound side must be installed before the next `poll_transmit`,
     /// since the datagram that makes the peer use it may be waiting there.
     ChildEstablished(Box<ChildSa>),

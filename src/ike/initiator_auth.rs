@@ -4,7 +4,7 @@ use super::context::Context;
 use super::established::Established;
 use super::ike_sa::{IkeSa, Incoming, Input};
 use super::initiator_init::Origin;
-use super::parts::Parts;
+use super::parts::{Parts, VENDOR_ID};
 use super::pending::Due;
 use super::session::State;
 use super::task::Purpose;
@@ -52,6 +52,7 @@ impl AwaitingAuth {
         payloads.push(Payload::IdResponder(IdBody::new(&peer.remote_id)));
         payloads.push(auth);
         payloads.extend(offer.payloads());
+        payloads.push(Payload::Vendor(VENDOR_ID.to_vec()));
         let bytes = sa.request(Exchange::IkeAuth, &payloads, Purpose::Authentication, peer.retransmission, context.now);
         // RFC 7296 2.23: from here on, port 4500 both ways.
         context.send(origin.legs.natt, bytes);
@@ -137,6 +138,7 @@ impl AwaitingAuth {
         let peer = origin.peer.clone();
         let agreed = offer.accept(&peer, parts);
         let mut established = Established::new(origin.id, origin.path, origin.peer, origin.legs.natt, true, sa);
+        established.kin = parts.kin;
         match agreed {
             Ok(agreed) => {
                 established.announce(context);

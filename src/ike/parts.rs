@@ -1,6 +1,10 @@
 use super::wire::{IdBody, Notify, NotifyType, Payload, Proposal, WireError};
 use crate::model::TrafficSelector;
 
+/// By which a Trefoil knows another (RFC 7296 3.12): one that takes part in measuring each direction by itself. It is shown
+/// in IKE_AUTH, where only who is called can read it.
+pub const VENDOR_ID: &[u8] = b"trefoil in-band 1";
+
 /// The payloads of one message by their meaning, whatever their order (RFC 7296 2.5: the order
 /// must not be relied upon).
 #[derive(Default)]
@@ -18,6 +22,8 @@ pub struct Parts {
     pub notifies: Vec<Notify>,
     /// Protocol and SPIs.
     pub deletes: Vec<(u8, Vec<u32>)>,
+    /// It shows our own vendor ID.
+    pub kin: bool,
 }
 
 impl Parts {
@@ -36,7 +42,8 @@ impl Parts {
                 Payload::SelectorsResponder(selectors) => set(&mut parts.selectors_responder, selectors)?,
                 Payload::Notify(notify) => parts.notifies.push(notify),
                 Payload::Delete { protocol, spis } => parts.deletes.push((protocol, spis)),
-                Payload::Vendor(_) | Payload::Other { .. } => {}
+                Payload::Vendor(id) => parts.kin |= id == VENDOR_ID,
+                Payload::Other { .. } => {}
             }
         }
         Ok(parts)

@@ -10,7 +10,7 @@ use super::context::Context;
 use super::established::Established;
 use super::ike_sa::{IkeSa, Incoming, Input};
 use super::lifetime::Lifetime;
-use super::parts::Parts;
+use super::parts::{Parts, VENDOR_ID};
 use super::proposal::{self, KeyExchangeRule};
 use super::session::{Lingering, State};
 use super::wire::{Exchange, IdBody, Notify, NotifyType, Payload, WireError};
@@ -120,11 +120,15 @@ impl HalfOpen {
             Proof { side: Side::Responder, message: &our_message, other_nonce: &their_nonce, identity: &identity };
         let auth = Payload::Auth { method: METHOD_SHARED_KEY, data: proof.make(&sa.keys, &peer.psk) };
         let mut payloads = vec![Payload::IdResponder(identity), auth];
+        if parts.kin {
+            payloads.push(Payload::Vendor(VENDOR_ID.to_vec()));
+        }
         // RFC 7296 2.4: the peer has forgotten every other IKE SA with us.
         if parts.notify(NotifyType::INITIAL_CONTACT).is_some() {
             context.replace_others(path);
         }
         let mut established = Established::new(id, path, peer.clone(), leg, false, sa);
+        established.kin = parts.kin;
         match child::choose(&peer, parts, KeyExchangeRule::Never, context) {
             Ok((agreed, answer)) => {
                 payloads.extend(answer);

@@ -37,6 +37,7 @@ const HEALTH: HealthSettings = HealthSettings {
     },
     rtt_limit: Duration::from_millis(150),
     jitter_limit: Duration::from_millis(60),
+    in_band: true,
     degraded_hold: Duration::from_secs(2),
     sensitivity: Sensitivity::Normal,
 };

@@ -64,6 +64,7 @@ fn tunnel(role: Role, line: &str, verdict: &str) -> TunnelStatus {
         stray_answers: 0,
         child_sas: 1,
         rekeys: 0,
+        one_way: None,
         note: None,
         last_change: Some(ChangeStatus { at_ms: 0, from: "a".into(), to: verdict.into(), reason: "so it is".into() }),
         last_failure: None,

@@ -24,6 +24,7 @@ mod crossing;
 mod fail_closed;
 mod fairness;
 mod groundwork;
+mod in_band;
 mod operations;
 mod outage;
 mod path_mtu;

@@ -3,6 +3,7 @@
 //! printed; `TREFOIL_SEED=N cargo test --test simulation` runs that one alone, and
 //! `TREFOIL_SEEDS=N` more than the thousand.
 
+mod in_band;
 mod network;
 mod operations;
 mod outages;
@@ -194,6 +195,7 @@ fn storm(seed: u64) -> Result<(), String> {
                     delay: Duration::from_millis(u64::from(1 + chance.below(60))),
                     jitter: Duration::from_millis(u64::from(chance.below(40))),
                     loss_permille: chance.below(150),
+                    loss_up_permille: 0,
                     duplicate_permille: chance.below(50),
                     cut: chance.below(4) == 0,
                 };

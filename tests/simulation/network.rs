@@ -13,6 +13,8 @@ pub struct Weather {
     /// Up to this much more, so that datagrams overtake each other.
     pub jitter: Duration,
     pub loss_permille: u32,
+    /// Besides, of what the branch sends.
+    pub loss_up_permille: u32,
     pub duplicate_permille: u32,
     pub cut: bool,
 }
@@ -22,6 +24,7 @@ impl Weather {
         delay: Duration::from_millis(10),
         jitter: Duration::ZERO,
         loss_permille: 0,
+        loss_up_permille: 0,
         duplicate_permille: 0,
         cut: false,
     };
@@ -51,7 +54,9 @@ impl Network {
     pub fn send(&mut self, datagram: InFlight, now: Moment) {
         let Some((link, pop)) = place(datagram.source.ip(), datagram.destination.ip()) else { return };
         let weather = self.weather[link][pop];
-        if weather.cut || self.chance.below(1000) < weather.loss_permille {
+        let is_up = super::plans::LINKS.iter().any(|link| IpAddr::V4(link.1) == datagram.source.ip());
+        let loss = weather.loss_permille + if is_up { weather.loss_up_permille } else { 0 };
+        if weather.cut || self.chance.below(1000) < loss {
             self.lost += 1;
             return;
         }

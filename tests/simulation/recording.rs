@@ -78,6 +78,7 @@ fn storm(seed: u64, directory: &Path) -> World {
                     delay: Duration::from_millis(u64::from(1 + chance.below(if bad { 200 } else { 20 }))),
                     jitter: Duration::from_millis(u64::from(chance.below(if bad { 60 } else { 3 }))),
                     loss_permille: if bad { chance.below(150) } else { 0 },
+                    loss_up_permille: 0,
                     duplicate_permille: chance.below(20),
                     cut: chance.below(4) == 0 || round == 4 && pop == 0,
                 };

@@ -4,6 +4,7 @@
 mod arriving;
 mod hostile;
 mod leaving;
+mod measuring;
 mod moving;
 mod news;
 mod shaping;
@@ -381,6 +382,14 @@ impl CarelessPop {
     fn on(path: u16) -> CarelessPop {
         let sa = OutboundSa::new(spi(path), PathId(path), Encryption::AesGcm256, &key(true, path));
         CarelessPop { path, sa: sa.unwrap() }
+    }
+
+    /// In a packet that says that there is nothing in it.
+    fn sends_as_nothing(&self, content: &[u8]) -> (Leg, u8, Vec<u8>) {
+        let mut packet = vec![0; self.sa.sealed_len(content.len())];
+        packet[self.sa.header_len()..][..content.len()].copy_from_slice(content);
+        assert_eq!(self.sa.seal_nothing(&mut packet, content.len()), Ok(packet.len()));
+        (leg(self.path), 0, packet)
     }
 
     fn sends(&self, inner: &[u8]) -> (Leg, u8, Vec<u8>) {

@@ -3,6 +3,7 @@ use std::net::IpAddr;
 use std::sync::atomic::Ordering;
 
 use super::attempt::{Attempt, FIRST_PAUSE, REFUSED_PAUSE};
+use super::in_band::InBand;
 use super::{CHILDREN_LIMIT, Change, Context, Tunnel};
 use crate::edge::child::ChildLineage;
 use crate::edge::{Effect, KeyRecord, SiteEvent};
@@ -27,7 +28,13 @@ pub(super) struct Live {
 impl Tunnel {
     pub fn handle_ike_event(&mut self, sa: SaId, event: Event, context: &mut Context) {
         match event {
-            Event::Established { leg, initiator, .. } => self.established(sa, leg, initiator, context),
+            Event::Established { leg, initiator, kin, .. } => {
+                self.established(sa, leg, initiator, context);
+                if self.live.as_ref().is_some_and(|live| live.sa == sa) {
+                    let measures = kin && context.plan.health.in_band;
+                    self.in_band = measures.then(|| InBand::new(self.path, context.plan, context.now));
+                }
+            }
             Event::ChildEstablished(child) => self.child_established(sa, &child, context),
             Event::ChildDeleted { inbound, reason } => self.child_deleted(sa, inbound, &reason, context),
             Event::Rekeyed { .. } => {

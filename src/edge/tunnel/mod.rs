@@ -1,6 +1,7 @@
 mod attempt;
 mod change;
 mod duty;
+mod in_band;
 mod inner;
 mod live;
 mod path_mtu;
@@ -16,6 +17,7 @@ use self::attempt::Attempt;
 pub use self::change::{Change, Failure};
 pub use self::duty::DRAIN_PATIENCE;
 use self::duty::Orders;
+use self::in_band::InBand;
 use self::inner::Questions;
 use self::live::Live;
 use self::path_mtu::Search;
@@ -54,6 +56,8 @@ pub struct Tunnel {
     last_good: Option<Ipv4Addr>,
     health: PathHealth,
     questions: Questions,
+    /// Where the peer is a Trefoil as well.
+    in_band: Option<InBand>,
     path_mtu: Option<Search>,
     down_since: Option<Moment>,
     /// See `PathFace::epoch`.
@@ -120,6 +124,7 @@ impl Tunnel {
             last_good: None,
             health: PathHealth::new(settings, &targets, now, chance),
             questions: Questions::default(),
+            in_band: None,
             path_mtu: None,
             down_since: None,
             epoch: 0,
@@ -143,6 +148,7 @@ impl Tunnel {
             self.give_up_when_dead(context);
             self.look_after_questions(context);
             self.send_probes(context);
+            self.say_in_band(context);
             self.search_path_mtu(context);
         }
         match self.attempt {
@@ -271,7 +277,11 @@ impl Tunnel {
         let path_mtu = self.path_mtu.as_ref().filter(|_| self.usable()).map(Search::poll_timeout);
         let rescue = self.rescue_at();
         let linger = self.children().chain(&self.retired).filter_map(ChildLineage::next_expiry).min();
-        [attempt, rebuild, live, questions, path_mtu, rescue, linger, self.close_at()].into_iter().flatten().min()
+        let in_band = self.in_band_due();
+        [attempt, rebuild, live, questions, in_band, path_mtu, rescue, linger, self.close_at()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// The peer is being called, and has not answered yet.
