@@ -80,6 +80,7 @@ fn deciding(c: &mut Criterion) {
     let entry = FlowEntry {
         path: Some(PathId(0)),
         breakout: None,
+        names: Default::default(),
         path_epoch: 1,
         policy_epoch: 1,
         rule: Some(RuleId(0)),

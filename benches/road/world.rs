@@ -184,6 +184,7 @@ pub fn forwarding() -> Forwarding {
         rules: Arc::new(RuleSet::default()),
         lan: Arc::default(),
         breakouts: Box::default(),
+        names: None,
         minute: WeekMinute::default(),
         sas: Arc::new(sas),
     }

@@ -130,6 +130,10 @@ fn render(told: &Explanation) -> String {
     if let Some(interface) = &told.interface {
         text.push_str(&format!("its source is reached by {interface}\n"));
     }
+    for one in &told.names {
+        let rest = age_ms(one.until_ms.saturating_sub(told.at_ms));
+        text.push_str(&format!("its destination was answered for {}, which is kept for {rest}\n", one.name));
+    }
     if told.past.is_some() {
         text.push_str(&format!("as it was at {}\n", WallTime(told.at_ms)));
     }
@@ -253,7 +257,7 @@ fn candidates(told: &Explanation) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::edge::{PassedOver, RuleMatch};
+    use crate::edge::{LearnedName, PassedOver, RuleMatch};
 
     fn candidate(link: &str, best: bool) -> CandidateStatus {
         CandidateStatus {
@@ -285,6 +289,7 @@ mod tests {
             destination: "203.0.113.9:443".to_owned(),
             dscp: 0,
             interface: Some("lan1 (segment guests)".to_owned()),
+            names: vec![LearnedName { name: "www.example.com".to_owned(), until_ms: 160_000 }],
             connector: Some("pop".to_owned()),
             active_role: Some("primary".to_owned()),
             passed_over: vec![PassedOver {
@@ -309,6 +314,7 @@ mod tests {
         let expected = "\
 tcp 10.20.1.5:51000 -> 203.0.113.9:443, DSCP 0
 its source is reached by lan1 (segment guests)
+its destination was answered for www.example.com, which is kept for 60 s
 connector pop, traffic on the primary role
 
 rules

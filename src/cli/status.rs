@@ -389,6 +389,7 @@ mod tests {
             shaped_mbps: Some(50),
             policed_mbps: None,
             breakouts: vec![BreakoutStatus { link: "dsl".to_owned(), usable: false, packets: 9, bytes: 2_500 }],
+            names: None,
             workers: Vec::new(),
             recording: None,
         };
@@ -438,6 +439,7 @@ flows forgotten: 50 idle, 3 full (at most 1024 at a time)
             shaped_mbps: None,
             policed_mbps: None,
             breakouts: Vec::new(),
+            names: None,
             workers: Vec::new(),
             recording: None,
         };

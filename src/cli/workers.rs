@@ -69,6 +69,7 @@ mod tests {
             shaped_mbps: None,
             policed_mbps: None,
             breakouts: Vec::new(),
+            names: None,
             workers: vec![worker(0, Vec::new()), worker(1, vec![drop])],
             recording: None,
         };

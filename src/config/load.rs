@@ -63,6 +63,7 @@ pub fn load_policy_beside(policy_files: &[PathBuf], other: &PolicyFiles) -> Resu
         links: other.links.clone(),
         connectors: other.connectors.clone(),
         lan: other.lan.clone(),
+        patterns: other.patterns.clone(),
         is_open: other.is_open,
     };
     read_policy(policy_files, Vocabulary::of(names), &Disk)
@@ -95,8 +96,8 @@ fn read_policy(
     if failed {
         return Err(warnings);
     }
-    let Names { links, connectors, lan, is_open } = vocabulary.into_names();
-    Ok(PolicyFiles { rules: policy.rules, tests: policy.tests, links, connectors, lan, is_open, warnings })
+    let Names { links, connectors, lan, patterns, is_open } = vocabulary.into_names();
+    Ok(PolicyFiles { rules: policy.rules, tests: policy.tests, links, connectors, lan, patterns, is_open, warnings })
 }
 
 /// Reads a scenario. The error is every finding.

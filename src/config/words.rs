@@ -66,6 +66,23 @@ pub fn interface(text: &str) -> Result<String, Complaint> {
     complain(format!("{} is not an interface name", quoted(text)), "1 to 15 characters, such as eth1")
 }
 
+/// The name of a host, or with `*.` in front all names below it.
+pub fn name_pattern(text: &str) -> Result<String, Complaint> {
+    let name = text.strip_prefix("*.").unwrap_or(text);
+    let name = name.strip_suffix('.').unwrap_or(name);
+    let is_label = |label: &str| {
+        let known = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+        (1..=63).contains(&label.len()) && label.chars().all(known)
+    };
+    if name.len() <= 253 && name.split('.').all(is_label) {
+        return Ok(text.to_ascii_lowercase());
+    }
+    complain(
+        format!("{} is not a name", quoted(text)),
+        "such as \"www.example.com\", or \"*.example.com\" for all below",
+    )
+}
+
 /// `"500ms"`, `"60s"`, `"5m"`, `"4h"`, `"1d"`, in this range.
 pub fn duration(text: &str, range: RangeInclusive<Duration>) -> Result<Duration, Complaint> {
     let digits = text.chars().take_while(char::is_ascii_digit).count();

@@ -183,6 +183,7 @@ impl ControlLoop {
             | ToControl::SoftLimit { .. }
             | ToControl::Rebind { .. }
             | ToControl::SendError { .. }
+            | ToControl::Dns { .. }
             | ToControl::Survey { .. }) => self.edge.handle_message(message, self.clock.now()),
         }
     }

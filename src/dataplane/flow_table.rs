@@ -12,7 +12,7 @@ use crate::forward::{
     FLOWS_DEFAULT, FlowMove, FlowReport, Forgetting, Forgotten, HeavyFlow, MOVES_KEPT, MoveCause, MoveOrder,
 };
 use crate::model::{Dscp, FlowKey, LinkId, Moment, PathId, RuleId};
-use crate::steer::Why;
+use crate::steer::{KnownNames, Why};
 
 /// Parts of the table, each with a lock of its own. A worker that goes through all flows holds one
 /// for 256 of them in a full table, and for 4,096 of a million: some 3 and 50 µs. Fixed, so that a
@@ -26,6 +26,8 @@ pub struct FlowEntry {
     pub path: Option<PathId>,
     /// It leaves by this link outside of the tunnels.
     pub breakout: Option<LinkId>,
+    /// What was known of the destination's names.
+    pub names: KnownNames,
     /// The choice holds while the path's epoch and the policy's are these.
     pub path_epoch: u32,
     pub policy_epoch: u32,
@@ -122,6 +124,7 @@ impl Flow {
             dscp: self.entry.dscp,
             path: self.entry.path,
             breakout: self.entry.breakout,
+            names: self.entry.names,
             arrived_on: self.entry.arrived_on,
             rule: self.entry.rule,
             why: self.entry.why,
@@ -226,6 +229,7 @@ impl FlowTable {
         let arrived = FlowEntry {
             path: None,
             breakout: None,
+            names: Default::default(),
             path_epoch: 0,
             policy_epoch: 0,
             rule: None,
@@ -416,6 +420,7 @@ pub(super) mod tests {
         FlowEntry {
             path: Some(PathId(path)),
             breakout: None,
+            names: Default::default(),
             path_epoch: 1,
             policy_epoch: 1,
             rule: None,

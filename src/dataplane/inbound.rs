@@ -1,6 +1,7 @@
 use std::sync::atomic::Ordering;
 
 use super::early::Kept;
+use super::outbound::DNS;
 use super::road::Road;
 use crate::esp::{InboundSa, OUTER_HEADERS};
 use crate::forward::{PathFace, ToControl};
@@ -144,6 +145,9 @@ impl<'a> Road<'a> {
                 self.learn(sa.spi(), path, &parsed)
             }
         };
+        if self.forwarding.names.is_some() && parsed.key.source_port == DNS {
+            self.tell_dns(packet, &parsed);
+        }
         let ecn = if path.policed { self.police(path, wire as u64, ecn)? } else { ecn };
         let tally = self.tally(path);
         tally.packets += 1;

@@ -1,11 +1,18 @@
 use super::noting::NotePad;
 use super::pilot::{Course, Departure, NoWay, Pilot};
 use super::road::Road;
-use crate::forward::{InnerOrder, PathFace, ProbeOrder};
-use crate::model::{DropReason, LinkId, PathId};
-use crate::packet::{Offload, Parsed, Probe, Refusal, SegmentKind, Segments, SitePacket, parse, refuse, set_dscp};
+use crate::forward::{InnerOrder, PathFace, ProbeOrder, ToControl};
+use crate::model::{DropReason, LinkId, PathId, protocol};
+use crate::packet::{
+    Fragment, Offload, Parsed, Probe, Refusal, SegmentKind, Segments, SitePacket, parse, refuse, set_dscp,
+};
 
 const UDP_HEADER: usize = 8;
+
+pub(super) const DNS: u16 = 53;
+
+/// The largest answer that resolvers ask for over UDP, 4,096 bytes, and headers (RFC 6891 6.2.5).
+const DNS_MOST: usize = 4_096 + 48;
 
 /// A packet that goes no further, and the path whose fault it is, if it had one.
 struct Dropped {
@@ -44,8 +51,22 @@ impl<'a> Road<'a> {
             _ => parsed,
         };
         match course {
-            Course::Tunnel(way) => self.leave_by(way, packet, parsed, true).map_err(|reason| on_path(way.path, reason)),
+            Course::Tunnel(way) => {
+                let lone = packet.offload.segments.is_none();
+                if self.forwarding.names.is_some() && parsed.key.destination_port == DNS && lone {
+                    self.tell_dns(packet.packet.bytes(), parsed);
+                }
+                self.leave_by(way, packet, parsed, true).map_err(|reason| on_path(way.path, reason))
+            }
             Course::Breakout(link) => self.break_out(link, packet, parsed),
+        }
+    }
+
+    /// Control learns names from what is asked and answered. What it cannot take is lost, and counted.
+    pub(super) fn tell_dns(&mut self, packet: &[u8], parsed: &Parsed) {
+        let whole = parsed.key.protocol == protocol::UDP && parsed.fragment == Fragment::Whole;
+        if whole && packet.len() <= DNS_MOST && self.exits.dns_messages.allows(self.now) {
+            self.tell(ToControl::Dns { at: self.now, packet: packet.into() });
         }
     }
 

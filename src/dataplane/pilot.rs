@@ -89,7 +89,9 @@ impl<'a> Pilot<'a, '_> {
         known: Option<Leaving>,
     ) -> Result<(Course<'a>, Option<Dscp>), NoWay> {
         let Departure { key, dscp, bytes } = *leaving;
-        let (minute, ends) = (self.forwarding.minute, self.forwarding.ends_of(&key));
+        let minute = self.forwarding.minute;
+        let before = known.map_or_else(Default::default, |known| known.entry.names);
+        let ends = self.forwarding.ends_with(&key, &before);
         let flow = NewFlow { key, dscp, connector: connector.id, minute, ends };
         let held = known.map_or_else(Held::default, |known| Held {
             path: known.entry.path,
@@ -124,6 +126,7 @@ impl<'a> Pilot<'a, '_> {
         let entry = FlowEntry {
             path: decision.way.map(|way| way.path.id),
             breakout: decision.breakout,
+            names: ends.names,
             path_epoch: decision.way.map_or(0, |way| way.path.epoch),
             policy_epoch: self.forwarding.policy_epoch,
             rule: choice.rule,

@@ -45,6 +45,10 @@ const INNER_ANSWERS_AT_ONCE: u32 = 500;
 const MEASURES_PER_SECOND: u32 = 6_000;
 const MEASURES_AT_ONCE: u32 = 500;
 
+/// DNS messages that control is shown, for each worker: an office asks some tens a second, and whoever
+/// floods with them keeps control from nothing else.
+const DNS_MESSAGES_PER_SECOND: u32 = 500;
+
 /// The same kind of news of one path is told again after this time at the earliest.
 const REPEAT_NEWS: Duration = Duration::from_secs(1);
 
@@ -89,6 +93,7 @@ pub(super) struct Exits {
     pub echo_replies: Limit,
     pub inner_answers: Limit,
     pub measures: Limit,
+    pub dns_messages: Limit,
     pub note_limits: NoteLimits,
     /// By `PathId`.
     told: Vec<Told>,
@@ -121,6 +126,7 @@ impl Exits {
             inner_answers: Limit::per_second(INNER_ANSWERS_PER_SECOND, INNER_ANSWERS_AT_ONCE),
             measures: Limit::per_second(MEASURES_PER_SECOND, MEASURES_AT_ONCE),
             note_limits: NoteLimits::default(),
+            dns_messages: Limit::per_second(DNS_MESSAGES_PER_SECOND, DNS_MESSAGES_PER_SECOND),
             told: Vec::new(),
             kept_news: Vec::with_capacity(MAX_KEPT_NEWS),
             old_news: Vec::with_capacity(MAX_KEPT_NEWS),

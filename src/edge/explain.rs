@@ -23,6 +23,9 @@ pub struct Explanation {
     /// By which the host reaches the source, with its segments, if rules ask for it.
     #[serde(default)]
     pub interface: Option<String>,
+    /// Names of the destination that rules ask for, learned from DNS answers.
+    #[serde(default)]
+    pub names: Vec<LearnedName>,
     /// By the longest of the network ranges that contain the destination.
     pub connector: Option<String>,
     /// `primary` or `secondary`: the role that carries the connector's traffic.
@@ -48,6 +51,13 @@ pub struct Explanation {
     /// Of a past moment: what was recorded of the flow.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub past: Option<PastFlow>,
+}
+
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct LearnedName {
+    pub name: String,
+    /// When it will be forgotten, unless it is answered again.
+    pub until_ms: u64,
 }
 
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -166,8 +176,10 @@ impl Edge {
             there: |way: Way| forwarding.has_sa(way),
             unix_ms_at_zero: facts.unix_ms_at_zero,
         };
-        let ends = forwarding.ends_of(&key);
+        let ends = forwarding.ends_with(&key, &live.map_or_else(Default::default, |live| live.names));
         let mut told = grounds.explain(key, dscp, ends, &held, now);
+        let name = |(name, end): (&str, Moment)| LearnedName { name: name.to_owned(), until_ms: unix_ms(facts, end) };
+        told.names = self.names.of(key.destination).map(name).collect();
         for candidate in &mut told.candidates {
             candidate.note = self.remarks(&candidate.tunnel, now);
         }
@@ -202,6 +214,7 @@ impl<There: Fn(Way) -> bool> Grounds<'_, There> {
             destination: end(&key, false),
             dscp: dscp.value(),
             interface: plan.lan.in_words(ends.interface),
+            names: Vec::new(),
             connector: None,
             active_role: None,
             passed_over: Vec::new(),

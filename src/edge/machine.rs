@@ -5,13 +5,14 @@ use std::sync::atomic::Ordering;
 
 use ipnet::IpNet;
 
+use super::names::NameBook;
 use super::steering::{self, Steering};
 use super::timers::Timers;
 use super::tunnel::{CHILDREN_LIMIT, Context, ProbeAnswer, Tunnel};
 use super::watch::Watch;
 use super::{Destination, Effect, Fact, Plan, ResolveFailure, SiteEvent, UnderlayFact, snapshot};
 use crate::crypto::Backends;
-use crate::forward::{BreakoutFace, Cap, Forwarding, HeavyFlow, LanTable, LinkFace, SaTable, ToControl};
+use crate::forward::{BreakoutFace, Cap, Forwarding, HeavyFlow, LanTable, LinkFace, NameTable, SaTable, ToControl};
 use crate::ha::RoleSelector;
 use crate::health::{ProbeBudget, Trouble};
 use crate::ike::{Endpoint, EndpointOptions};
@@ -67,6 +68,9 @@ pub struct Edge {
     lan: (Vec<(IpNet, InterfaceId)>, Arc<LanTable>),
     /// By which links flows may leave outside of the tunnels, as far as the host is ready for it.
     breakouts: Vec<BreakoutFace>,
+    pub(super) names: NameBook,
+    /// As it is published; `None` when no rule asks for names.
+    name_table: Option<Arc<NameTable>>,
     next_steer: Moment,
     /// Until then flows are to choose again at each re-steer: something changed, and those that
     /// moved lately may follow only later.
@@ -157,6 +161,8 @@ impl Edge {
             policy_epoch: 0,
             minute: WeekMinute::default(),
             lan: Default::default(),
+            names: NameBook::default(),
+            name_table: (!plan.rules.names().is_empty()).then(Arc::default),
             breakouts: plan.breakouts().into_iter().map(BreakoutFace::new).collect(),
             next_steer: now + plan.steering.interval,
             steer_until: now,
@@ -245,6 +251,11 @@ impl Edge {
         }
     }
 
+    fn publish_names(&mut self) {
+        self.name_table = Some(self.names.table(self.plan.rules.names()));
+        self.publish();
+    }
+
     /// As they are published.
     pub(super) fn breakouts(&self) -> Vec<BreakoutFace> {
         let active = self.active_roles();
@@ -304,6 +315,13 @@ impl Edge {
                 }
             }
             ToControl::Survey { number, flows } => self.handle_survey(number, &flows, now),
+            ToControl::Dns { at, packet } => {
+                if self.names.handle_message(&packet, self.plan.rules.names(), at) {
+                    // Whoever has the answer may have been quicker than we: his flow chooses again.
+                    self.choose_again();
+                    self.publish_names();
+                }
+            }
             // Whoever asked takes it before it comes here.
             ToControl::Flows { .. } => {}
         }
@@ -346,6 +364,9 @@ impl Edge {
     }
 
     pub fn handle_timeout(&mut self, now: Moment) {
+        if self.names.handle_timeout(now) {
+            self.publish_names();
+        }
         self.endpoint.handle_timeout(now);
         if !self.stopping {
             for index in self.timers.due(now) {
@@ -408,7 +429,8 @@ impl Edge {
         let tunnels = self.timers.next();
         let roles = self.connectors.iter().filter_map(|connector| connector.roles.poll_timeout()).min();
         let watch = self.watch.as_ref().map(Watch::poll_timeout);
-        let steering = [Some(self.next_steer), self.steering.poll_timeout(), watch];
+        let names = self.names.poll_timeout();
+        let steering = [Some(self.next_steer), self.steering.poll_timeout(), watch, names];
         [endpoint, tunnels, roles].into_iter().chain(steering).flatten().min()
     }
 
@@ -640,6 +662,7 @@ impl Edge {
             minute: self.minute,
             lan: &self.lan.1,
             breakouts: &self.breakouts,
+            names: &self.name_table,
         }
     }
 

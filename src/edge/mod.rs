@@ -7,6 +7,7 @@ mod explain;
 mod fact;
 mod flow_status;
 mod machine;
+mod names;
 mod operator;
 mod plan;
 mod report;
@@ -23,7 +24,9 @@ mod watch;
 
 pub use effect::{Effect, KeyRecord, ResolveFailure, UnderlayFact};
 pub use event::{SiteEvent, TunnelState};
-pub use explain::{CandidateStatus, Explanation, Grounds, PassedOver, PastDecision, PastFlow, RuleMatch, named_link};
+pub use explain::{
+    CandidateStatus, Explanation, Grounds, LearnedName, PassedOver, PastDecision, PastFlow, RuleMatch, named_link,
+};
 pub use fact::{Fact, PathStanding, Whole};
 pub use flow_status::{FlowList, FlowStatus, MoveStatus};
 pub use machine::Edge;

@@ -55,6 +55,7 @@ impl Edge {
             shaped_mbps: self.plan.site_cap().0.map(Mbps::value),
             policed_mbps: self.plan.site_cap().1.map(Mbps::value),
             breakouts: self.breakout_status(),
+            names: (!self.plan.rules.names().is_empty()).then(|| self.names.status()),
             workers: (0..).zip(facts.workers).map(|(id, counters)| worker_status(id, counters)).collect(),
         }
     }

@@ -9,7 +9,8 @@ use super::steering::Steering;
 use super::tunnel::Tunnel;
 use super::{Plan, SiteKind, TunnelPlan, UnderlayFact};
 use crate::forward::{
-    BreakoutFace, Cap, ConnectorFace, Duty, Forwarding, LanTable, LinkFace, PathFace, RouteTable, SaTable, SiteFace,
+    BreakoutFace, Cap, ConnectorFace, Duty, Forwarding, LanTable, LinkFace, NameTable, PathFace, RouteTable, SaTable,
+    SiteFace,
 };
 use crate::model::{ConnectorId, Leg, LinkId, OutboundSlot, PathId, Role, Selectors, Verdict, WeekMinute};
 use crate::probe::Ask;
@@ -65,6 +66,7 @@ pub struct Sources<'a> {
     pub minute: WeekMinute,
     pub lan: &'a Arc<LanTable>,
     pub breakouts: &'a [BreakoutFace],
+    pub names: &'a Option<Arc<NameTable>>,
 }
 
 pub fn build(sources: Sources) -> Forwarding {
@@ -88,6 +90,7 @@ pub fn build(sources: Sources) -> Forwarding {
         paths: paths.collect(),
         minute: sources.minute,
         lan: sources.lan.clone(),
+        names: sources.names.clone(),
         breakouts: sources.breakouts.iter().map(|face| breakout_face(&sources, face)).collect(),
         ..blank
     }
@@ -147,6 +150,7 @@ pub fn blank(plan: &Plan, sas: &Arc<SaTable>) -> Forwarding {
         links: Arc::default(),
         rules: plan.rules.clone(),
         lan: Arc::default(),
+        names: None,
         breakouts: plan.breakouts().into_iter().map(BreakoutFace::new).collect(),
         minute: WeekMinute::default(),
         sas: sas.clone(),

@@ -31,6 +31,9 @@ pub struct SiteStatus {
     pub shaped_mbps: Option<u32>,
     #[serde(default)]
     pub policed_mbps: Option<u32>,
+    /// What came of the DNS answers that passed, where rules ask for names.
+    #[serde(default)]
+    pub names: Option<NamesStatus>,
     /// The links by which rules let flows out of the tunnels.
     #[serde(default)]
     pub breakouts: Vec<BreakoutStatus>,
@@ -247,6 +250,20 @@ pub struct ChangeStatus {
     pub to: String,
     /// In plain words.
     pub reason: String,
+}
+
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub struct NamesStatus {
+    /// Names of addresses that are known at present.
+    pub kept: u64,
+    /// Names of addresses that were new.
+    pub learned: u64,
+    /// Answers to no question that was seen, or too late.
+    pub unasked: u64,
+    /// DNS messages that cannot be read.
+    pub malformed: u64,
+    /// Names that were forgotten before their time, since there were too many.
+    pub pushed_out: u64,
 }
 
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]

@@ -176,7 +176,13 @@ impl Forwarding {
         let paths = connector.roles[path.role.index()].iter().filter_map(|id| self.path(*id));
         let candidates: ArrayVec<Candidate, ROLE_PATHS> = paths.map(ideal).collect();
         let (key, dscp) = (report.key, report.dscp);
-        let flow = NewFlow { key, dscp, connector: connector.id, minute: self.minute, ends: self.ends_of(&key) };
+        let flow = NewFlow {
+            key,
+            dscp,
+            connector: connector.id,
+            minute: self.minute,
+            ends: self.ends_with(&key, &report.names),
+        };
         let choice = choose_by(self.rules.first_match(&flow), &flow.key, &candidates, None);
         let index = candidates.iter().position(|candidate| candidate.path == path.id);
         // Where a peer wants to be answered is where the flow belongs.

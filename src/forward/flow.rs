@@ -5,7 +5,7 @@ use arrayvec::ArrayVec;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{Dscp, FlowKey, LinkId, Moment, PathId, RuleId};
-use crate::steer::Why;
+use crate::steer::{KnownNames, Why};
 
 /// Flows in the table at most, unless the site file says otherwise: what a large branch has open at a
 /// time, in some 15 MiB.
@@ -111,6 +111,8 @@ pub struct FlowReport {
     pub path: Option<PathId>,
     /// It leaves by this link outside of the tunnels.
     pub breakout: Option<LinkId>,
+    /// What was known of the destination's names when it was decided.
+    pub names: KnownNames,
     pub arrived_on: Option<PathId>,
     pub rule: Option<RuleId>,
     pub why: Why,

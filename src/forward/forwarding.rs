@@ -6,12 +6,12 @@ use std::time::Duration;
 use arrayvec::ArrayVec;
 use ipnet::IpNet;
 
-use super::{Cap, Duty, LanTable, LinkFace, RouteTable, SaTable};
+use super::{Cap, Duty, LanTable, LinkFace, NameTable, RouteTable, SaTable};
 use crate::model::{
     ConnectorId, DropCounters, Dscp, FlowKey, Leg, LinkId, OutboundSlot, PathId, Role, Selectors, Verdict, WeekMinute,
     WorkerId,
 };
-use crate::steer::{Candidate, Ends, RuleSet, SlaStanding};
+use crate::steer::{Candidate, Ends, KnownNames, RuleSet, SlaStanding};
 
 /// All that a worker needs to forward packets, published as a whole: a worker sees either the
 /// old one or the new one, never a mixture.
@@ -35,6 +35,8 @@ pub struct Forwarding {
     pub rules: Arc<RuleSet>,
     /// By which interfaces sources are reached; empty when no rule asks for it.
     pub lan: Arc<LanTable>,
+    /// Names that were learned of addresses; `None`: no rule asks for names, and none is learned.
+    pub names: Option<Arc<NameTable>>,
     /// The links by which rules let flows out of the tunnels.
     pub breakouts: Box<[BreakoutFace]>,
     /// When the hours of the rules were last looked at.
@@ -49,7 +51,15 @@ impl Forwarding {
 
     /// What a rule may ask of a flow's ends, beyond its packets.
     pub fn ends_of(&self, key: &FlowKey) -> Ends {
-        Ends { interface: self.lan.interface(key.source) }
+        let names = self.names.as_ref().and_then(|names| names.get(&key.destination).copied());
+        Ends { interface: self.lan.interface(key.source), names: names.unwrap_or_default() }
+    }
+
+    /// The same of a flow that was decided when these names were known: what is forgotten since, for
+    /// its time was over, still holds for it.
+    pub fn ends_with(&self, key: &FlowKey, names: &KnownNames) -> Ends {
+        let ends = self.ends_of(key);
+        if ends.names.is_empty() { Ends { names: *names, ..ends } } else { ends }
     }
 
     pub fn breakout(&self, link: LinkId) -> Option<&BreakoutFace> {

@@ -59,6 +59,11 @@ pub enum ToControl {
         leg: Leg,
         errno: i32,
     },
+    /// A whole DNS message over UDP that passed, as an IP packet.
+    Dns {
+        at: Moment,
+        packet: Box<[u8]>,
+    },
     /// The answer to `ToWorker::Survey`: the flows that send most, of each path.
     Survey {
         number: u64,

@@ -31,6 +31,7 @@ pub fn status(active: Role, primary: [&str; 3]) -> SiteStatus {
         shaped_mbps: None,
         policed_mbps: None,
         breakouts: Vec::new(),
+        names: None,
         workers: Vec::new(),
         recording: None,
     }

@@ -42,6 +42,11 @@ impl InterfaceId {
     }
 }
 
+/// Number of a name, or names below one, that rules ask for, from 1 on; 0 is none.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct NameId(pub u16);
+
 /// Index of a data-plane worker.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct WorkerId(pub u16);

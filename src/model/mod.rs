@@ -15,7 +15,7 @@ mod week;
 pub use chance::Chance;
 pub use dropped::{DropCounters, DropReason};
 pub use flow::{Dscp, FlowKey, protocol};
-pub use id::{ConnectorId, InterfaceId, LinkId, OutboundSlot, PathId, Role, RuleId, Spi, WorkerId};
+pub use id::{ConnectorId, InterfaceId, LinkId, NameId, OutboundSlot, PathId, Role, RuleId, Spi, WorkerId};
 pub use leg::{Leg, UnderlayId};
 pub use moment::Moment;
 pub use secret::Secret;

@@ -1,8 +1,9 @@
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+use super::KnownNames;
 use super::classify::Row;
-use crate::model::{ConnectorId, Dscp, FlowKey, InterfaceId, WeekMinute, protocol};
+use crate::model::{ConnectorId, Dscp, FlowKey, InterfaceId, NameId, WeekMinute, protocol};
 
 /// What a rule can ask of a flow, all of it told by the flow's first packet.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -24,6 +25,8 @@ pub struct NewFlow {
 pub struct Ends {
     /// By which of the host's interfaces the source is reached.
     pub interface: InterfaceId,
+    /// Patterns that the names of the destination match.
+    pub names: KnownNames,
 }
 
 /// Every list that is not empty must contain the flow's value. Port ranges include both ends;
@@ -42,6 +45,8 @@ pub struct Matcher {
     pub minutes: Vec<(WeekMinute, WeekMinute)>,
     /// Of the source.
     pub interfaces: Vec<InterfaceId>,
+    /// Of the destination.
+    pub names: Vec<NameId>,
     /// Of an application, one of these services must match as a whole.
     pub services: Vec<Service>,
 }
@@ -65,6 +70,7 @@ impl Matcher {
             && (self.minutes.is_empty()
                 || self.minutes.iter().any(|(first, last)| (*first..=*last).contains(&flow.minute)))
             && (self.interfaces.is_empty() || self.interfaces.contains(&flow.ends.interface))
+            && (self.names.is_empty() || flow.ends.names.iter().any(|name| self.names.contains(&name)))
             && in_ports(&self.destination_ports, key.protocol, key.destination_port)
             && in_ports(&self.source_ports, key.protocol, key.source_port)
             && (self.destinations.is_empty() || self.destinations.iter().any(|net| net.contains(&key.destination)))

@@ -38,6 +38,9 @@ impl Matcher {
         if !self.interfaces.is_empty() && !self.interfaces.contains(&flow.ends.interface) {
             return Some("the source is reached by another interface".to_owned());
         }
+        if !self.names.is_empty() && !flow.ends.names.iter().any(|name| self.names.contains(&name)) {
+            return Some("no such name of the destination is known".to_owned());
+        }
         if !self.connectors.is_empty() && !self.connectors.contains(&flow.connector) {
             return Some("it goes to another connector".to_owned());
         }

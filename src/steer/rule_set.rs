@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::classify::Classifier;
-use super::{NewFlow, Rule, SlaClass, SlaId};
+use super::{NamePatterns, NewFlow, Rule, SlaClass, SlaId};
 use crate::model::{Moment, RuleId, WeekMinute};
 
 /// The rules of a site, in order: the first that matches decides. Compiled once, shared by all
@@ -20,6 +20,7 @@ pub struct RuleSet {
     /// Where the hours of some rule begin or have ended, in order.
     boundaries: Arc<[WeekMinute]>,
     utc_offset_minutes: i16,
+    names: Arc<NamePatterns>,
 }
 
 #[derive(Default)]
@@ -42,6 +43,7 @@ impl RuleSet {
             classifier: Classifier::new(&rules).map(Arc::new),
             boundaries: boundaries(&rules),
             utc_offset_minutes: 0,
+            names: Arc::default(),
             hits: rules.iter().map(|_| Hits::default()).collect(),
             rules: rules.into(),
             sla_classes,
@@ -52,6 +54,16 @@ impl RuleSet {
     #[must_use]
     pub fn with_utc_offset(self, minutes: i16) -> RuleSet {
         RuleSet { utc_offset_minutes: minutes, ..self }
+    }
+
+    /// The names that the rules ask for, by `NameId`.
+    #[must_use]
+    pub fn with_names(self, names: NamePatterns) -> RuleSet {
+        RuleSet { names: Arc::new(names), ..self }
+    }
+
+    pub fn names(&self) -> &NamePatterns {
+        &self.names
     }
 
     /// The first rule that matches.
@@ -123,6 +135,7 @@ impl PartialEq for RuleSet {
         self.rules == other.rules
             && self.sla_classes == other.sla_classes
             && self.utc_offset_minutes == other.utc_offset_minutes
+            && self.names == other.names
     }
 }
 

@@ -6,6 +6,7 @@ mod breakout;
 mod capture;
 mod daemon;
 mod emulator;
+mod fqdn;
 mod gateway;
 mod kernel_drops;
 mod names;

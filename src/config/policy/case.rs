@@ -64,6 +64,7 @@ pub fn read(mut table: Table<'_>, vocabulary: &Vocabulary, report: &Report) -> O
     let dscp = table.value("dscp").and_then(|value| fields::dscp(&value)).unwrap_or(Dscp::DEFAULT);
     let connector = table.value("connector").and_then(|value| vocabulary.connector(&value));
     let hours = table.value("time").and_then(|value| value.parse(hours::moment));
+    let fqdn = table.value("fqdn").and_then(|value| value.parse(words::name_pattern));
     let interface = read_interface(&mut table, vocabulary);
     let mut state = Vec::new();
     if let Some(mut links) = table.table("state") {
@@ -98,7 +99,7 @@ pub fn read(mut table: Table<'_>, vocabulary: &Vocabulary, report: &Report) -> O
         dscp,
         connector: connector.unwrap_or(ConnectorId(0)),
         minute: hours.unwrap_or_default(),
-        ends: Ends { interface },
+        ends: Ends { interface, names: fqdn.map_or_else(Default::default, |name| vocabulary.names_of(&name)) },
     };
     Some(PolicyTest { name: name?, place: spot.to_string(), flow, state, expect: expect.flatten(), rule })
 }

@@ -84,7 +84,7 @@ pub fn flow_line(text: &str, lan: &LanPlan) -> Result<FlowLine, Complaint> {
     if from.unwrap_or_default() >= until.unwrap_or(Duration::MAX) {
         return complain(format!("{} ends before it begins", quoted(text)), "until after from");
     }
-    let (key, ends) = (flow(&rest.join(" "))?, Ends { interface });
+    let (key, ends) = (flow(&rest.join(" "))?, Ends { interface, ..Ends::default() });
     let flow = NewFlow { key, dscp, connector: ConnectorId(0), minute: WeekMinute::default(), ends };
     Ok(FlowLine { flow, from, until, kilobytes })
 }

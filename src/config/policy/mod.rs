@@ -77,7 +77,7 @@ pub fn read(mut files: Vec<Table<'_>>, vocabulary: &Vocabulary, report: &Report)
         report.error(table.spot(), "one test too many", format!("at most {TESTS_MAX} in all policy files"));
     }
     let tests = tests.into_iter().take(TESTS_MAX).filter_map(|table| case::read(table, vocabulary, report)).collect();
-    Policy { rules: RuleSet::new(rules, definitions.into_sla_classes()), tests }
+    Policy { rules: RuleSet::new(rules, definitions.into_sla_classes()).with_names(vocabulary.patterns()), tests }
 }
 
 struct Reader<'a> {
@@ -211,6 +211,9 @@ impl Reader<'_> {
             hours.into_iter().flat_map(|at| at.value).collect()
         });
         let interfaces = fields::interfaces(table, self.vocabulary);
+        let names = fields::some_values(table, "fqdn").map_or_else(Vec::new, |value| {
+            value.items(fields::VALUES_MAX).iter().filter_map(|item| self.vocabulary.pattern(item)).collect()
+        });
         Matcher {
             sources,
             destinations,
@@ -221,6 +224,7 @@ impl Reader<'_> {
             connectors,
             minutes,
             interfaces,
+            names,
             services,
         }
     }
@@ -254,5 +258,6 @@ fn count(matcher: &Matcher) -> usize {
         + matcher.connectors.len()
         + matcher.minutes.len()
         + matcher.interfaces.len()
+        + matcher.names.len()
         + matcher.services.iter().map(service).sum::<usize>()
 }

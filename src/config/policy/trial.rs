@@ -7,7 +7,7 @@ use super::vocabulary::PolicyLink;
 use crate::config::diagnostic::Diagnostic;
 use crate::edge::LanPlan;
 use crate::model::{Dscp, LinkId, PathId, RuleId};
-use crate::steer::{Candidate, MAX_CANDIDATES, NewFlow, Rule, RuleSet, SlaStanding, Why, choose};
+use crate::steer::{Candidate, MAX_CANDIDATES, NamePatterns, NewFlow, Rule, RuleSet, SlaStanding, Why, choose};
 
 /// Policy files that are right, and the links that their rules choose among.
 #[derive(Debug)]
@@ -21,6 +21,8 @@ pub struct PolicyFiles {
     pub lan: LanPlan,
     /// They were read without a site, and may name anything.
     pub is_open: bool,
+    /// By `NameId`.
+    pub patterns: NamePatterns,
     pub warnings: Vec<Diagnostic>,
 }
 
@@ -145,7 +147,9 @@ impl PolicyFiles {
             dscp => format!(" dscp {}", dscp.value()),
         };
         let from = self.lan.in_words(flow.ends.interface).map_or_else(String::new, |name| format!(" from {name}"));
-        format!("{:?}{dscp}{from}", flow.key)
+        let names: Vec<&str> = flow.ends.names.iter().filter_map(|id| self.patterns.text(id)).collect();
+        let names = if names.is_empty() { String::new() } else { format!(" ({})", names.join(", ")) };
+        format!("{:?}{names}{dscp}{from}", flow.key)
     }
 
     /// `fibre or dsl`

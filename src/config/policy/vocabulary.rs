@@ -7,7 +7,8 @@ use crate::config::table::Value;
 use crate::config::wording;
 use crate::config::words;
 use crate::edge::{LanPlan, LinkPlan, Plan, SegmentPlan, SiteKind};
-use crate::model::{ConnectorId, InterfaceId, LinkId};
+use crate::model::{ConnectorId, InterfaceId, LinkId, NameId};
+use crate::steer::{KnownNames, NamePatterns};
 
 /// What a policy may refer to by name: the WAN links and connectors of its site. A policy that is
 /// looked at by itself may name any, and they are taken to be alike.
@@ -17,6 +18,7 @@ pub struct Vocabulary {
     /// By `ConnectorId`.
     connectors: RefCell<Vec<String>>,
     lan: RefCell<LanPlan>,
+    patterns: RefCell<NamePatterns>,
     is_open: bool,
 }
 
@@ -25,6 +27,8 @@ pub struct Names {
     pub links: Vec<PolicyLink>,
     pub connectors: Vec<String>,
     pub lan: LanPlan,
+    /// By `NameId`.
+    pub patterns: NamePatterns,
     pub is_open: bool,
 }
 
@@ -49,7 +53,7 @@ impl Vocabulary {
         lan: LanPlan,
     ) -> Vocabulary {
         let (links, connectors) = (links.map(PolicyLink::plain).collect(), connectors.collect());
-        Vocabulary::of(Names { links, connectors, lan, is_open: false })
+        Vocabulary::of(Names { links, connectors, lan, patterns: NamePatterns::default(), is_open: false })
     }
 
     /// Of a site with all that decides.
@@ -69,6 +73,7 @@ impl Vocabulary {
             links: plan.links.iter().map(link).collect(),
             connectors: connectors.collect(),
             lan: plan.lan.clone(),
+            patterns: plan.rules.names().clone(),
             is_open: false,
         })
     }
@@ -76,12 +81,18 @@ impl Vocabulary {
     /// Without a site: any name.
     pub fn open() -> Vocabulary {
         let (links, connectors, lan) = (Vec::new(), Vec::new(), LanPlan::default());
-        Vocabulary::of(Names { links, connectors, lan, is_open: true })
+        Vocabulary::of(Names { links, connectors, lan, patterns: NamePatterns::default(), is_open: true })
     }
 
     pub fn of(names: Names) -> Vocabulary {
-        let Names { links, connectors, lan, is_open } = names;
-        Vocabulary { links: RefCell::new(links), connectors: RefCell::new(connectors), lan: RefCell::new(lan), is_open }
+        let Names { links, connectors, lan, patterns, is_open } = names;
+        Vocabulary {
+            links: RefCell::new(links),
+            connectors: RefCell::new(connectors),
+            lan: RefCell::new(lan),
+            patterns: RefCell::new(patterns),
+            is_open,
+        }
     }
 
     pub fn link(&self, item: &Value<'_>) -> Option<LinkId> {
@@ -146,9 +157,29 @@ impl Vocabulary {
         Some(interfaces)
     }
 
+    /// A name, or all below it.
+    pub fn pattern(&self, item: &Value<'_>) -> Option<NameId> {
+        let text = item.parse(words::name_pattern)?;
+        let found = self.patterns.borrow_mut().number_of(&text);
+        if found.is_none() {
+            item.error("one name too many", "at most 65,535 different ones in all rules");
+        }
+        found
+    }
+
+    /// What a name of a flow's destination comes to.
+    pub fn names_of(&self, name: &str) -> KnownNames {
+        KnownNames::new(self.patterns.borrow().matching(name))
+    }
+
+    /// The names that rules ask for.
+    pub fn patterns(&self) -> NamePatterns {
+        self.patterns.borrow().clone()
+    }
+
     pub fn into_names(self) -> Names {
         let (links, connectors, lan) = (self.links.into_inner(), self.connectors.into_inner(), self.lan.into_inner());
-        Names { links, connectors, lan, is_open: self.is_open }
+        Names { links, connectors, lan, patterns: self.patterns.into_inner(), is_open: self.is_open }
     }
 
     fn find_link(&self, name: &str) -> Option<LinkId> {

@@ -300,3 +300,50 @@ expect = "dsl"
         ]
     );
 }
+
+#[test]
+fn names_are_patterns_and_tests_tell_what_was_learned() {
+    let text = r#"
+[[rule]]
+name = "one"
+fqdn = "mail.example.com"
+links = "lte"
+[[rule]]
+name = "below"
+fqdn = ["*.example.com", "example.org"]
+links = "dsl"
+[[test]]
+name = "itself"
+flow = "tcp 10.20.0.1 203.0.113.9:443"
+fqdn = "Mail.example.com"
+rule = "one"
+[[test]]
+name = "below"
+flow = "tcp 10.20.0.1 203.0.113.9:443"
+fqdn = "a.b.example.com"
+rule = "below"
+[[test]]
+name = "not the name that the star stands below"
+flow = "tcp 10.20.0.1 203.0.113.9:443"
+fqdn = "example.com"
+rule = "none"
+[[test]]
+name = "nothing was learned"
+flow = "tcp 10.20.0.1 203.0.113.9:443"
+rule = "none"
+"#;
+    let policy = policy(text);
+    assert_eq!(policy.failures(), []);
+    assert_eq!(policy.rules.names().all(), ["mail.example.com", "*.example.com", "example.org"]);
+    assert_eq!(
+        policy.flow_text(&policy.tests[0].flow),
+        "tcp 10.20.0.1:0 -> 203.0.113.9:443 (mail.example.com, *.example.com)"
+    );
+    assert_eq!(
+        findings("[[rule]]\nname = \"a\"\nfqdn = [\"*.*.com\", \"a..b\", \"ok.example\"]\nmode = \"drop\"\n"),
+        [
+            "p.toml:3:9 \"*.*.com\" is not a name (such as \"www.example.com\", or \"*.example.com\" for all below)",
+            "p.toml:3:20 \"a..b\" is not a name (such as \"www.example.com\", or \"*.example.com\" for all below)",
+        ]
+    );
+}

@@ -316,6 +316,7 @@ fn view(pop: bool) -> Forwarding {
         rules: Arc::new(RuleSet::default()),
         lan: Arc::default(),
         breakouts: Box::default(),
+        names: None,
         minute: WeekMinute::default(),
         sas,
     }

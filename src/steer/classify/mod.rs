@@ -20,6 +20,7 @@ use row::last_values;
 pub use row::{AXES, Family, Row};
 
 use super::{NewFlow, Rule};
+use crate::model::NameId;
 
 /// Rows of one address family: 10,000 rules with an application or two among them.
 const ROWS_MAX: usize = 65_536;
@@ -66,14 +67,21 @@ impl Classifier {
         Some(Classifier { v4: Table::new(v4, Family::V4)?, v6: Table::new(v6, Family::V6)? })
     }
 
-    /// Index of the first rule that matches.
+    /// Index of the first rule that matches: the first of those that match one of the destination's names.
     pub fn first_match(&self, flow: &NewFlow) -> Option<u32> {
+        if flow.ends.names.is_empty() {
+            return self.first_match_of(flow, NameId::default());
+        }
+        flow.ends.names.iter().filter_map(|name| self.first_match_of(flow, name)).min()
+    }
+
+    fn first_match_of(&self, flow: &NewFlow, name: NameId) -> Option<u32> {
         match (flow.key.source, flow.key.destination) {
             (std::net::IpAddr::V4(source), std::net::IpAddr::V4(destination)) => {
-                self.v4.first_match(source.to_bits(), destination.to_bits(), flow)
+                self.v4.first_match(source.to_bits(), destination.to_bits(), flow, name)
             }
             (std::net::IpAddr::V6(source), std::net::IpAddr::V6(destination)) => {
-                self.v6.first_match(source.to_bits(), destination.to_bits(), flow)
+                self.v6.first_match(source.to_bits(), destination.to_bits(), flow, name)
             }
             // No packet has addresses of both families.
             _ => None,
@@ -101,14 +109,15 @@ impl<A: Copy + Ord + TryFrom<u128>> Table<A> {
                 Axis::new(axis(6), last[6], WORDS_MAX)?,
                 Axis::new(axis(7), last[7], WORDS_MAX)?,
                 Axis::new(axis(8), last[8], WORDS_MAX)?,
+                Axis::new(axis(9), last[9], WORDS_MAX)?,
             ],
             summary_len: rows.len().div_ceil(WORD).div_ceil(WORD),
         })
     }
 
-    fn first_match(&self, source: A, destination: A, flow: &NewFlow) -> Option<u32> {
+    fn first_match(&self, source: A, destination: A, flow: &NewFlow, one_name: NameId) -> Option<u32> {
         let key = &flow.key;
-        let [protocol, source_port, destination_port, dscp, connector, minute, interface] = &self.numbers;
+        let [protocol, source_port, destination_port, dscp, connector, minute, interface, name] = &self.numbers;
         let [sources, destinations] = &self.addresses;
         // What tells most rows apart comes first: it empties most words.
         let mut axes: ArrayVec<Allowed<'_>, AXES> = ArrayVec::new();
@@ -126,6 +135,7 @@ impl<A: Copy + Ord + TryFrom<u128>> Table<A> {
             (connector, flow.connector.0),
             (minute, flow.minute.value()),
             (interface, flow.ends.interface.0.into()),
+            (name, one_name.0),
         ] {
             if !axis.is_idle {
                 axes.push(axis.allowed(value));

@@ -3,15 +3,16 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ipnet::IpNet;
 
 use super::Ranges;
-use crate::model::{ConnectorId, Dscp, FlowKey, InterfaceId, WeekMinute, protocol};
-use crate::steer::{Ends, Matcher, NewFlow, Service};
+use crate::model::{ConnectorId, Dscp, FlowKey, InterfaceId, NameId, WeekMinute, protocol};
+use crate::steer::{Ends, KnownNames, Matcher, NewFlow, Service};
 
 /// The last values of the axes: source, destination, protocol, source port, destination port, DSCP,
-/// connector, minute of the week, interface of the source.
-pub const AXES: usize = 9;
+/// connector, minute of the week, interface of the source, name of the
+/// destination.
+pub const AXES: usize = 10;
 
 /// The axes in the order in which rules differ most.
-const BY_VARIETY: [usize; AXES] = [1, 0, 4, 2, 3, 5, 6, 7, 8];
+const BY_VARIETY: [usize; AXES] = [1, 0, 4, 2, 3, 5, 6, 7, 8, 9];
 
 /// One way to match a rule, for one address family: on every axis, one of some ranges of values.
 /// The order is that of the axes.
@@ -49,7 +50,7 @@ impl Family {
 pub fn last_values(family: Family) -> [u128; AXES] {
     let address = family.last_address();
     let port = u128::from(u16::MAX);
-    [address, address, 255, port, port, 63, port, u128::from(WeekMinute::LAST.value()), u128::from(u8::MAX)]
+    [address, address, 255, port, port, 63, port, u128::from(WeekMinute::LAST.value()), u128::from(u8::MAX), port]
 }
 
 pub const fn number(address: IpAddr) -> u128 {
@@ -104,6 +105,7 @@ impl Row {
         let connectors = matcher.connectors.iter().map(|id| (id.0.into(), id.0.into()));
         let minutes = matcher.minutes.iter().map(|(first, last)| (first.value().into(), last.value().into()));
         let interfaces = matcher.interfaces.iter().map(|id| (id.0.into(), id.0.into()));
+        let names = matcher.names.iter().map(|id| (id.0.into(), id.0.into()));
         let some_or_whole = |is_any: bool, ranges: Ranges, axis: usize| match is_any {
             true => Ranges::whole(last.get(axis).copied().unwrap_or(0)),
             false => ranges,
@@ -118,6 +120,7 @@ impl Row {
             some_or_whole(matcher.connectors.is_empty(), Ranges::of(connectors), 6),
             some_or_whole(matcher.minutes.is_empty(), Ranges::of(minutes), 7),
             some_or_whole(matcher.interfaces.is_empty(), Ranges::of(interfaces), 8),
+            some_or_whole(matcher.names.is_empty(), Ranges::of(names), 9),
         ];
         let possible = axes.iter().all(|ranges| !ranges.is_empty());
         possible.then_some(Row { family, axes })
@@ -156,7 +159,10 @@ impl Row {
             dscp: Dscp::new(pick(5, 0) as u8).unwrap_or(Dscp::DEFAULT),
             connector: ConnectorId(pick(6, 0) as u16),
             minute: WeekMinute::new(pick(7, 9 * 60) as u16).unwrap_or_default(),
-            ends: Ends { interface: InterfaceId(pick(8, 0) as u8) },
+            ends: Ends {
+                interface: InterfaceId(pick(8, 0) as u8),
+                names: KnownNames::new([NameId(pick(9, 0) as u16)]),
+            },
         }
     }
 
