@@ -7,9 +7,7 @@ use super::liveness::Liveness;
 use super::sensitivity::Nerves;
 use crate::model::Moment;
 
-/// Between two probes of a burst.
-const STEP: Duration = Duration::from_millis(30);
-/// The same while a verdict is withheld, and after it.
+/// Between two probes of a burst while a verdict is withheld, and after it.
 const SLOW_STEP: Duration = Duration::from_millis(100);
 /// A suspicion that has led to nothing for so long is given up.
 const GIVE_UP: Duration = Duration::from_secs(3);
@@ -230,6 +228,7 @@ impl Alarm {
         }
         let ask = self.burst.is_none() && self.ask_at().is_some_and(|at| at <= now);
         let dead_at = self.dead_at(liveness, inner);
+        let step = self.nerves.step;
         match &mut self.burst {
             Some(burst) => {
                 if late > LATE {
@@ -254,7 +253,7 @@ impl Alarm {
                 }
                 // IKE may say nothing, or not yet: then haste is of no use.
                 let futile = liveness.prompt().is_none() || self.ike_is_mute && !inner;
-                self.step(&mut findings, around.budget, if enough || futile { SLOW_STEP } else { STEP }, now);
+                self.step(&mut findings, around.budget, if enough || futile { SLOW_STEP } else { step }, now);
             }
             None if ask => {
                 // The site's packets leave and nothing comes back, which may be how it should be.
@@ -367,7 +366,7 @@ impl Alarm {
             self.burst = None;
             return;
         };
-        self.step(findings, budget, if since < CONFIRMING { STEP } else { SLOW_STEP }, now);
+        self.step(findings, budget, if since < CONFIRMING { self.nerves.step } else { SLOW_STEP }, now);
     }
 
     /// When an unanswered probe is late, if that says anything.
