@@ -150,6 +150,7 @@ pub fn forwarding() -> Forwarding {
             settled: true,
             sla: Default::default(),
             score: None,
+            condition: Default::default(),
             home: WorkerId(0),
             leg: leg(),
             mtu: 1_420,

@@ -28,6 +28,9 @@ struct ScoreArgs {
     /// Instead of the seeds of the files
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
+    /// With so many seeds, one after the other: the mean of all
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100))]
+    seeds: u32,
     /// One JSON document (its shape: docs/scoreboard.md)
     #[arg(long)]
     json: bool,
@@ -59,7 +62,7 @@ fn score(args: &ScoreArgs) -> ExitCode {
     if let Some(seed) = args.seed {
         scenarios.iter_mut().for_each(|scenario| scenario.seed = seed);
     }
-    let board = match Board::of(&scenarios) {
+    let board = match Board::over_seeds(&scenarios, args.seeds) {
         Ok(board) => board,
         Err(unplayable) => return output::fail(&unplayable.0),
     };

@@ -71,6 +71,7 @@ pub fn read_health(table: Option<Table<'_>>) -> HealthSettings {
         rtt_limit: rtt.unwrap_or(defaults.rtt_limit),
         jitter_limit: jitter.unwrap_or(defaults.jitter_limit),
         degraded_hold: defaults.degraded_hold,
+        scrutiny: defaults.scrutiny,
         sensitivity: sensitivity.unwrap_or(defaults.sensitivity),
         in_band: in_band.unwrap_or(defaults.in_band),
     }

@@ -86,6 +86,13 @@ struct Story {
     history: ArrayVec<FlowMove, MOVES_KEPT>,
 }
 
+impl Story {
+    /// When it moved, if it need not have. What an outage has moved may go back when that is over.
+    fn chosen(&self) -> Option<Moment> {
+        self.history.last().filter(|moved| !moved.cause.is_forced()).map(|moved| moved.at)
+    }
+}
+
 impl Flow {
     pub fn last_seen(&self) -> Moment {
         self.last_left.max(self.last_arrived)
@@ -320,7 +327,7 @@ impl FlowTable {
             // One bit is its own path.
             let movable = flow.entry.peers.count_ones() > 1 && !flow.ordered && rate >= least;
             if let Some(path) = flow.entry.path.filter(|_| movable) {
-                let moved_at = flow.story.as_ref().and_then(|story| story.history.last()).map(|moved| moved.at);
+                let moved_at = flow.story.as_ref().and_then(|story| story.chosen());
                 see(HeavyFlow { key: flow.key, path, peers: flow.entry.peers, rate, moved_at });
             }
         }
@@ -542,6 +549,24 @@ pub(super) mod tests {
         let last = told.history.last().unwrap();
         assert_eq!((last.from, last.to, last.cause), (PathId(1), PathId(2), MoveCause::Health));
         assert_eq!(table.moved_at(&key(1)), Some(START + Duration::from_secs(20)));
+    }
+
+    #[test]
+    fn a_survey_tells_of_moves_that_need_not_have_been() {
+        let table = FlowTable::new(1);
+        let mut told = Vec::new();
+        for (seconds, cause) in [(10, MoveCause::Shares), (20, MoveCause::PathLost), (30, MoveCause::Shares)] {
+            let at = START + Duration::from_secs(seconds);
+            table.pin(key(1), entry(seconds as u16 / 10), Some(cause), 0, at);
+            if seconds == 10 {
+                table.pin(key(1), entry(7), Some(cause), 0, at);
+            }
+            table.leave(&key(1), 10_000, at + Duration::from_secs(1));
+            (0..SHARDS)
+                .for_each(|shard| table.survey(shard, 1, at + Duration::from_secs(2), |flow| told.push(flow.moved_at)));
+        }
+        let at = |seconds: u64| Some(START + Duration::from_secs(seconds));
+        assert_eq!(told, [at(10), None, at(30)]);
     }
 
     #[test]

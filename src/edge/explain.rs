@@ -102,7 +102,8 @@ pub struct CandidateStatus {
     pub meets_sla: Option<bool>,
     /// Sent lately, in Mbps.
     pub load_mbps: f64,
-    /// What is known of each direction by itself, and what health suspects, in plain words; not known of a past moment.
+    /// What is known of each direction by itself, and what health suspects, neither of which is known of a past moment,
+    /// or what steering holds against it, in plain words.
     #[serde(default)]
     pub note: Option<String>,
 }
@@ -181,7 +182,7 @@ impl Edge {
         let name = |(name, end): (&str, Moment)| LearnedName { name: name.to_owned(), until_ms: unix_ms(facts, end) };
         told.names = self.names.of(key.destination).map(name).collect();
         for candidate in &mut told.candidates {
-            candidate.note = self.remarks(&candidate.tunnel, now);
+            candidate.note = self.remarks(&candidate.tunnel, now).or(candidate.note.take());
         }
         Explanation { live: live.map(|live| flow_status(live, self.plan(), facts)), ..told }
     }
@@ -290,7 +291,7 @@ impl<There: Fn(Way) -> bool> Grounds<'_, There> {
             score_ms: metrics.score().map(|score| f64::from(score) / 1e3),
             meets_sla: sla.and_then(|class| face?.sla.of(class)),
             load_mbps: self.steering.load_mbps(path),
-            note: None,
+            note: face.and_then(|face| face.condition.note()).map(str::to_owned),
         }
     }
 }

@@ -4,7 +4,7 @@ use super::steering::Steering;
 use crate::forward::HeavyFlow;
 use crate::ha::RoleSelector;
 use crate::model::{ConnectorId, PathId, Role, Verdict};
-use crate::steer::{Quality, Shift, SlaStanding};
+use crate::steer::{Condition, Quality, Shift, SlaStanding};
 
 /// What the flight recorder is told: what the decisions of control rest on, and what they were. All
 /// of them follow from a `Whole`, the plan, and the facts since.
@@ -47,6 +47,10 @@ pub enum Fact {
         number: u64,
         sent: Vec<(PathId, u64)>,
     },
+    /// A link is full and another has room: a survey of this number begins before its time.
+    Relieved {
+        number: u64,
+    },
     /// The answer, and the flows that are to move. `flows` is empty where none is.
     Surveyed {
         number: u64,
@@ -78,4 +82,6 @@ pub struct PathStanding {
     pub score: Option<u32>,
     /// See `Memory::epoch`.
     pub epoch: u32,
+    #[serde(default)]
+    pub condition: Condition,
 }

@@ -72,6 +72,8 @@ pub struct Edge {
     /// As it is published; `None` when no rule asks for names.
     name_table: Option<Arc<NameTable>>,
     next_steer: Moment,
+    /// Bytes that each path had sent and received when it was last judged, and when that was.
+    tallied: (Vec<[u64; 2]>, Moment),
     /// Until then flows are to choose again at each re-steer: something changed, and those that
     /// moved lately may follow only later.
     steer_until: Moment,
@@ -165,6 +167,7 @@ impl Edge {
             name_table: (!plan.rules.names().is_empty()).then(Arc::default),
             breakouts: plan.breakouts().into_iter().map(BreakoutFace::new).collect(),
             next_steer: now + plan.steering.interval,
+            tallied: (Vec::new(), now),
             steer_until: now,
             steering: Steering::new(&plan, now),
             watch: None,
@@ -186,7 +189,6 @@ impl Edge {
     /// From now on what decisions rest on is told as `Effect::Record`; when called again, everything is
     /// told anew, for something was lost.
     pub fn record(&mut self, now: Moment) {
-        self.steering.watch();
         self.watch.get_or_insert_default().start_over(now);
     }
 
@@ -430,7 +432,7 @@ impl Edge {
         let roles = self.connectors.iter().filter_map(|connector| connector.roles.poll_timeout()).min();
         let watch = self.watch.as_ref().map(Watch::poll_timeout);
         let names = self.names.poll_timeout();
-        let steering = [Some(self.next_steer), self.steering.poll_timeout(), watch, names];
+        let steering = [Some(self.next_steer), Some(self.steering.poll_timeout()), watch, names];
         [endpoint, tunnels, roles].into_iter().chain(steering).flatten().min()
     }
 
@@ -569,11 +571,12 @@ impl Edge {
             self.steering.follow(&self.plan, self.tunnels.iter().map(verdict), now);
         }
         let judged = self.steering.is_to_judge(now).then(|| {
-            let measured: Vec<Quality> = self.tunnels.iter().map(|tunnel| steering::quality(tunnel, now)).collect();
+            let measured = self.measured(now);
             self.steering.judge(&self.plan, measured.iter().copied(), now);
             measured
         });
         let steered = behind || judged.is_some();
+        let relief = judged.is_some() && self.steering.wants_relief(now);
         if let Some(watch) = &mut self.watch {
             let verdicts = self.tunnels.iter().map(verdict);
             let followed =
@@ -581,7 +584,32 @@ impl Edge {
             let whole = watch.whole(&self.steering, self.connectors.iter().map(|connector| &connector.roles), now);
             self.effects.extend(followed.into_iter().chain(whole).map(|fact| Effect::Record(now, fact)));
         }
+        if relief {
+            let number = self.steering.relieve(&self.plan, now);
+            self.note(Fact::Relieved { number }, now);
+            self.effects.push_back(steering::survey(&self.plan, number));
+        }
         steered
+    }
+
+    /// What was measured of each tunnel, and carried by it since this was last asked.
+    fn measured(&mut self, now: Moment) -> Vec<Quality> {
+        let (before, at) = &mut self.tallied;
+        before.resize(self.tunnels.len(), [0; 2]);
+        // Bits in so many milliseconds are kilobits in as many seconds.
+        let millis = u64::try_from(now.since(*at).as_millis()).unwrap_or(u64::MAX).max(1);
+        *at = now;
+        let each = self.tunnels.iter().zip(before).map(|(tunnel, before)| {
+            let counters = tunnel.counters();
+            let carried = [&counters.bytes_out, &counters.bytes_in].map(|bytes| bytes.load(Ordering::Relaxed));
+            let [sent_kbps, received_kbps] = [0, 1].map(|direction| {
+                let bytes = carried[direction].saturating_sub(before[direction]);
+                u32::try_from(bytes.saturating_mul(8) / millis).unwrap_or(u32::MAX)
+            });
+            *before = carried;
+            Quality { sent_kbps, received_kbps, ..steering::quality(tunnel, now) }
+        });
+        each.collect()
     }
 
     /// By role, the tunnels that can carry traffic. Drained ones count only where nothing else is left.

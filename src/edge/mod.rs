@@ -1,5 +1,6 @@
 //! Floor 4: control's machine. One `Edge` a site: facts in, effects out, no I/O.
 
+mod burden;
 mod child;
 mod effect;
 mod event;
@@ -9,6 +10,7 @@ mod flow_status;
 mod machine;
 mod names;
 mod operator;
+mod outages;
 mod plan;
 mod report;
 mod rescue;

@@ -14,7 +14,7 @@ use crate::forward::{
 };
 use crate::model::{ConnectorId, Leg, LinkId, OutboundSlot, PathId, Role, Selectors, Verdict, WeekMinute};
 use crate::probe::Ask;
-use crate::steer::{Candidate, SlaStanding};
+use crate::steer::{Candidate, Condition, SlaStanding};
 
 /// The part of a tunnel whose change makes a new `Forwarding` necessary.
 #[derive(PartialEq, Eq)]
@@ -26,6 +26,7 @@ pub struct Published {
     settled: bool,
     sla: SlaStanding,
     score: Option<u32>,
+    condition: Condition,
     leg: Option<Leg>,
     path_mtu: Option<u16>,
     children: ArrayVec<(OutboundSlot, Arc<Selectors>), 4>,
@@ -42,6 +43,7 @@ impl Published {
             settled: memory.is_some_and(|memory| memory.settled),
             sla: memory.map(|memory| memory.sla).unwrap_or_default(),
             score: memory.and_then(|memory| memory.score),
+            condition: memory.map(|memory| memory.condition).unwrap_or_default(),
             leg: tunnel.leg(),
             path_mtu: tunnel.path_mtu(),
             children: tunnel.children().map(|lineage| (lineage.slot(), lineage.face().selectors)).take(4).collect(),
@@ -202,6 +204,7 @@ fn path_face(sources: &Sources, id: PathId, configured: &TunnelPlan, tunnel: &Tu
         settled: candidate.settled,
         sla: candidate.sla,
         score: candidate.score,
+        condition: candidate.condition,
         home: sources.plan.home(id),
         leg: tunnel.leg().unwrap_or(Leg {
             underlay: link.underlay,
@@ -230,6 +233,7 @@ pub fn candidate(plan: &Plan, path: PathId, tunnel: &Tunnel, steering: &Steering
         settled: memory.is_some_and(|memory| memory.settled),
         sla: memory.map(|memory| memory.sla).unwrap_or_default(),
         score: memory.and_then(|memory| memory.score),
+        condition: memory.map(|memory| memory.condition).unwrap_or_default(),
         ..plain
     }
 }

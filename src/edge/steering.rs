@@ -1,15 +1,17 @@
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::burden::{Burden, Line};
 use super::fact::PathStanding;
+use super::outages::Outages;
 use super::tunnel::{DRAIN_PATIENCE, Tunnel};
-use super::{Effect, Plan, snapshot};
+use super::{Effect, Plan, SiteKind, TunnelPlan, snapshot};
 use crate::forward::{HeavyFlow, MoveOrder, ToWorker};
-use crate::health::Metrics;
-use crate::model::{Moment, PathId, Role, Verdict, WorkerId};
-use crate::steer::{Action, Elephant, Load, Quality, Shift, SlaStanding, rebalance};
+use crate::health::{self, Metrics};
+use crate::model::{ConnectorId, LinkId, Moment, PathId, Permille, Role, Verdict, WorkerId};
+use crate::steer::{Condition, Elephant, Load, Quality, Recent, Shift, SlaStanding, rebalance};
 
 /// A moved flow that never pauses moves all the same after this time: well within an interval.
 const PATIENCE: Duration = DRAIN_PATIENCE;
@@ -20,8 +22,15 @@ const GAP_MARGIN: Duration = Duration::from_millis(2);
 /// A pause that is long enough wherever nothing was measured, or the difference is extreme.
 const GAP_MOST: Duration = Duration::from_millis(100);
 
-/// How often SLA classes are judged: as often as paths are probed.
+/// How often paths are judged: as often as they are probed.
 const JUDGE: Duration = Duration::from_secs(1);
+
+/// A survey before its time is asked for no sooner than this after the last: what flows send cannot be
+/// told in less. Each further one waits twice as long, up to the interval.
+const RELIEF_PAUSE: Duration = Duration::from_secs(2);
+
+/// A flow that is worth moving sends a packet, and so chooses again, within this time.
+const OFFER_PAUSE: Duration = Duration::from_millis(300);
 
 /// A score that is published again must have changed by this part of it: one eighth.
 const SCORE_STEP: u32 = 8;
@@ -37,8 +46,6 @@ pub struct Steering {
     started: Moment,
     /// A rule asks what paths measure.
     measures: bool,
-    /// What paths measure is recorded, whatever the rules ask.
-    watched: bool,
     next_judge: Moment,
     /// When the next path that is well will have been so for the hold-down time.
     #[serde(default)]
@@ -48,6 +55,17 @@ pub struct Steering {
     counted_at: Moment,
     /// Between the last two counts.
     span: Duration,
+    /// A link is full, and another of the same role has room.
+    #[serde(default)]
+    crowded: bool,
+    /// The survey is to relieve a link that is full.
+    #[serde(default)]
+    relief: bool,
+    /// When there may be another such one, and how long to wait then.
+    #[serde(default)]
+    relief_at: Moment,
+    #[serde(default)]
+    relief_pause: Duration,
 }
 
 /// What steering remembers of a path.
@@ -65,14 +83,23 @@ pub struct Memory {
     counted: u64,
     /// Bytes sent in each interval, the latest last.
     sent: VecDeque<u64>,
+    #[serde(default)]
+    pub condition: Condition,
+    #[serde(default)]
+    burden: Burden,
+    #[serde(default)]
+    outages: Outages,
+    /// Sent by the path at the last judgement, in kilobits a second.
+    #[serde(default)]
+    rate: u32,
+    /// See `Quality::single_kbps`.
+    #[serde(default)]
+    single: Option<u32>,
 }
 
 impl Steering {
     pub fn new(plan: &Plan, now: Moment) -> Steering {
-        let measures = plan.rules.rules().iter().any(|rule| match &rule.action {
-            Action::BreakOut(_) | Action::Drop => false,
-            Action::Steer(steering) => steering.asks_for_quality(),
-        });
+        let measures = plan.rules.asks_for_quality();
         let memory = Memory {
             verdict: Verdict::Down,
             since: now,
@@ -82,23 +109,26 @@ impl Steering {
             epoch: 0,
             counted: 0,
             sent: VecDeque::new(),
+            condition: Condition::default(),
+            burden: Burden::default(),
+            outages: Outages::default(),
+            rate: 0,
+            single: None,
         };
         Steering {
             paths: vec![memory; plan.tunnels.len()],
             started: now,
             measures,
-            watched: false,
             next_judge: now,
             next_settled: None,
             survey: 0,
             counted_at: now,
             span: plan.steering.interval,
+            crowded: false,
+            relief: false,
+            relief_at: now,
+            relief_pause: RELIEF_PAUSE,
         }
-    }
-
-    /// From now on it asks what paths measure once a second, whatever the rules ask.
-    pub fn watch(&mut self) {
-        self.watched = true;
     }
 
     pub fn path(&self, id: PathId) -> Option<&Memory> {
@@ -107,7 +137,14 @@ impl Steering {
 
     /// How it holds each path to stand.
     pub fn standings(&self) -> impl Iterator<Item = PathStanding> {
-        self.paths.iter().map(|&Memory { settled, sla, score, epoch, .. }| PathStanding { settled, sla, score, epoch })
+        let standing = |&Memory { settled, sla, score, epoch, condition, .. }: &Memory| PathStanding {
+            settled,
+            sla,
+            score,
+            epoch,
+            condition,
+        };
+        self.paths.iter().map(standing)
     }
 
     /// Would `follow` change anything, if no path but these has another verdict? Of thousands of paths, few
@@ -121,9 +158,22 @@ impl Steering {
     pub fn follow(&mut self, plan: &Plan, verdicts: impl Iterator<Item = Verdict>, now: Moment) {
         let hold_down = plan.steering.hold_down();
         self.next_settled = None;
-        for (memory, verdict) in self.paths.iter_mut().zip(verdicts) {
+        let mut has_outage = false;
+        let mut better = Vec::new();
+        for (index, (memory, verdict)) in self.paths.iter_mut().zip(verdicts).enumerate() {
             if memory.verdict != verdict {
+                if verdict < memory.verdict {
+                    better.push(index);
+                }
+                match (memory.verdict, verdict) {
+                    (_, Verdict::Down) => memory.outages.fall(now),
+                    (Verdict::Down, _) => memory.outages.rise(now),
+                    _ => {}
+                }
+                has_outage |= [memory.verdict, verdict].contains(&Verdict::Down);
                 (memory.verdict, memory.since) = (verdict, now);
+                memory.condition.unsteady = memory.outages.is_unsteady(now);
+                memory.condition.fleeting = memory.outages.is_fleeting(now);
             }
             // At the start nothing has come and gone yet.
             let early = memory.since.since(self.started) < hold_down;
@@ -133,20 +183,75 @@ impl Steering {
                 self.next_settled = Some(self.next_settled.map_or(settles, |next| next.min(settles)));
             }
         }
+        if has_outage {
+            // What a path could not carry is not made up for.
+            self.paths.iter_mut().for_each(|memory| memory.sent.clear());
+        }
+        self.offer(plan, &better, now);
+    }
+
+    /// These paths are better than they were: the flows of their siblings choose again, so that those that
+    /// are worse off go over, and the others can be told to.
+    fn offer(&mut self, plan: &Plan, better: &[usize], now: Moment) {
+        let groups: BTreeSet<(ConnectorId, Role)> = better
+            .iter()
+            .filter_map(|index| plan.tunnels.get(*index))
+            .map(|tunnel| (tunnel.connector, tunnel.role))
+            .collect();
+        if groups.is_empty() {
+            return;
+        }
+        for (memory, tunnel) in self.paths.iter_mut().zip(&plan.tunnels) {
+            if groups.contains(&(tunnel.connector, tunnel.role)) {
+                memory.epoch = memory.epoch.wrapping_add(1);
+            }
+        }
+        // Not before they have.
+        (self.relief_at, self.relief_pause) = (now + OFFER_PAUSE, RELIEF_PAUSE);
     }
 
     pub fn is_to_judge(&self, now: Moment) -> bool {
-        self.poll_timeout().is_some_and(|due| due <= now)
+        self.next_judge <= now
     }
 
     /// Judges what was measured, by `PathId`.
     pub fn judge(&mut self, plan: &Plan, measured: impl Iterator<Item = Quality>, now: Moment) {
         self.next_judge = now + JUDGE;
+        let measured: Vec<Quality> = measured.collect();
+        let lines = lines(plan, &measured);
+        let mut better = Vec::new();
+        for (index, ((memory, measured), tunnel)) in self.paths.iter_mut().zip(&measured).zip(&plan.tunnels).enumerate()
+        {
+            let before = memory.condition;
+            let line = lines.get(&line_of(plan, tunnel)).copied().unwrap_or_default();
+            memory.rate = measured.sent_kbps;
+            memory.single = measured.single_kbps();
+            memory.burden.judge(measured.recent.map(|recent| recent.rtt).or(measured.rtt), line, now);
+            let strained = memory.burden.is_strained(now);
+            if memory.condition.strained && !strained && memory.verdict == Verdict::Degraded {
+                memory.epoch = memory.epoch.wrapping_add(1);
+            }
+            memory.condition = Condition {
+                full: memory.burden.is_full(),
+                strained,
+                unsteady: memory.outages.is_unsteady(now),
+                fleeting: memory.outages.is_fleeting(now),
+            };
+            let Condition { unsteady, fleeting, .. } = memory.condition;
+            if before.unsteady && !unsteady || before.fleeting && !fleeting {
+                better.push(index);
+            }
+        }
+        self.offer(plan, &better, now);
+        self.crowded = self.is_crowded(plan);
+        if !self.crowded {
+            self.relief_pause = RELIEF_PAUSE;
+        }
         if !self.measures {
             return;
         }
-        for (memory, measured) in self.paths.iter_mut().zip(measured) {
-            let standing = memory.sla.judge(plan.rules.sla_classes(), &measured);
+        for (memory, measured) in self.paths.iter_mut().zip(&measured) {
+            let standing = memory.sla.judge(plan.rules.sla_classes(), measured);
             if standing.misses_more_than(memory.sla) {
                 memory.epoch = memory.epoch.wrapping_add(1);
             }
@@ -158,8 +263,38 @@ impl Steering {
         }
     }
 
-    pub fn poll_timeout(&self) -> Option<Moment> {
-        (self.measures || self.watched).then_some(self.next_judge)
+    pub fn poll_timeout(&self) -> Moment {
+        self.next_judge
+    }
+
+    /// Has a link so much to carry, and another of the same role so little, that it should not wait for the
+    /// next re-steer?
+    pub fn wants_relief(&self, now: Moment) -> bool {
+        self.crowded && now >= self.relief_at && now.since(self.counted_at) >= RELIEF_PAUSE
+    }
+
+    fn is_crowded(&self, plan: &Plan) -> bool {
+        let mut roles = plan.connectors.iter().flat_map(|connector| connector.roles.iter().flatten());
+        roles.any(|role| {
+            let known = |path: &PathId| Some((self.path(*path)?, plan.tunnels.get(usize::from(path.0))?));
+            let of_role = || role.tunnels.iter().filter_map(known);
+            let is_full = |memory: &Memory| memory.verdict != Verdict::Down && memory.condition.full && memory.rate > 0;
+            let has_room = |memory: &Memory, tunnel: &TunnelPlan| {
+                memory.verdict == Verdict::Healthy
+                    && !memory.condition.fleeting
+                    && memory.burden.has_room(snapshot::weight(plan, tunnel).saturating_mul(1_000))
+            };
+            of_role().any(|(memory, _)| is_full(memory)) && of_role().any(|(memory, tunnel)| has_room(memory, tunnel))
+        })
+    }
+
+    /// Gives the number of a survey for that.
+    pub fn relieve(&mut self, plan: &Plan, now: Moment) -> u64 {
+        self.relief = true;
+        self.relief_at = now + self.relief_pause;
+        self.relief_pause = (self.relief_pause * 2).min(plan.steering.interval);
+        self.survey = self.survey.wrapping_add(1);
+        self.survey
     }
 
     /// What a path has sent between the last two counts.
@@ -182,6 +317,7 @@ impl Steering {
                 memory.sent.pop_front();
             }
         }
+        self.relief = false;
         self.survey = self.survey.wrapping_add(1);
         self.survey
     }
@@ -218,6 +354,7 @@ impl Steering {
         }
         let elephants: Vec<Elephant> = flows
             .iter()
+            .filter(|flow| !self.relief || self.path(flow.path).is_some_and(|memory| memory.condition.full))
             .filter(|flow| flow.moved_at.is_none_or(|at| now.since(at) >= plan.steering.dwell()))
             .map(|flow| Elephant {
                 key: flow.key,
@@ -232,19 +369,55 @@ impl Steering {
     fn load(&self, plan: &Plan, path: PathId) -> Option<Load> {
         let memory = self.path(path)?;
         let tunnel = plan.tunnels.get(usize::from(path.0))?;
-        let last = u128::from(memory.sent.back().copied().unwrap_or_default());
-        let expected = last * plan.steering.horizon().as_nanos() / self.span.as_nanos().max(1);
+        let horizon = plan.steering.horizon();
+        // A kilobit a second is 125 bytes.
+        let ahead = |kbps: u32| u64::from(kbps).saturating_mul(125).saturating_mul(horizon.as_secs());
         let weight = snapshot::weight(plan, tunnel);
-        // Megabits a second are 125,000 bytes.
-        let room = u64::from(weight).saturating_mul(125_000).saturating_mul(plan.steering.horizon().as_secs());
+        let room = ahead(memory.burden.measured().unwrap_or(u32::MAX).min(weight.saturating_mul(1_000)));
+        let single = memory.single.map_or(u64::MAX, ahead);
+        if self.relief {
+            return Some(Load { path, weight, room, single, sent: 0, expected: ahead(memory.rate) });
+        }
+        let last = u128::from(memory.sent.back().copied().unwrap_or_default());
+        let expected = last * horizon.as_nanos() / self.span.as_nanos().max(1);
         Some(Load {
             path,
             weight,
             room,
+            single,
             sent: memory.sent.iter().fold(0, |sum: u64, bytes| sum.saturating_add(*bytes)),
             expected: u64::try_from(expected).unwrap_or(u64::MAX),
         })
     }
+}
+
+/// Whose traffic shares a bottleneck: all of a link's at a branch; at a gateway, where a link has one end
+/// at each site, that of a connector's.
+type LineId = (LinkId, Option<ConnectorId>);
+
+fn line_of(plan: &Plan, tunnel: &TunnelPlan) -> LineId {
+    match plan.site.kind {
+        SiteKind::Branch => (tunnel.link, None),
+        SiteKind::CloudVpc => (tunnel.link, Some(tunnel.connector)),
+    }
+}
+
+/// What each of them carries, and can.
+fn lines(plan: &Plan, measured: &[Quality]) -> BTreeMap<LineId, Line> {
+    let mut lines: BTreeMap<LineId, Line> = BTreeMap::new();
+    for (tunnel, measured) in plan.tunnels.iter().zip(measured) {
+        let line = lines.entry(line_of(plan, tunnel)).or_default();
+        let (up, down) = (tunnel.upstream.value(), tunnel.downstream.value());
+        let capacity = match plan.site.kind {
+            SiteKind::Branch => [up, down],
+            SiteKind::CloudVpc => [down, up],
+        };
+        for (direction, load) in [measured.sent_kbps, measured.received_kbps].into_iter().enumerate() {
+            line.load[direction] = line.load[direction].saturating_add(load);
+            line.capacity[direction] = line.capacity[direction].max(capacity[direction].saturating_mul(1_000));
+        }
+    }
+    lines
 }
 
 /// Asks a worker which flows have sent what was counted; they take turns.
@@ -273,10 +446,19 @@ pub(super) fn gap(from: Metrics, to: Metrics) -> Duration {
 /// What is known of a path. Where the peer is a Trefoil, loss is that of the direction in which we send: what is lost on the
 /// way back, no choice of ours would spare.
 pub(super) fn quality(tunnel: &Tunnel, now: Moment) -> Quality {
-    let Metrics { loss, rtt, jitter, .. } = tunnel.health().metrics();
-    let loss = tunnel.directions(now).and_then(|(sending, _)| sending.loss).or(loss);
+    let Metrics { loss, rtt, jitter, recent } = tunnel.health().metrics();
+    let sending = tunnel.directions(now).and_then(|(sending, _)| sending.loss);
     match tunnel.leg() {
-        Some(_) => Quality { loss, rtt, jitter },
+        Some(_) => {
+            let told = |recent: health::Recent| Recent {
+                rtt: recent.rtt,
+                jitter: recent.jitter,
+                loss: sending.map_or(recent.loss, |sending| sending.min(recent.loss)),
+                // Where none is lost on the way there, it is on the way back.
+                loss_least: if sending == Some(Permille::ZERO) { Permille::ZERO } else { recent.loss_least },
+            };
+            Quality { loss: sending.or(loss), rtt, jitter, recent: recent.map(told), ..Quality::default() }
+        }
         None => Quality::default(),
     }
 }

@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 use super::{ChildFace, ConnectorFace, FlowReport, Forwarding, MoveCause, PathFace};
 use crate::model::{DropReason, FlowKey, LinkId, Moment, PathId, Role, RuleId, Verdict};
 use crate::steer::{
-    Action, Breakout, Candidate, Choice, Links, MAX_CANDIDATES, NewFlow, OnFailback, PathStrategy, Present, Rule,
-    SlaStanding, Standing, Stay, Why, choose_by,
+    Action, Breakout, Candidate, Choice, Condition, Links, MAX_CANDIDATES, NewFlow, OnFailback, PathStrategy, Present,
+    Rule, SlaStanding, Standing, Stay, Why, choose_by,
 };
 
 /// Tunnels of one role.
@@ -170,6 +170,7 @@ impl Forwarding {
             settled: true,
             sla: SlaStanding::ALL_MET,
             score: None,
+            condition: Condition::GOOD,
             drained: false,
             ..path.candidate()
         };
@@ -281,7 +282,7 @@ impl Forwarding {
         Some(match choice.standings.get(index) {
             Some(Standing::Down) | None => MoveCause::PathLost,
             Some(Standing::Drained) => MoveCause::Drained,
-            Some(Standing::Health | Standing::Sla) => MoveCause::Health,
+            Some(Standing::Health | Standing::Sla | Standing::Unsteady) => MoveCause::Health,
             _ if held.rule != choice.rule => MoveCause::Rule,
             Some(Standing::NotAllowed) => MoveCause::Rule,
             Some(
@@ -291,7 +292,8 @@ impl Forwarding {
                 | Standing::LaterLink
                 | Standing::Metered
                 | Standing::Preference
-                | Standing::Score,
+                | Standing::Score
+                | Standing::Full,
             ) => MoveCause::Preferred,
         })
     }

@@ -58,6 +58,16 @@ impl MoveCause {
             MoveCause::Drained => "drained",
         }
     }
+
+    /// What was wrong with its path, or its role, left it no choice.
+    pub const fn is_forced(self) -> bool {
+        match self {
+            MoveCause::PathLost | MoveCause::Health | MoveCause::Role => true,
+            MoveCause::Rule | MoveCause::Preferred | MoveCause::Shares | MoveCause::Arrival | MoveCause::Drained => {
+                false
+            }
+        }
+    }
 }
 
 impl fmt::Display for MoveCause {
@@ -97,7 +107,7 @@ pub struct HeavyFlow {
     pub peers: u8,
     /// Inner bytes a second.
     pub rate: u64,
-    /// It has moved so lately that it had better stay.
+    /// When it moved, if it need not have: it had better stay for a while.
     pub moved_at: Option<Moment>,
 }
 

@@ -11,7 +11,7 @@ use crate::model::{
     ConnectorId, DropCounters, Dscp, FlowKey, Leg, LinkId, OutboundSlot, PathId, Role, Selectors, Verdict, WeekMinute,
     WorkerId,
 };
-use crate::steer::{Candidate, Ends, KnownNames, RuleSet, SlaStanding};
+use crate::steer::{Candidate, Condition, Ends, KnownNames, RuleSet, SlaStanding};
 
 /// All that a worker needs to forward packets, published as a whole: a worker sees either the
 /// old one or the new one, never a mixture.
@@ -159,6 +159,7 @@ pub struct PathFace {
     pub settled: bool,
     pub sla: SlaStanding,
     pub score: Option<u32>,
+    pub condition: Condition,
     /// The worker that numbers and sends this path's packets.
     pub home: WorkerId,
     pub leg: Leg,
@@ -200,6 +201,7 @@ impl PathFace {
             settled: self.settled,
             sla: self.sla,
             score: self.score,
+            condition: self.condition,
         }
     }
 }

@@ -38,6 +38,8 @@ pub(super) struct InnerTarget {
 enum Weight {
     /// A regular one: its outcome counts.
     Counted,
+    /// Between the regular ones, to see more of the path: counts for `Scrutiny` alone.
+    Between,
     /// Sent to learn quickly whether the path lives; counts for nothing.
     Confirming,
 }
@@ -56,6 +58,8 @@ pub(super) enum Returns {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum InnerAnswer {
     InTime,
+    /// To one between the regular ones.
+    Between,
     /// To one that does not count, or that was counted as lost.
     Uncounted,
     /// To none that waits for one.
@@ -93,14 +97,16 @@ impl InnerTarget {
         *self = InnerTarget { counts, ..InnerTarget::new(self.target.clone(), window, first) };
     }
 
-    pub fn expire(&mut self, now: Moment) {
+    /// Gives up on probes whose time is over; tells how many of them count, for `Scrutiny` too.
+    pub fn expire(&mut self, now: Moment) -> u32 {
         // Patience changes with the estimate, so deadlines need not be in order.
-        let mut lost = 0;
+        let (mut lost, mut between) = (0, 0);
         let overdue = &mut self.overdue;
         self.pending.retain(|pending| {
             let over = pending.deadline <= now;
             if over {
                 lost += u32::from(pending.weight == Weight::Counted);
+                between += u32::from(pending.weight == Weight::Between);
                 overdue.push_back(pending.id);
             }
             !over
@@ -111,6 +117,7 @@ impl InnerTarget {
         for _ in 0..lost {
             self.lose();
         }
+        lost + between
     }
 
     pub fn schedule(&mut self, now: Moment, pace: Duration) {
@@ -123,6 +130,11 @@ impl InnerTarget {
     /// Makes a probe due that counts for nothing.
     pub fn ask(&mut self) {
         self.due.get_or_insert(Weight::Confirming);
+    }
+
+    /// Makes a probe due that counts for `Scrutiny` alone.
+    pub fn ask_between(&mut self) {
+        self.due.get_or_insert(Weight::Between);
     }
 
     /// Whether a probe has to be sent now; if so, it is taken as sent with this id.
@@ -150,8 +162,10 @@ impl InnerTarget {
         (self.lost_in_row, self.refusal) = (0, None);
         self.counts.answered += 1;
         self.returns = Returns::SamePath;
-        if weight == Weight::Confirming {
-            return InnerAnswer::Uncounted;
+        match weight {
+            Weight::Counted => {}
+            Weight::Between => return InnerAnswer::Between,
+            Weight::Confirming => return InnerAnswer::Uncounted,
         }
         self.window.push(Outcome::Answered(Some(rtt)));
         InnerAnswer::InTime

@@ -105,9 +105,6 @@ pub(super) struct Exceeded {
 }
 
 impl Exceeded {
-    /// An outage is loss.
-    pub const OUTAGE: Exceeded = Exceeded { loss: true, rtt: false, jitter: false };
-
     pub fn add(&mut self, worse: Worse) {
         match worse {
             Worse::Loss { .. } => self.loss = true,
@@ -121,7 +118,7 @@ impl Exceeded {
 
 pub(super) fn metrics(window: &Window) -> Metrics {
     let all = window.len();
-    Metrics { loss: window.loss(), rtt: window.median_rtt(all), jitter: window.jitter(all) }
+    Metrics { loss: window.loss(), rtt: window.median_rtt(all), jitter: window.jitter(all), recent: None }
 }
 
 /// The smallest number of losses among `count` probes that a path losing exactly `limit` would

@@ -11,16 +11,18 @@ mod liveness;
 mod metrics;
 mod path_health;
 mod path_mtu;
+mod scrutiny;
 mod sensitivity;
 mod settings;
 #[cfg(test)]
 mod tests;
+mod trail;
 mod window;
 
 pub use alarm::{PeerSigns, Surroundings, Trouble};
 pub use budget::ProbeBudget;
 pub use habit::Traffic;
-pub use metrics::Metrics;
+pub use metrics::{Metrics, Recent};
 pub use path_health::{MAX_TARGETS, PathHealth, Probe, ProbeKind, TargetReport, TargetStanding, VerdictChange};
 pub use path_mtu::PathMtu;
 pub use sensitivity::Sensitivity;

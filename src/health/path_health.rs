@@ -7,6 +7,7 @@ use super::alarm::{Alarm, Life, PeerSigns, Surroundings, Trouble};
 use super::inner::{InnerAnswer, InnerTarget, Returns};
 use super::judge::{Exceeded, Judge, Worse, metrics};
 use super::liveness::Liveness;
+use super::scrutiny::Scrutiny;
 use super::window::Window;
 use super::{HealthSettings, Metrics, ProbeTarget, TargetCounts};
 use crate::model::{Chance, Moment, Verdict};
@@ -22,6 +23,8 @@ const MEASURING_RESULTS: usize = 3;
 const INTERVALS: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(60));
 /// While the verdict is open (new, silent, or coming back), probes are at most this far apart.
 const OPEN_PACE: Duration = Duration::from_secs(1);
+/// And so far when a path that was down has answered again.
+const RETURN_PACE: Duration = Duration::from_millis(250);
 /// Called later than this, we were paused, and answers may wait unread.
 const PAUSED: Duration = Duration::from_millis(250);
 /// Inner targets that never answered are mentioned after so many losses.
@@ -43,6 +46,7 @@ pub struct PathHealth {
     exceeded: Exceeded,
     liveness: Liveness,
     alarm: Alarm,
+    scrutiny: Option<Scrutiny>,
     targets: Vec<InnerTarget>,
     /// Of the next inner probe, and of the first since the last restart.
     next_id: u64,
@@ -124,6 +128,7 @@ impl PathHealth {
             exceeded: Exceeded::default(),
             liveness,
             alarm: Alarm::new(settings.sensitivity.nerves(), now),
+            scrutiny: settings.scrutiny.then(|| Scrutiny::new(now)),
             targets,
             next_id,
             first_id: next_id,
@@ -149,8 +154,14 @@ impl PathHealth {
             self.lost_in_row = self.lost_in_row.saturating_add(lost);
             self.answered_in_row = 0;
         }
-        self.targets.iter_mut().for_each(|target| target.expire(now));
-        let (inner, is_down) = (self.light_target().is_some(), self.verdict == Verdict::Down);
+        let light = self.light_target();
+        for (index, target) in self.targets.iter_mut().enumerate() {
+            let lost = target.expire(now);
+            if let Some(scrutiny) = self.scrutiny.as_mut().filter(|_| light == Some(index)) {
+                (0..lost).for_each(|_| scrutiny.handle_result(None, now));
+            }
+        }
+        let (inner, is_down) = (light.is_some(), self.verdict == Verdict::Down);
         let findings = self.alarm.run(&self.liveness, &mut around, (due, now), inner, is_down);
         if let Some(reason) = findings.dead {
             self.answered_in_row = 0;
@@ -159,6 +170,13 @@ impl PathHealth {
         self.decide(now);
         if findings.probe {
             self.probe_now();
+        }
+        if let Some(scrutiny) = &mut self.scrutiny {
+            let is_due = scrutiny.is_due(around.traffic, self.settings.inner_interval, around.budget, now);
+            let target = light.and_then(|index| self.targets.get_mut(index));
+            if let Some(target) = target.filter(|_| is_due && !is_down) {
+                target.ask_between();
+            }
         }
         self.liveness.schedule(now, self.pace(self.settings.interval));
         let pace = self.pace(self.settings.inner_interval);
@@ -203,12 +221,18 @@ impl PathHealth {
 
     /// An inner probe was answered. Not over the same path: neither good nor bad for this one.
     pub fn handle_inner(&mut self, id: u64, target: usize, same_path: bool, rtt: Duration, now: Moment) {
+        let index = target;
         let Some(target) = self.asked(id, target) else { return };
         if same_path {
-            match target.answer(id, rtt) {
+            let answer = target.answer(id, rtt);
+            match answer {
                 InnerAnswer::InTime => self.count_answer(),
-                InnerAnswer::Uncounted => {}
+                InnerAnswer::Between | InnerAnswer::Uncounted => {}
                 InnerAnswer::Ignored => return,
+            }
+            let is_result = answer != InnerAnswer::Uncounted && self.light_target() == Some(index);
+            if let Some(scrutiny) = self.scrutiny.as_mut().filter(|_| is_result) {
+                scrutiny.handle_result(Some(rtt), now);
             }
             self.alarm.hear(Life::Echo, &self.liveness, now);
             self.sign_of_life(now);
@@ -260,6 +284,7 @@ impl PathHealth {
         let first = now + self.settings.interval.min(OPEN_PACE) / 4;
         self.liveness.restart(self.settings.window, first);
         self.alarm.restart(now);
+        self.scrutiny.iter_mut().for_each(Scrutiny::restart);
         for target in &mut self.targets {
             target.restart(self.settings.window, first);
         }
@@ -293,7 +318,8 @@ impl PathHealth {
         let targets = self.targets.iter().map(InnerTarget::next_event);
         let inner = self.light_target().is_some();
         let alarm = self.alarm.next_event(&self.liveness, inner, self.verdict == Verdict::Down);
-        targets.fold(self.liveness.next_event(), Moment::min).min(alarm)
+        let scrutiny = self.scrutiny.as_ref().map(Scrutiny::next_event);
+        targets.chain(scrutiny).fold(self.liveness.next_event(), Moment::min).min(alarm)
     }
 
     /// Asks the path itself once more, before what cannot be taken back.
@@ -336,7 +362,8 @@ impl PathHealth {
     pub fn metrics(&self) -> Metrics {
         let mut all = self.each_window(metrics);
         all.sort_by_key(|metrics| (metrics.loss, metrics.rtt));
-        all.get(self.needed(all.len()) - 1).copied().unwrap_or_default()
+        let recent = self.scrutiny.as_ref().and_then(Scrutiny::recent).filter(|_| self.light_target().is_some());
+        Metrics { recent, ..all.get(self.needed(all.len()) - 1).copied().unwrap_or_default() }
     }
 
     /// In the order in which the targets were given.
@@ -442,12 +469,16 @@ impl PathHealth {
                 }
             }
             Verdict::Down if self.answered_in_row >= self.settings.up_after.max(1) => {
-                let answered = format!("{} probes in a row were answered", self.answered_in_row);
-                self.exceeded = Exceeded::OUTAGE;
-                if self.better() {
-                    self.change(Verdict::Healthy, answered, now);
-                } else {
-                    self.change(Verdict::Degraded, format!("{answered}; the window still shows the outage"), now);
+                // What was lost was the outage, which says nothing of the path that is back.
+                self.liveness.window.keep_since_loss();
+                self.targets.iter_mut().for_each(|target| target.window.keep_since_loss());
+                self.scrutiny.iter_mut().for_each(Scrutiny::restart);
+                match self.worse() {
+                    Some(worse) => self.degrade(worse, now),
+                    None => {
+                        let answered = format!("{} probes in a row were answered", self.answered_in_row);
+                        self.change(Verdict::Healthy, answered, now);
+                    }
                 }
             }
             Verdict::Down if silent => self.alarm.fell(now),
@@ -476,7 +507,12 @@ impl PathHealth {
     }
 
     fn pace(&self, interval: Duration) -> Duration {
-        if self.is_open() { interval.min(OPEN_PACE) } else { interval }
+        let is_returning = self.verdict == Verdict::Down && self.answered_in_row > 0;
+        match self.is_open() {
+            true if is_returning => interval.min(RETURN_PACE),
+            true => interval.min(OPEN_PACE),
+            false => interval,
+        }
     }
 
     fn is_open(&self) -> bool {

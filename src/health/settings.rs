@@ -54,6 +54,9 @@ pub struct HealthSettings {
     /// A path stays `Degraded` at least so long, whatever its window shows: no flapping when a
     /// short interval fills the window in seconds. 10 s by default.
     pub degraded_hold: Duration,
+    /// Rules ask more of paths than that they carry packets: they are looked at more closely while they
+    /// carry some.
+    pub scrutiny: bool,
     /// How nervously the path is watched for outages between the steady probes.
     pub sensitivity: Sensitivity,
     /// Where the peer is a Trefoil as well, measure each direction by itself.
@@ -73,6 +76,7 @@ impl Default for HealthSettings {
             rtt_limit: Duration::from_millis(400),
             jitter_limit: Duration::from_millis(60),
             degraded_hold: Duration::from_secs(10),
+            scrutiny: false,
             sensitivity: Sensitivity::Normal,
             in_band: true,
         }

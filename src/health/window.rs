@@ -40,6 +40,14 @@ impl Window {
         self.filled = 0;
     }
 
+    /// Forgets everything up to the last loss.
+    pub fn keep_since_loss(&mut self) {
+        let all: Vec<Outcome> = self.newest(self.filled).collect();
+        self.clear();
+        let since = all.iter().rposition(|outcome| *outcome == Outcome::Lost).map_or(0, |last| last + 1);
+        all.into_iter().skip(since).for_each(|outcome| self.push(outcome));
+    }
+
     /// How many results it can hold.
     pub fn size(&self) -> usize {
         self.ring.len()

@@ -39,6 +39,7 @@ const HEALTH: HealthSettings = HealthSettings {
     jitter_limit: Duration::from_millis(60),
     in_band: true,
     degraded_hold: Duration::from_secs(2),
+    scrutiny: false,
     sensitivity: Sensitivity::Normal,
 };
 

@@ -7,7 +7,7 @@ use crate::forward::{ChildFace, Duty, Forwarding, PathFace};
 use crate::model::{
     ConnectorId, Leg, LinkId, OutboundSlot, PathId, Role, Selectors, UnderlayId, Verdict, WeekMinute, WorkerId,
 };
-use crate::steer::SlaStanding;
+use crate::steer::{Condition, SlaStanding};
 
 /// Child SAs of one path, at most: no plan has more, and a recording with more was not made by one.
 const CHILDREN_MAX: usize = 16;
@@ -46,6 +46,8 @@ pub struct FaceRecord {
     pub sla: SlaStanding,
     pub score: Option<u32>,
     #[serde(default)]
+    pub condition: Condition,
+    #[serde(default)]
     pub mtu: u16,
     /// Of each Child SA.
     pub children: Vec<Arc<Selectors>>,
@@ -70,6 +72,7 @@ impl FaceRecord {
             settled,
             sla,
             score,
+            condition,
             home: _,
             leg: _,
             mtu,
@@ -97,6 +100,7 @@ impl FaceRecord {
             settled: *settled,
             sla: *sla,
             score: *score,
+            condition: *condition,
             mtu: *mtu,
             children: children.iter().map(|child| child.selectors.clone()).collect(),
         }
@@ -122,6 +126,7 @@ impl FaceRecord {
             settled: self.settled,
             sla: self.sla,
             score: self.score,
+            condition: self.condition,
             home: WorkerId(0),
             leg: Leg { underlay: UnderlayId(0), natt: true, local: nowhere, remote: nowhere },
             mtu: self.mtu,

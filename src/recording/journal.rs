@@ -65,6 +65,7 @@ impl Journal {
                     | Fact::Usable { .. }
                     | Fact::Followed { .. }
                     | Fact::Counted { .. }
+                    | Fact::Relieved { .. }
                     | Fact::Surveyed { .. } => false,
                 };
                 let begins = self.known.is_none();

@@ -58,7 +58,7 @@ impl Entry {
             Entry::Opened { .. }
             | Entry::Plan(_)
             | Entry::Published(_)
-            | Entry::Fact(Fact::Whole(_) | Fact::Counted { .. })
+            | Entry::Fact(Fact::Whole(_) | Fact::Counted { .. } | Fact::Relieved { .. })
             | Entry::LeftOut { .. } => false,
         }
     }

@@ -242,6 +242,10 @@ impl Control {
                 let again = self.steering.count(plan, self.sent.iter().copied(), at);
                 equal("the number of a survey", at, number, &again)
             }
+            Fact::Relieved { number } => {
+                let again = self.steering.relieve(plan, at);
+                equal("the number of a survey", at, number, &again)
+            }
             Fact::Surveyed { flows, shifts, .. } if flows.is_empty() && shifts.is_empty() => Checked::default(),
             Fact::Surveyed { number, flows, shifts } => {
                 let active: Vec<Role> = self.roles.iter().map(RoleSelector::active).collect();

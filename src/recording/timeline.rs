@@ -191,7 +191,8 @@ impl Teller {
                 | Fact::FailedOver { .. }
                 | Fact::Usable { .. }
                 | Fact::Followed { .. }
-                | Fact::Counted { .. },
+                | Fact::Counted { .. }
+                | Fact::Relieved { .. },
             ) => Vec::new(),
             Entry::LeftOut { flows } => {
                 self.report.left_out = self.report.left_out.saturating_add(*flows);

@@ -28,6 +28,37 @@ pub struct Candidate {
     pub sla: SlaStanding,
     /// What it measures, as one number: see `Quality::score`.
     pub score: Option<u32>,
+    pub condition: Condition,
+}
+
+/// What steering knows of a path besides its verdict.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Condition {
+    /// New flows had better go elsewhere: its link carries what it can.
+    pub full: bool,
+    /// The site's own traffic fills the queue of its link, and so makes it slow. Whoever only wants to get
+    /// much through gains nothing by leaving it.
+    pub strained: bool,
+    /// It has been down again and again of late: nothing for calls.
+    pub unsteady: bool,
+    /// And it was up for so short a time in between that it is of no use to any flow.
+    pub fleeting: bool,
+}
+
+impl Condition {
+    pub const GOOD: Condition = Condition { full: false, strained: false, unsteady: false, fleeting: false };
+
+    /// In plain words, where there is something to say.
+    pub const fn note(self) -> Option<&'static str> {
+        match self {
+            Condition { fleeting: true, .. } => Some("down again and again of late, and never up for long"),
+            Condition { unsteady: true, .. } => Some("down several times of late: calls keep off it for a while"),
+            Condition { strained: true, .. } => Some("the site's own traffic fills its link, and so makes it slow"),
+            Condition { full: true, .. } => Some("its link is nearly full: new flows go elsewhere"),
+            Condition { full: false, strained: false, unsteady: false, fleeting: false } => None,
+        }
+    }
 }
 
 impl Candidate {
@@ -45,6 +76,7 @@ impl Candidate {
             settled: true,
             sla: SlaStanding::UNMEASURED,
             score: None,
+            condition: Condition::GOOD,
         }
     }
 }
@@ -103,7 +135,29 @@ pub struct Quality {
     /// Median round-trip time.
     pub rtt: Option<Duration>,
     pub jitter: Option<Duration>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recent: Option<Recent>,
+    /// Of the site's flows, in the last second, in kilobits a second.
+    #[serde(default)]
+    pub sent_kbps: u32,
+    #[serde(default)]
+    pub received_kbps: u32,
 }
+
+/// What the newest probes say by themselves, where they are many.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Recent {
+    pub rtt: Duration,
+    pub jitter: Duration,
+    /// Of all of the last half minute.
+    pub loss: Permille,
+    /// It loses more than this, with a certainty of 99 %.
+    pub loss_least: Permille,
+}
+
+/// A single loss in a window says nothing, in thousandths.
+const ONE_OF_THIRTY: u16 = 34;
+const PACKET_KILOBITS: f64 = 11.2;
 
 impl Quality {
     /// How bad the path is for whoever listens, in microseconds of delay; less is better. `None`
@@ -114,10 +168,27 @@ impl Quality {
     /// points, as does a delay of 100 ms.
     pub fn score(&self) -> Option<u32> {
         let micros = |span: Duration| u32::try_from(span.as_micros()).unwrap_or(u32::MAX);
-        let delay = micros(self.rtt?) / 2;
-        let jitter = micros(self.jitter?).saturating_mul(2);
-        let loss = u32::from(self.loss?.value()) * 10_000;
+        let (rtt, jitter, loss) = match self.recent {
+            Some(recent) => (recent.rtt, recent.jitter, recent.loss),
+            None => (self.rtt?, self.jitter?, self.loss?),
+        };
+        let delay = micros(rtt) / 2;
+        let jitter = micros(jitter).saturating_mul(2);
+        let loss = u32::from(loss.value()) * 10_000;
         Some(delay.saturating_add(jitter).saturating_add(loss))
+    }
+
+    /// What a single sender can get over the path at most, in kilobits a second: 1.22 full packets a round
+    /// trip over the root of the loss (Mathis et al. 1997). `None` while it is not certain that any is lost.
+    pub fn single_kbps(&self) -> Option<u32> {
+        let rtt = self.recent.map(|recent| recent.rtt).or(self.rtt)?.as_secs_f64().max(1e-3);
+        let lost = match self.recent {
+            Some(recent) => recent.loss_least.value(),
+            None => self.loss?.value().saturating_sub(ONE_OF_THIRTY),
+        };
+        // Of the round trip; only what is lost on the way there slows a sender down.
+        let part = f64::from(lost) / 2_000.0;
+        (part > 0.0).then(|| (1.22 * PACKET_KILOBITS / (rtt * part.sqrt())) as u32)
     }
 
     /// One limit that is broken is enough to miss the class; to meet it all must be known.
@@ -130,10 +201,18 @@ impl Quality {
         };
         let micros = |span: Duration| u64::try_from(span.as_micros()).unwrap_or(u64::MAX);
         let permille = |part: Permille| u64::from(part.value());
+        // A single loss among few probes says little of what is lost.
+        let loss = match self.recent {
+            Some(recent) if missed_before => Some(recent.loss.max(recent.loss_least)),
+            Some(recent) => Some(recent.loss_least),
+            None => self.loss,
+        };
+        let rtt = self.recent.map(|recent| recent.rtt).or(self.rtt);
+        let jitter = self.recent.map(|recent| recent.jitter).or(self.jitter);
         let each = [
-            within(self.loss.map(permille), class.loss_max.map(permille)),
-            within(self.rtt.map(micros), class.rtt_max.map(micros)),
-            within(self.jitter.map(micros), class.jitter_max.map(micros)),
+            within(loss.map(permille), class.loss_max.map(permille)),
+            within(rtt.map(micros), class.rtt_max.map(micros)),
+            within(jitter.map(micros), class.jitter_max.map(micros)),
         ];
         if each.contains(&Some(false)) {
             return Some(false);

@@ -99,6 +99,8 @@ pub enum Standing {
     Health,
     /// It misses the rule's SLA class, and another path does not.
     Sla,
+    /// It has been down again and again of late, and another path has not.
+    Unsteady,
     /// A link that the rule names earlier is as good.
     LaterLink,
     /// A link that is not metered is as good.
@@ -107,6 +109,8 @@ pub enum Standing {
     Preference,
     /// Another path measures better.
     Score,
+    /// Its link carries what it can, and another path as good has room. A flow that is there stays.
+    Full,
 }
 
 impl Standing {
@@ -119,8 +123,14 @@ impl Standing {
             | Standing::LaterLink
             | Standing::Metered
             | Standing::Preference
-            | Standing::Score => true,
-            Standing::Down | Standing::NotAllowed | Standing::Drained | Standing::Health | Standing::Sla => false,
+            | Standing::Score
+            | Standing::Full => true,
+            Standing::Down
+            | Standing::NotAllowed
+            | Standing::Drained
+            | Standing::Health
+            | Standing::Sla
+            | Standing::Unsteady => false,
         }
     }
 }
@@ -220,6 +230,8 @@ impl fmt::Display for Standing {
             Standing::NotNamed => "the rule prefers other links",
             Standing::Health => "another path is in better health",
             Standing::Sla => "misses the rule's SLA class",
+            Standing::Unsteady => "was down several times of late",
+            Standing::Full => "its link is full, and another one is not",
             Standing::LaterLink => "the rule names another link first",
             Standing::Metered => "metered, and another link is not",
             Standing::Preference => "another link has a better preference",

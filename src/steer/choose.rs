@@ -2,8 +2,8 @@ use arrayvec::ArrayVec;
 
 use super::rendezvous::{flow_hash, winner};
 use super::{
-    Action, Candidate, Choice, Links, NewFlow, OnFailback, PathStrategy, Rule, RuleSet, SlaId, Standing, Stay,
-    Steering, Why,
+    Action, Candidate, Choice, Condition, Links, NewFlow, OnFailback, PathStrategy, Rule, RuleSet, SlaId, Standing,
+    Stay, Steering, Why,
 };
 use crate::model::{FlowKey, LinkId, PathId, Permille, RuleId, Verdict};
 
@@ -83,7 +83,9 @@ pub fn choose_by(
             if settled != 0 && present.is_some_and(|present| field.is_well_enough(steering, present.path)) {
                 field.best = settled;
             }
-            field.pick(key)
+            let picked = field.pick(key);
+            field.mark_full(picked);
+            picked
         }
     };
     Choice { rule, path, why, stay, standings: field.standings, best }
@@ -152,10 +154,10 @@ impl<'a> Field<'a> {
             self.remove(|candidate| is_spare(candidate).then_some(Standing::LastResort));
         }
         let sla = steering.sla;
-        let fell_back = if named.is_empty() { None } else { self.leave_named(is_named, sla) };
-        self.keep_healthiest(sla);
+        let fell_back = if named.is_empty() { None } else { self.leave_named(is_named, steering) };
+        self.keep_healthiest(steering);
         let Some((_, leader)) = self.best().next() else { return Why::NoCandidate };
-        let (verdict, level) = (leader.verdict, Level::of(leader, sla));
+        let (verdict, level) = (leader.verdict, Level::of(leader, steering));
 
         if let Some(class) = sla.filter(|_| level.misses_sla()) {
             self.keep_best_measured();
@@ -195,18 +197,18 @@ impl<'a> Field<'a> {
     }
 
     /// Of the links that the rule names and the others, leaves those that are to be used.
-    fn leave_named(&mut self, is_named: impl Fn(&Candidate) -> bool, sla: Option<SlaId>) -> Option<FellBack> {
+    fn leave_named(&mut self, is_named: impl Fn(&Candidate) -> bool, steering: &Steering) -> Option<FellBack> {
         let least = |wanted: bool| {
             let some = self.best().filter(|(_, candidate)| is_named(candidate) == wanted);
-            some.map(|(_, candidate)| (Level::of(candidate, sla), candidate.verdict)).min()
+            some.map(|(_, candidate)| (Level::of(candidate, steering), candidate.verdict)).min()
         };
         let (ours, others) = (least(true), least(false));
         let Some((level, verdict)) = ours else { return Some(FellBack::NoLink) };
         // Only a link known to be good is a reason to leave the ones that the rule names: an
         // unknown one might be no better.
         if level > Level::GOOD && others.is_some_and(|(level, _)| level == Level::GOOD) {
-            self.remove(|candidate| is_named(candidate).then(|| Level::of(candidate, sla).standing()));
-            return Some(match sla {
+            self.remove(|candidate| is_named(candidate).then(|| Level::standing(candidate, steering)));
+            return Some(match steering.sla {
                 Some(class) if verdict == Verdict::Healthy => FellBack::Sla(class),
                 _ => FellBack::Health(verdict),
             });
@@ -215,12 +217,9 @@ impl<'a> Field<'a> {
         None
     }
 
-    fn keep_healthiest(&mut self, sla: Option<SlaId>) {
-        let Some(least) = self.best().map(|(_, candidate)| Level::of(candidate, sla)).min() else { return };
-        self.remove(|candidate| {
-            let level = Level::of(candidate, sla);
-            (level > least).then(|| level.standing())
-        });
+    fn keep_healthiest(&mut self, steering: &Steering) {
+        let Some(least) = self.best().map(|(_, candidate)| Level::of(candidate, steering)).min() else { return };
+        self.remove(|candidate| (Level::of(candidate, steering) > least).then(|| Level::standing(candidate, steering)));
     }
 
     /// Those that measure best; as they are while nothing was measured.
@@ -273,13 +272,29 @@ impl<'a> Field<'a> {
     /// Would a flow on this path leave it for what the rule or the links prefer alone?
     fn is_well_enough(&self, steering: &Steering, path: PathId) -> bool {
         let Some((index, candidate)) = self.find(path) else { return false };
-        let level = |candidate: &Candidate| Level::of(candidate, steering.sla);
+        let level = |candidate: &Candidate| Level::of(candidate, steering);
         let is_as_good = self.best().next().is_some_and(|(_, best)| level(candidate) <= level(best));
         is_as_good && self.standings.get(index).is_some_and(|standing| standing.may_stay())
     }
 
+    /// By weight among those that have room; where none has, among all.
     fn pick(&self, key: &FlowKey) -> Option<PathId> {
-        winner(flow_hash(key), self.best().map(|(_, candidate)| *candidate)).map(|candidate| candidate.path)
+        let roomy = self.bits(|candidate| !candidate.condition.full);
+        let from = if roomy == 0 { self.best } else { roomy };
+        let some = self.best().filter(|(index, _)| from & 1 << index != 0);
+        winner(flow_hash(key), some.map(|(_, candidate)| *candidate)).map(|candidate| candidate.path)
+    }
+
+    /// Says of which of the best a flow was not picked for they have no room.
+    fn mark_full(&mut self, picked: Option<PathId>) {
+        let has_room = |candidate: &Candidate| Some(candidate.path) == picked && !candidate.condition.full;
+        if self.best().any(|(_, candidate)| has_room(candidate)) {
+            for (index, candidate) in self.candidates.iter().enumerate() {
+                if self.has(index) && candidate.condition.full {
+                    self.standings[index] = Standing::Full;
+                }
+            }
+        }
     }
 
     fn remove(&mut self, goes: impl Fn(&Candidate) -> Option<Standing>) {
@@ -335,10 +350,15 @@ impl Level {
     const MISSES_SLA: Level = Level(3);
     const DEGRADED_AND_MISSES: Level = Level(4);
 
-    fn of(candidate: &Candidate, sla: Option<SlaId>) -> Level {
-        let meets = sla.map_or(Some(true), |class| candidate.sla.of(class));
+    fn of(candidate: &Candidate, steering: &Steering) -> Level {
+        let Condition { strained, unsteady, fleeting, full: _ } = candidate.condition;
+        let is_delicate = steering.asks_for_quality();
+        let meets = steering.sla.map_or(Some(true), |class| candidate.sla.of(class));
         match (candidate.verdict, meets) {
+            (Verdict::Healthy, Some(true)) if fleeting || unsteady && is_delicate => Level::DEGRADED,
             (Verdict::Healthy, Some(true)) => Level::GOOD,
+            // To leave it for what the site itself does to it would only do the same to another.
+            (Verdict::Degraded, Some(true)) if strained && !is_delicate => Level::GOOD,
             (Verdict::Unknown, _) | (Verdict::Healthy, None) => Level::UNKNOWN,
             (Verdict::Degraded, Some(true) | None) => Level::DEGRADED,
             (Verdict::Healthy, Some(false)) => Level::MISSES_SLA,
@@ -350,8 +370,14 @@ impl Level {
         self >= Level::MISSES_SLA
     }
 
-    fn standing(self) -> Standing {
-        if self == Level::MISSES_SLA { Standing::Sla } else { Standing::Health }
+    /// Why a candidate is not among the best, when its level is not.
+    fn standing(candidate: &Candidate, steering: &Steering) -> Standing {
+        let level = Level::of(candidate, steering);
+        match candidate.verdict {
+            _ if level == Level::MISSES_SLA => Standing::Sla,
+            Verdict::Healthy if level == Level::DEGRADED => Standing::Unsteady,
+            Verdict::Healthy | Verdict::Unknown | Verdict::Degraded | Verdict::Down => Standing::Health,
+        }
     }
 }
 

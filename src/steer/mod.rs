@@ -17,7 +17,7 @@ mod strategy_tests;
 #[cfg(test)]
 mod tests;
 
-pub use candidate::{Candidate, Quality, SlaStanding};
+pub use candidate::{Candidate, Condition, Quality, Recent, SlaStanding};
 pub use choice::{Choice, Standing, Stay, Why};
 pub use choose::{MAX_CANDIDATES, Present, SWITCH_MARGIN, choose, choose_by, shares};
 pub use classify::{Coverage, Finding, Overlap};

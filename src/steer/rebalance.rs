@@ -24,6 +24,8 @@ pub struct Load {
     pub expected: u64,
     /// Bytes that it can carry in that time.
     pub room: u64,
+    /// Bytes that a single flow can get over it in that time: little, where much is lost.
+    pub single: u64,
 }
 
 /// A flow that may move.
@@ -80,7 +82,8 @@ pub fn rebalance(loads: &[Load], elephants: &[Elephant]) -> Vec<Shift> {
                 let (Some(had), Some(has)) = (surplus.get(from), surplus.get(to)) else { continue };
                 let bytes = i128::from(flow.expected);
                 let room = loads.get(to).map_or(0, |load| i128::from(load.room));
-                if ahead.get(to).is_none_or(|ahead| ahead + bytes > room) {
+                let is_slow = loads.get(to).is_none_or(|load| flow.expected > load.single);
+                if is_slow || ahead.get(to).is_none_or(|ahead| ahead + bytes > room) {
                     continue;
                 }
                 let gain = had.abs() + has.abs() - (had - bytes).abs() - (has + bytes).abs();
@@ -127,7 +130,7 @@ mod tests {
     }
 
     fn load(path: u16, weight: u32, expected: u64) -> Load {
-        Load { path: PathId(path), weight, sent: 0, expected, room: u64::MAX }
+        Load { path: PathId(path), weight, sent: 0, expected, room: u64::MAX, single: u64::MAX }
     }
 
     /// What each path will have sent, after the moves.
@@ -184,6 +187,15 @@ mod tests {
         let small = elephant(2, 0, 700);
         let moved = rebalance(&loads, &[elephant(1, 0, 1_200), small]);
         assert_eq!(moved, [Shift { key: key(2), from: PathId(0), to: PathId(1) }]);
+    }
+
+    #[test]
+    fn a_flow_stays_off_a_path_that_loses_so_much_that_it_would_get_less_there() {
+        let loads = [load(0, 20, 1_200), Load { single: 200, ..load(1, 20, 100) }];
+        assert_eq!(rebalance(&loads, &[elephant(1, 0, 600), elephant(2, 0, 600)]), []);
+        let small = elephant(3, 0, 200);
+        let moved = rebalance(&loads, &[elephant(1, 0, 1_000), small]);
+        assert_eq!(moved, [Shift { key: key(3), from: PathId(0), to: PathId(1) }]);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::classify::Classifier;
-use super::{NamePatterns, NewFlow, Rule, SlaClass, SlaId};
+use super::{Action, NamePatterns, NewFlow, Rule, SlaClass, SlaId};
 use crate::model::{Moment, RuleId, WeekMinute};
 
 /// The rules of a site, in order: the first that matches decides. Compiled once, shared by all
@@ -48,6 +48,14 @@ impl RuleSet {
             rules: rules.into(),
             sla_classes,
         }
+    }
+
+    /// Some rule asks what paths measure, beyond their verdict.
+    pub fn asks_for_quality(&self) -> bool {
+        self.rules.iter().any(|rule| match &rule.action {
+            Action::BreakOut(_) | Action::Drop => false,
+            Action::Steer(steering) => steering.asks_for_quality(),
+        })
     }
 
     /// The hours of the rules are in a time so many minutes ahead of UTC.

@@ -44,6 +44,7 @@ fn quality(loss_permille: u16, rtt_ms: u64, jitter_ms: u64) -> Quality {
         loss: Permille::new(loss_permille),
         rtt: Some(Duration::from_millis(rtt_ms)),
         jitter: Some(Duration::from_millis(jitter_ms)),
+        ..Quality::default()
     }
 }
 
@@ -119,11 +120,70 @@ fn a_class_once_missed_is_met_again_well_below_its_limits() {
     // One broken limit is enough to miss it; all must be known to meet it.
     let partly = |loss: Option<u16>, rtt_ms: Option<u64>| {
         let rtt = rtt_ms.map(Duration::from_millis);
-        SlaStanding::UNMEASURED.judge(&classes, &Quality { loss: loss.and_then(Permille::new), rtt, jitter: None })
+        SlaStanding::UNMEASURED
+            .judge(&classes, &Quality { loss: loss.and_then(Permille::new), rtt, ..Quality::default() })
     };
     assert_eq!(partly(Some(0), Some(20)).of(VOICE), None);
     assert_eq!(partly(Some(20), None).of(VOICE), Some(false));
     assert_eq!(partly(None, None).of(VOICE), None);
+}
+
+fn in_condition(condition: Condition, candidate: Candidate) -> Candidate {
+    Candidate { condition, ..candidate }
+}
+
+#[test]
+fn what_the_site_does_to_a_link_itself_takes_nothing_away_from_it_that_only_wants_to_get_through() {
+    let strained = Condition { strained: true, full: true, ..Condition::GOOD };
+    let slow = Candidate { verdict: Verdict::Degraded, ..measuring(FIBRE, quality(0, 450, 5)) };
+    let bulk = rules(Steering::default());
+    let calls = rules(Steering { sla: Some(VOICE), ..Steering::default() });
+    assert_eq!(again(&bulk, &[slow, good(DSL)], 0, true), (1, None));
+    let ours = in_condition(strained, slow);
+    assert_eq!(again(&bulk, &[ours, good(DSL)], 0, true), (0, Some(Stay::AmongBest)));
+    assert_eq!(again(&calls, &[ours, good(DSL)], 0, true), (1, None), "calls leave it");
+    assert_eq!(spread(&bulk, &[ours, good(DSL)]).0, [1], "and nothing more goes there");
+    assert_eq!(choose(&bulk, &flow(1), &[ours, good(DSL)]).standings[0], Standing::Full);
+    assert_eq!(spread(&bulk, &[ours, in_condition(strained, good(DSL))]).0, [0, 1], "but where all are full");
+}
+
+#[test]
+fn calls_keep_off_a_path_that_was_down_again_and_again_and_all_flows_off_one_that_is_never_up_for_long() {
+    let unsteady = Condition { unsteady: true, ..Condition::GOOD };
+    let fleeting = Condition { unsteady: true, fleeting: true, ..Condition::GOOD };
+    let bulk = rules(Steering::default());
+    let calls = rules(Steering { strategy: PathStrategy::Best, ..Steering::default() });
+    let by =
+        |rules: &RuleSet, condition: Condition| spread(rules, &[in_condition(condition, good(FIBRE)), good(DSL)]).0;
+    assert_eq!((by(&bulk, unsteady), by(&calls, unsteady)), (vec![0, 1], vec![1]));
+    assert_eq!((by(&bulk, fleeting), by(&calls, fleeting)), (vec![1], vec![1]));
+    let down = Candidate { verdict: Verdict::Down, ..good(DSL) };
+    assert_eq!(spread(&bulk, &[in_condition(fleeting, good(FIBRE)), down]).0, [0], "it is better than none");
+    let standings = choose(&calls, &flow(1), &[in_condition(unsteady, good(FIBRE)), good(DSL)]).standings;
+    assert_eq!(standings[0], Standing::Unsteady);
+}
+
+#[test]
+fn loss_counts_against_a_class_when_it_is_certain_and_for_it_when_it_is_gone() {
+    let classes = SlaClass::shipped();
+    let measured = |loss, least| Quality {
+        recent: Some(Recent {
+            rtt: Duration::from_millis(20),
+            jitter: Duration::from_millis(2),
+            loss: Permille::new(loss).unwrap(),
+            loss_least: Permille::new(least).unwrap(),
+        }),
+        ..quality(33, 20, 2)
+    };
+    let met = SlaStanding::UNMEASURED.judge(&classes, &measured(33, 0));
+    assert_eq!(met.of(VOICE), Some(true), "one of thirty may be chance");
+    let missed = met.judge(&classes, &measured(33, 20));
+    assert_eq!(missed.of(VOICE), Some(false));
+    assert_eq!(missed.judge(&classes, &measured(20, 4)).of(VOICE), Some(false));
+    assert_eq!(missed.judge(&classes, &measured(5, 0)).of(VOICE), Some(true));
+    assert_eq!(measured(33, 0).single_kbps(), None);
+    // Of 20 ms and 1 % lost each way.
+    assert!((6_500..7_200).contains(&measured(33, 20).single_kbps().unwrap()));
 }
 
 #[test]

@@ -17,6 +17,9 @@ const WELL: Quality = Quality {
     loss: Some(Permille::ZERO),
     rtt: Some(Duration::from_millis(20)),
     jitter: Some(Duration::from_millis(1)),
+    recent: None,
+    sent_kbps: 0,
+    received_kbps: 0,
 };
 
 /// One expectation.
@@ -128,7 +131,7 @@ fn read_state(value: &Value<'_>) -> Option<LinkState> {
     let (rtt, jitter) = (time("rtt_ms"), time("jitter_ms"));
     table.finish();
     let loss = loss.and_then(|loss| Permille::new((loss * 10.0).round() as u16));
-    let quality = Quality { loss: loss.or(WELL.loss), rtt: rtt.or(WELL.rtt), jitter: jitter.or(WELL.jitter) };
+    let quality = Quality { loss: loss.or(WELL.loss), rtt: rtt.or(WELL.rtt), jitter: jitter.or(WELL.jitter), ..WELL };
     Some(LinkState { verdict: verdict.unwrap_or(Some(Verdict::Healthy))?, quality })
 }
 

@@ -282,6 +282,7 @@ fn view(pop: bool) -> Forwarding {
             settled: true,
             sla: Default::default(),
             score: None,
+            condition: Default::default(),
             home: WorkerId(0),
             leg: if pop { flipped(leg(path)) } else { leg(path) },
             mtu: MTU,

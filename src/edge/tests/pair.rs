@@ -82,7 +82,7 @@ fn a_late_packet_of_the_tunnel_before_does_not_move_the_new_one_to_its_old_addre
 
     // The peer sets the tunnel up anew.
     pair.cut = true;
-    pair.run(6 * SECOND);
+    pair.run(60 * SECOND);
     pair.cut = false;
     pair.run(10 * SECOND);
     assert!(pair.both_healthy(), "{}", pair.story());

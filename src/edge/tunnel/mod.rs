@@ -113,7 +113,14 @@ impl Tunnel {
         let interval = plan.health.interval.min(configured.keepalive.unwrap_or(Duration::MAX));
         let sensitivity = plan.links[usize::from(configured.link.0)].sensitivity.unwrap_or(plan.health.sensitivity);
         let inner_interval = probes.interval.unwrap_or(interval);
-        let settings = HealthSettings { interval, inner_interval, need: probes.need, sensitivity, ..plan.health };
+        let settings = HealthSettings {
+            interval,
+            inner_interval,
+            need: probes.need,
+            sensitivity,
+            scrutiny: plan.rules.asks_for_quality(),
+            ..plan.health
+        };
         Tunnel {
             path,
             initiates,

@@ -68,7 +68,10 @@ impl Board {
         let mut played: Vec<(usize, &str, Figures)> = thread::scope(|scope| {
             let shares = (0..workers).map(|worker| jobs.iter().copied().skip(worker).step_by(workers).collect());
             let running: Vec<_> = shares.map(|share| scope.spawn(move || play(share))).collect();
-            running.into_iter().flat_map(|run| run.join().unwrap_or_default()).collect()
+            running
+                .into_iter()
+                .flat_map(|run| run.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+                .collect()
         });
         played.sort_by_key(|(index, name, _)| (*index, CONTENDERS.iter().position(|one| one == name)));
         let outcome = |(index, scenario): (usize, &Scenario)| {
@@ -93,6 +96,17 @@ impl Board {
             }
         };
         Ok(Board { scenarios: scenarios.iter().enumerate().map(outcome).collect() })
+    }
+
+    /// Plays every scenario with as many seeds as this, from its own upwards: the means.
+    pub fn over_seeds(scenarios: &[Scenario], seeds: u32) -> Result<Board, Unplayable> {
+        let seeded = |number: u32| {
+            scenarios.iter().map(move |one| Scenario { seed: one.seed.wrapping_add(u64::from(number)), ..one.clone() })
+        };
+        let all: Vec<Scenario> = (0..seeds).flat_map(seeded).collect();
+        let played = Board::of(&all)?;
+        let mean = |index: usize| Outcome::mean(played.scenarios.iter().skip(index).step_by(scenarios.len().max(1)));
+        Ok(Board { scenarios: (0..scenarios.len()).filter_map(mean).collect() })
     }
 
     /// Where ours does not do what is asked of it, in plain words: first or tied everywhere, and near
@@ -168,6 +182,22 @@ impl Board {
 }
 
 impl Outcome {
+    /// Of several plays of one scenario.
+    fn mean<'a>(plays: impl Iterator<Item = &'a Outcome> + Clone) -> Option<Outcome> {
+        let first = plays.clone().next()?;
+        let row = |row: &Row| {
+            let same: Vec<&Row> = plays.clone().filter_map(|play| play.row(&row.contender)).collect();
+            let mean = |of: fn(&Row) -> f64| same.iter().map(|row| of(row)).sum::<f64>() / same.len().max(1) as f64;
+            Row {
+                contender: row.contender.clone(),
+                figures: Figures::mean(same.iter().map(|row| &row.figures)),
+                goodput_percent: mean(|row| row.goodput_percent),
+                voice_percent: mean(|row| row.voice_percent),
+            }
+        };
+        Some(Outcome { rows: first.rows.iter().map(row).collect(), ..first.clone() })
+    }
+
     pub fn row(&self, contender: &str) -> Option<&Row> {
         self.rows.iter().find(|row| row.contender == contender)
     }

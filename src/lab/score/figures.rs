@@ -46,6 +46,24 @@ impl Figures {
         }
     }
 
+    /// Counts are rounded.
+    pub fn mean<'a>(all: impl Iterator<Item = &'a Figures> + Clone) -> Figures {
+        let count = all.clone().count().max(1);
+        let real = |of: fn(&Figures) -> f64| all.clone().map(of).sum::<f64>() / count as f64;
+        let whole = |of: fn(&Figures) -> u64| {
+            let sum: u64 = all.clone().map(of).fold(0, u64::saturating_add);
+            (sum + count as u64 / 2) / count as u64
+        };
+        Figures {
+            voice_minutes: real(|figures| figures.voice_minutes),
+            voice_minutes_bad: real(|figures| figures.voice_minutes_bad),
+            outage_seconds: real(|figures| figures.outage_seconds),
+            goodput_bytes: whole(|figures| figures.goodput_bytes),
+            reordered: whole(|figures| figures.reordered),
+            moves: whole(|figures| figures.moves),
+        }
+    }
+
     pub fn voice_minutes_good(&self) -> f64 {
         self.voice_minutes - self.voice_minutes_bad
     }
@@ -76,6 +94,12 @@ mod tests {
             goodput_bytes: goodput,
             ..Figures::default()
         }
+    }
+
+    #[test]
+    fn the_mean_of_several_seeds_is_that_of_each_figure() {
+        let mean = Figures::mean([figures(0.0, 1.0, 100), figures(1.0, 2.0, 201)].iter());
+        assert_eq!(mean, Figures { voice_minutes: 3.0, ..figures(0.5, 1.5, 151) });
     }
 
     #[test]
