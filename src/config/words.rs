@@ -58,7 +58,7 @@ pub fn free_text(text: &str) -> Result<String, Complaint> {
 /// The name of a Linux network device. In `%d` the kernel would put a number of its own, and `all`
 /// and `default` are its settings for every device.
 pub fn interface(text: &str) -> Result<String, Complaint> {
-    let safe = |c: char| c.is_ascii_graphic() && !"/:%".contains(c);
+    let safe = |c: char| c.is_ascii_graphic() && !"/:%\"*\\".contains(c);
     let reserved = [".", "..", "all", "default"];
     if !text.is_empty() && text.len() <= 15 && text.chars().all(safe) && !reserved.contains(&text) {
         return Ok(text.to_string());

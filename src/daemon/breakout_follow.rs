@@ -36,20 +36,13 @@ pub fn follow(
     Ok(tokio::spawn(async move {
         let mut trouble = String::new();
         loop {
-            let present = match host.look().await {
-                Ok(present) => {
-                    trouble.clear();
-                    present
-                }
-                // Without what translates addresses nothing may leave.
-                Err(error) => {
-                    if trouble != error.to_string() {
-                        trouble = error.to_string();
-                        tracing::error!(%error, "no flow can break out by a WAN link");
-                    }
-                    Vec::new()
-                }
-            };
+            let (present, error) = host.look().await;
+            let now = error.map(|error| error.to_string()).unwrap_or_default();
+            if trouble != now && !now.is_empty() {
+                let links = present.len();
+                tracing::error!(error = now, links, "flows cannot break out by every WAN link that rules name");
+            }
+            trouble = now;
             ready.send_if_modified(|known| {
                 let changed = *known != present;
                 *known = present;

@@ -5,7 +5,7 @@ use super::trail::Trail;
 use super::{ProbeBudget, Recent};
 use crate::model::Moment;
 
-/// At most so often, and, after a loss, for so long even where nothing is sent.
+/// At most so often, and after a loss so often for so long.
 const QUICKEST: Duration = Duration::from_millis(100);
 const SUSPECTED: Duration = Duration::from_millis(50);
 const SUSPICION: Duration = Duration::from_secs(3);
@@ -38,7 +38,8 @@ impl Scrutiny {
     /// A probe of the target was answered, or lost.
     pub fn handle_result(&mut self, result: Option<Duration>, now: Moment) {
         self.trail.push(result, now);
-        if result.is_none() {
+        // Where little is sent, a lossy link would be asked quickly for ever, and for nobody.
+        if result.is_none() && self.pace.is_some() {
             self.suspected_until = now + SUSPICION;
             self.next = Some(self.next.map_or(now + SUSPECTED, |next| next.min(now + SUSPECTED)));
         }

@@ -9,6 +9,9 @@ const AFTER_PAUSE: Duration = Duration::from_millis(1);
 /// busy machine some later. Without it the rate would be missed by all that lateness.
 const WHEN_LATE: Duration = Duration::from_millis(20);
 
+/// What does not wait is charged no further ahead: whoever makes us answer could keep the link closed for long.
+const MOST_DEBT: Duration = Duration::from_millis(100);
+
 /// Says when the next byte may leave so that a rate holds. It goes into debt for a packet, so that any packet may leave
 /// when anything may.
 #[derive(Clone, Debug)]
@@ -53,7 +56,8 @@ impl Pacer {
         let parts = bytes.saturating_mul(8_000).saturating_add(self.rest);
         let rate = u64::from(self.rate.value());
         self.rest = parts % rate;
-        self.free_at = self.free_at.max(now - WHEN_LATE) + Duration::from_nanos(parts / rate);
+        let free_at = self.free_at.max(now - WHEN_LATE) + Duration::from_nanos(parts / rate);
+        self.free_at = free_at.min(now + MOST_DEBT);
     }
 }
 
@@ -93,5 +97,13 @@ mod tests {
         assert_eq!(pacer.room(Moment::from_millis(9_000)), 20_001);
         pacer.charge(30_000, Moment::from_millis(9_000));
         assert_eq!((pacer.room(Moment::from_millis(9_000)), pacer.free_at()), (0, Moment::from_millis(9_010)));
+    }
+
+    #[test]
+    fn what_does_not_wait_keeps_the_rest_waiting_for_a_tenth_of_a_second_at_most() {
+        let (mut pacer, now) = (pacer(1), Moment::from_millis(5_000));
+        pacer.begin(now);
+        (0..1_000).for_each(|_| pacer.charge(1_400, now));
+        assert_eq!(pacer.free_at(), now + MOST_DEBT);
     }
 }

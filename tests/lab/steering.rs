@@ -179,6 +179,7 @@ fn a_strict_flow_never_leaves_by_another_link_and_its_sender_is_told() {
     assert!(dsl as u64 >= before, "{dsl} of {before}");
     // Linux tells a socket of one ICMP message at a time, and our own are limited in their rate.
     assert!(refused > 20 && refused <= at_cut + 1, "{refused} of {at_cut}");
-    assert_eq!(ledger.refused, 0, "the link is back");
+    // The last one of the cut may be told only now.
+    assert!(ledger.refused <= 1, "the link is back: {}", ledger.refused);
     assert!(calls_lte as u64 >= calls_before && calls_fibre > 0 && calls_dsl == 0, "{calls_before}");
 }

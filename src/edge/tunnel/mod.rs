@@ -111,14 +111,16 @@ impl Tunnel {
         let initiates = initiates(plan, configured);
         // Dead peer detection asks after so much silence; probes that come as often do.
         let interval = plan.health.interval.min(configured.keepalive.unwrap_or(Duration::MAX));
-        let sensitivity = plan.links[usize::from(configured.link.0)].sensitivity.unwrap_or(plan.health.sensitivity);
+        let link = &plan.links[usize::from(configured.link.0)];
+        let sensitivity = link.sensitivity.unwrap_or(plan.health.sensitivity);
         let inner_interval = probes.interval.unwrap_or(interval);
         let settings = HealthSettings {
             interval,
             inner_interval,
             need: probes.need,
             sensitivity,
-            scrutiny: plan.rules.asks_for_quality(),
+            // Each probe of a metered link is paid for.
+            scrutiny: plan.rules.asks_for_quality() && !link.metered,
             ..plan.health
         };
         Tunnel {

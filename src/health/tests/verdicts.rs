@@ -52,13 +52,17 @@ fn a_path_with_calls_shows_within_seconds_that_it_loses_some() {
 
 #[test]
 fn a_path_without_traffic_is_not_asked_more_often_for_what_rules_want() {
-    let count = |scrutiny: bool| {
+    let count = |scrutiny: bool, lost: u32| {
         let settings = HealthSettings { scrutiny, ..every(1000) };
-        let mut world = World::new(settings, &[target(1)], 1, |_, _, _: &mut Chance| Fate::Back(ms(20)));
+        let fate = move |_, _, chance: &mut Chance| {
+            if chance.below(100) < lost { Fate::Lost } else { Fate::Back(ms(20)) }
+        };
+        let mut world = World::new(settings, &[target(1)], 1, fate);
         world.run(100.0);
         world.probes.len()
     };
-    assert_eq!(count(true), count(false));
+    assert_eq!(count(true, 0), count(false, 0));
+    assert_eq!(count(true, 10), count(false, 10));
 }
 
 #[test]

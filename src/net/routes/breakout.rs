@@ -77,24 +77,33 @@ impl BreakoutRoutes {
         self.host.changed().await;
     }
 
-    /// Brings everything in line with what the host has now, and tells by which links packets can leave.
-    /// What could send a packet out untranslated comes after what translates it.
-    pub async fn look(&mut self) -> io::Result<Vec<LinkId>> {
-        let mut exits = Vec::new();
+    /// Brings everything in line with what the host has now, and tells by which links packets can leave, and
+    /// what went wrong: trouble with one link is none of the others. What could send a packet out
+    /// untranslated comes after what translates it.
+    pub async fn look(&mut self) -> (Vec<LinkId>, Option<io::Error>) {
+        let (mut exits, mut trouble) = (Vec::new(), None);
         for need in &self.needs {
-            exits.extend(self.routes.exit_of(need).await?);
+            match self.routes.exit_of(need).await {
+                Ok(exit) => exits.extend(exit),
+                Err(error) => trouble = Some(error),
+            }
         }
-        self.translate(&exits)?;
+        if let Err(error) = self.translate(&exits) {
+            return (Vec::new(), Some(error));
+        }
         let mut ready = Vec::new();
         for need in self.needs.clone() {
             let exit = exits.iter().find(|exit| exit.link == need.link);
-            self.routes.lead(need.link, exit).await?;
-            if let Some(exit) = exit {
-                self.tell_if_strict(&exit.interface);
-                ready.push(need.link);
+            match (self.routes.lead(need.link, exit).await, exit) {
+                (Ok(()), Some(exit)) => {
+                    self.tell_if_strict(&exit.interface);
+                    ready.push(need.link);
+                }
+                (Ok(()), None) => {}
+                (Err(error), _) => trouble = Some(error),
             }
         }
-        Ok(ready)
+        (ready, trouble)
     }
 
     /// Tells nftables, unless it knows: other programs may throw away all that it knows.
@@ -182,10 +191,20 @@ impl Routes {
         if Path::new(&quiet).exists() {
             let _ = std::fs::write(&quiet, "1");
         }
+        // Only what is missing: the kernel tells of an address that is put there again, and so we would look again.
         let number = if_nametoindex(device.as_str())?;
-        handle.address().add(number, DUMMY.into(), 32).replace().execute().await.map_err(to_io)?;
-        let up = LinkUnspec::new_with_index(number).up().build();
-        handle.link().set(up).execute().await.map_err(to_io)
+        let entries: Vec<_> = getifaddrs()?.filter(|entry| entry.interface_name == device).collect();
+        let has_dummy = entries.iter().any(|entry| {
+            entry.address.as_ref().and_then(|address| address.as_sockaddr_in()).is_some_and(|one| one.ip() == DUMMY)
+        });
+        if !has_dummy {
+            handle.address().add(number, DUMMY.into(), 32).replace().execute().await.map_err(to_io)?;
+        }
+        if !entries.iter().any(|entry| entry.flags.contains(InterfaceFlags::IFF_UP)) {
+            let up = LinkUnspec::new_with_index(number).up().build();
+            handle.link().set(up).execute().await.map_err(to_io)?;
+        }
+        Ok(())
     }
 
     /// Removes all that was made for flows that leave outside of the tunnels, also by an earlier run.
@@ -259,6 +278,10 @@ fn ruleset(device: &str, needs: &[BreakoutNeed], exits: &[Exit]) -> String {
             Some(Exit { interface, .. }) => {
                 let _ = writeln!(nat, "    iifname \"{from}\" oifname \"{interface}\" masquerade");
                 let _ = writeln!(forward, "    iifname \"{from}\" oifname != \"{interface}\" drop");
+                // What connection tracking does not translate: packets that fit no connection, and answers
+                // to what came in by a tunnel.
+                let _ = writeln!(forward, "    iifname \"{from}\" ct state invalid drop");
+                let _ = writeln!(forward, "    iifname \"{from}\" ct direction reply drop");
             }
             None => _ = writeln!(forward, "    iifname \"{from}\" drop"),
         }
@@ -336,24 +359,29 @@ mod tests {
             let needs = [(0, "wan0"), (1, "wan1")];
             let needs = needs.map(|(link, name)| BreakoutNeed { link: LinkId(link), underlay: underlay(name) });
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            let well = |(ready, trouble): (Vec<LinkId>, Option<io::Error>)| {
+                assert!(trouble.is_none(), "{trouble:?}");
+                ready
+            };
             runtime.block_on(async {
                 let mut breakouts = BreakoutRoutes::open(&plan(71), needs.to_vec()).unwrap();
-                assert_eq!(breakouts.look().await.unwrap(), [LinkId(0)]);
-                assert_eq!(breakouts.look().await.unwrap(), [LinkId(0)], "a second look changes nothing");
+                assert_eq!(well(breakouts.look().await), [LinkId(0)]);
+                assert_eq!(well(breakouts.look().await), [LinkId(0)], "a second look changes nothing");
                 assert!(text("ip", "rule").contains("7100:\tfrom all iif tf0b0 lookup 71001 proto 117"));
                 assert!(text("ip", "route show table 71001").contains("default via 192.0.2.1 dev wan0 proto 117"));
                 assert!(text("ip", "route show table 71002").starts_with("blackhole default"));
                 let nat = text("nft", "list table ip trefoil");
                 assert!(nat.contains("iifname \"tf0b0\" oifname \"wan0\" masquerade"), "{nat}");
                 assert!(nat.contains("iifname \"tf0b1\" drop"), "{nat}");
+                assert!(nat.contains("iifname \"tf0b0\" ct direction reply drop"), "{nat}");
 
                 // A firewall that starts anew forgets everything.
                 text("nft", "flush ruleset");
-                assert_eq!(breakouts.look().await.unwrap(), [LinkId(0)]);
+                assert_eq!(well(breakouts.look().await), [LinkId(0)]);
                 assert!(stands());
 
                 ip("route del default via 192.0.2.1 dev wan0 metric 7");
-                assert_eq!(breakouts.look().await.unwrap(), []);
+                assert_eq!(well(breakouts.look().await), []);
                 let left = text("ip", "route show table 71001");
                 assert!(left.starts_with("blackhole default") && left.lines().count() == 1, "{left}");
                 assert!(text("nft", "list table ip trefoil").contains("iifname \"tf0b0\" drop"));
