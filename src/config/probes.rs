@@ -11,9 +11,9 @@ use crate::health::MAX_TARGETS;
 use crate::probe::{Ask, Record, Target};
 
 const INTERVAL: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(60);
-/// Of a host or a path in an HTTP request, which is one segment of at most 536 bytes.
+/// Of a host or a path in an HTTP request, which so fits into one segment of 536 bytes.
 const HTTP_TEXT_MAX: usize = 200;
-const KINDS: [&str; 6] = ["icmp", "udp", "tcp", "http", "tls", "dns"];
+const KINDS: [&str; 7] = ["icmp", "udp", "tcp", "http", "https", "tls", "dns"];
 /// RFC 1035 4.1.1.
 const RCODES: [(&str, u8); 6] =
     [("noerror", 0), ("formerr", 1), ("servfail", 2), ("nxdomain", 3), ("notimp", 4), ("refused", 5)];
@@ -105,7 +105,8 @@ fn target(value: &Value<'_>) -> Option<Target> {
         "icmp" => Some(Ask::Icmp),
         "udp" => port(Some(7)).map(|port| Ask::Udp { port }),
         "tcp" => port(None).map(|port| Ask::Tcp { port }),
-        "http" => port(Some(80)).and_then(|port| http(&mut table, port, address)),
+        "http" => port(Some(80)).and_then(|port| http(&mut table, port, address, false)),
+        "https" => port(Some(443)).and_then(|port| http(&mut table, port, address, true)),
         "tls" => port(Some(443)).and_then(|port| {
             let name = table.value("name").map(|value| value.parse(words::fqdn));
             if matches!(name, Some(None)) { None } else { Some(Ask::Tls { port, name: name.flatten() }) }
@@ -116,7 +117,7 @@ fn target(value: &Value<'_>) -> Option<Target> {
     Some(Target { address: address?, ask: ask? })
 }
 
-fn http(table: &mut Table<'_>, port: u16, address: Option<IpAddr>) -> Option<Ask> {
+fn http(table: &mut Table<'_>, port: u16, address: Option<IpAddr>, secure: bool) -> Option<Ask> {
     let path = table.value("path").map_or(Some("/".to_owned()), |value| value.parse(path));
     let host = match table.value("host") {
         Some(value) => value.parse(host_header),
@@ -129,7 +130,7 @@ fn http(table: &mut Table<'_>, port: u16, address: Option<IpAddr>) -> Option<Ask
     if matches!(status, Some(None)) {
         return None;
     }
-    Some(Ask::Http { port, host: host?, path: path?, status: status.flatten() })
+    Some(Ask::Http { port, host: host?, path: path?, status: status.flatten(), secure })
 }
 
 fn dns(table: &mut Table<'_>, port: u16) -> Option<Ask> {
@@ -147,10 +148,6 @@ fn dns(table: &mut Table<'_>, port: u16) -> Option<Ask> {
 fn kind(text: &str) -> Result<&'static str, Complaint> {
     match KINDS.into_iter().find(|kind| *kind == text) {
         Some(kind) => Ok(kind),
-        None if text == "https" => complain(
-            "no probe speaks HTTPS",
-            "\"tls\": a handshake up to the server's first message, no request; or \"http\"",
-        ),
         None => complain(format!("unknown kind of probe {}", wording::quoted(text)), wording::known(KINDS)),
     }
 }

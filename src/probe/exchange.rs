@@ -3,8 +3,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use super::http::{self, STATUS_LINE};
-use super::tls::{self, RECORD_HEAD};
+use super::conversation::{Conversation, MSS, Session, WINDOW};
+use super::http::Http;
+use super::tls::{Hello, Https};
 use super::{Ask, Target, dns};
 use crate::model::{Chance, FlowKey, Moment};
 use crate::packet::{Parsed, TcpSegment, udp_data, udp_packet};
@@ -13,25 +14,16 @@ use crate::packet::{Parsed, TcpSegment, udp_data, udp_packet};
 /// takes of itself, on addresses that nothing else uses.
 pub const PORTS: RangeInclusive<u16> = 61_000..=65_535;
 
-/// As small as every path carries (RFC 9293 3.7.1), so that an answer is never cut or lost for its size.
-const MSS: u16 = 536;
-/// Room for two segments: nobody sends us a page of which we read a line.
-const WINDOW: u16 = 2 * MSS;
 /// Data that comes back from a UDP echo: nobody guesses it.
 const TOKEN: usize = 16;
-/// Longer than this no server takes to answer a request that is there to see whether it does.
-const REQUEST_PATIENCE: Duration = Duration::from_secs(2);
-/// A request that nothing answers is sent again no sooner than this; a server thinks for a while.
-const MIN_REPEAT: Duration = Duration::from_millis(250);
-/// Packets that are read of one answer: a status line byte by byte, each of them twice. After that the target
-/// plays with us.
+/// Packets that are read of one answer: a status line byte by byte, each of them twice, or the longest chain of
+/// certificates. After that the target plays with us.
 const MOST_HEARD: u8 = 64;
 
 /// One question of a kind other than ICMP echo, until it is answered.
 ///
-/// The first packet is sent once: whether it and its answer get through is what is measured. After a TCP
-/// handshake, segments are repeated as TCP does, so that only a server that does not answer fails, and not
-/// a path for one lost segment more.
+/// The first packet is sent once: whether it and its answer get through is what is measured. A TCP handshake
+/// may begin a conversation.
 #[derive(Debug)]
 pub struct Exchange {
     local: SocketAddr,
@@ -44,33 +36,20 @@ pub struct Exchange {
 
 #[derive(Debug)]
 enum State {
-    Echo { token: [u8; TOKEN] },
-    Dns { query: Vec<u8>, rcode: Option<u8> },
-    Greeting { first: u32, next: Next },
-    Asking(Asking),
+    Echo {
+        token: [u8; TOKEN],
+    },
+    Dns {
+        query: Vec<u8>,
+        rcode: Option<u8>,
+    },
+    /// A SYN was sent with the number `first`.
+    Greeting {
+        first: u32,
+        next: Option<Session>,
+    },
+    Talking(Conversation),
     Over,
-}
-
-/// What follows the handshake.
-#[derive(Clone, Debug)]
-enum Next {
-    Nothing,
-    Http { request: Vec<u8>, status: Option<u16> },
-    Tls { hello: Vec<u8> },
-}
-
-#[derive(Debug)]
-struct Asking {
-    /// The number of the request's first byte, and what it is.
-    first: u32,
-    next: Next,
-    /// What the server has had of ours, and what we have had of its.
-    acknowledged: u32,
-    received: u32,
-    head: Vec<u8>,
-    repeat: Duration,
-    repeat_at: Moment,
-    until: Moment,
 }
 
 /// What a packet has brought.
@@ -97,6 +76,8 @@ pub enum Refusal {
     Status(u16),
     /// Another DNS response code than the one wanted.
     Rcode(u8),
+    /// The TLS handshake has failed (RFC 8446 6.2).
+    Alert(u8),
 }
 
 impl Exchange {
@@ -117,13 +98,17 @@ impl Exchange {
                 let packet = udp_packet(local, remote, &query)?;
                 (State::Dns { query, rcode: *rcode }, packet)
             }
-            Ask::Tcp { .. } => greet(local, remote, Next::Nothing, chance)?,
-            Ask::Http { host, path, status, .. } => {
-                greet(local, remote, Next::Http { request: http::request(host, path), status: *status }, chance)?
+            Ask::Tcp { .. } => greet(local, remote, None, chance)?,
+            Ask::Http { host, path, status, secure, .. } => {
+                let http = Http::new(host, path, *status);
+                let session = match secure {
+                    true => Session::Https(Box::new(Https::new(host, target.address, http)?)),
+                    false => Session::Http(http),
+                };
+                greet(local, remote, Some(session), chance)?
             }
             Ask::Tls { name, .. } => {
-                let hello = tls::client_hello(name.as_deref(), chance);
-                greet(local, remote, Next::Tls { hello }, chance)?
+                greet(local, remote, Some(Session::Tls(Hello::new(name.as_deref(), target.address)?)), chance)?
             }
         };
         Some(Exchange { local, remote, state, heard: 0, waiting: Some(packet) })
@@ -158,7 +143,7 @@ impl Exchange {
                     Some(told) => Heard::Refused(Refusal::Rcode(told)),
                 }
             }
-            State::Greeting { .. } | State::Asking(_) => match TcpSegment::read(packet, parsed) {
+            State::Greeting { .. } | State::Talking(_) => match TcpSegment::read(packet, parsed) {
                 Some(segment) => self.handle_segment(&segment, rtt, now),
                 None => Heard::Malformed,
             },
@@ -184,47 +169,30 @@ impl Exchange {
                 if !segment.syn {
                     return Heard::Malformed;
                 }
-                let (next, received) = (next.clone(), segment.sequence.wrapping_add(1));
-                if matches!(next, Next::Nothing) {
+                let Some(session) = next.take() else {
                     self.say(TcpSegment { sequence: begun, rst: true, ..TcpSegment::default() });
                     return Heard::Answered;
-                }
-                let repeat = (rtt * 2).max(MIN_REPEAT);
-                let until = now + REQUEST_PATIENCE;
-                self.state = State::Asking(Asking {
-                    first: begun,
-                    next,
-                    acknowledged: begun,
-                    received,
-                    head: Vec::new(),
-                    repeat,
-                    repeat_at: now + repeat,
-                    until,
-                });
-                self.ask();
+                };
+                let received = segment.sequence.wrapping_add(1);
+                let mut conversation = Conversation::begin(session, begun, received, rtt, now);
+                self.waiting = conversation.say().packet(self.local, self.remote);
+                let until = conversation.until();
+                self.state = State::Talking(conversation);
                 Heard::Greeted { until }
             }
-            State::Asking(asking) => {
-                let heard = asking.handle_segment(segment);
-                let asked = asking.asked();
-                match heard {
-                    Heard::Answered | Heard::Refused(Refusal::Status(_)) => {
-                        let (sequence, acknowledged) = (asking.acknowledged, asking.received);
-                        self.say(TcpSegment { sequence, acknowledged, ack: true, rst: true, ..TcpSegment::default() });
+            State::Talking(conversation) => {
+                let heard = conversation.handle_segment(segment, now);
+                let reply = match heard {
+                    Heard::Answered | Heard::Refused(Refusal::Status(_) | Refusal::Alert(_)) => {
+                        Some(conversation.reset())
                     }
-                    // Our acknowledgement was lost, or more is to come.
-                    Heard::Part if segment.syn => self.ask(),
-                    Heard::Part if !segment.data.is_empty() => {
-                        let (sequence, acknowledged) = (asking.first.wrapping_add(asked), asking.received);
-                        self.say(TcpSegment {
-                            sequence,
-                            acknowledged,
-                            ack: true,
-                            window: WINDOW,
-                            ..TcpSegment::default()
-                        });
+                    Heard::Part => conversation.reply(segment),
+                    Heard::Malformed | Heard::Greeted { .. } | Heard::Refused(Refusal::Reset | Refusal::Rcode(_)) => {
+                        None
                     }
-                    Heard::Part | Heard::Malformed | Heard::Greeted { .. } | Heard::Refused(_) => {}
+                };
+                if let Some(reply) = reply {
+                    self.waiting = reply.packet(self.local, self.remote);
                 }
                 heard
             }
@@ -232,23 +200,21 @@ impl Exchange {
         }
     }
 
-    /// Repeats the request, or gives the connection up.
+    /// Repeats what was said, or gives the connection up.
     pub fn handle_timeout(&mut self, now: Moment) {
-        let State::Asking(asking) = &mut self.state else { return };
-        if asking.until <= now {
-            let (sequence, acknowledged) = (asking.acknowledged, asking.received);
+        let State::Talking(conversation) = &mut self.state else { return };
+        if conversation.until() <= now {
+            let reset = conversation.reset();
             self.state = State::Over;
-            self.say(TcpSegment { sequence, acknowledged, ack: true, rst: true, ..TcpSegment::default() });
-        } else if asking.repeat_at <= now {
-            asking.repeat *= 2;
-            asking.repeat_at = now + asking.repeat;
-            self.ask();
+            self.say(reset);
+        } else if let Some(again) = conversation.repeat(now) {
+            self.waiting = again.packet(self.local, self.remote);
         }
     }
 
     pub fn poll_timeout(&self) -> Option<Moment> {
         match &self.state {
-            State::Asking(asking) => Some(asking.repeat_at.min(asking.until)),
+            State::Talking(conversation) => Some(conversation.timeout()),
             State::Echo { .. } | State::Dns { .. } | State::Greeting { .. } | State::Over => None,
         }
     }
@@ -263,91 +229,8 @@ impl Exchange {
         matches!(self.state, State::Over)
     }
 
-    /// Sends the request with its acknowledgement of the handshake.
-    fn ask(&mut self) {
-        let State::Asking(asking) = &self.state else { return };
-        let data = asking.next.bytes();
-        self.waiting = TcpSegment {
-            sequence: asking.first,
-            acknowledged: asking.received,
-            ack: true,
-            push: true,
-            window: WINDOW,
-            data,
-            ..TcpSegment::default()
-        }
-        .packet(self.local, self.remote);
-    }
-
     fn say(&mut self, segment: TcpSegment<'_>) {
         self.waiting = segment.packet(self.local, self.remote);
-    }
-}
-
-impl Asking {
-    fn handle_segment(&mut self, segment: &TcpSegment<'_>) -> Heard {
-        if !segment.ack || segment.acknowledged.wrapping_sub(self.first) > self.asked() {
-            return Heard::Malformed;
-        }
-        if segment.rst {
-            // RFC 5961 3.2: a reset counts at exactly the next number.
-            return if segment.sequence == self.received { Heard::Refused(Refusal::Reset) } else { Heard::Malformed };
-        }
-        if segment.acknowledged.wrapping_sub(self.acknowledged) <= self.asked() {
-            self.acknowledged = segment.acknowledged;
-        }
-        if segment.syn {
-            return if segment.sequence.wrapping_add(1) == self.received { Heard::Part } else { Heard::Malformed };
-        }
-        let known = self.received.wrapping_sub(segment.sequence);
-        let Some(new) = usize::try_from(known).ok().and_then(|known| segment.data.get(known..)) else {
-            // A gap: the server will send what is missing.
-            return Heard::Part;
-        };
-        let wanted = self.next.head().saturating_sub(self.head.len());
-        self.head.extend(new.iter().take(wanted));
-        self.received = self.received.wrapping_add(new.len() as u32);
-        if self.head.len() < self.next.head() {
-            return if segment.fin { Heard::Malformed } else { Heard::Part };
-        }
-        self.next.judge(&self.head)
-    }
-
-    /// Bytes of the request.
-    fn asked(&self) -> u32 {
-        self.next.bytes().len() as u32
-    }
-}
-
-impl Next {
-    fn bytes(&self) -> &[u8] {
-        match self {
-            Next::Nothing => &[],
-            Next::Http { request, .. } => request,
-            Next::Tls { hello } => hello,
-        }
-    }
-
-    /// Bytes of the answer that are looked at.
-    fn head(&self) -> usize {
-        match self {
-            Next::Nothing => 0,
-            Next::Http { .. } => STATUS_LINE,
-            Next::Tls { .. } => RECORD_HEAD,
-        }
-    }
-
-    fn judge(&self, head: &[u8]) -> Heard {
-        match self {
-            Next::Nothing => Heard::Answered,
-            Next::Http { status, .. } => match http::status(head) {
-                None => Heard::Malformed,
-                Some(told) if status.is_none_or(|wanted| wanted == told) => Heard::Answered,
-                Some(told) => Heard::Refused(Refusal::Status(told)),
-            },
-            Next::Tls { .. } if tls::is_answer(head) => Heard::Answered,
-            Next::Tls { .. } => Heard::Malformed,
-        }
     }
 }
 
@@ -362,7 +245,12 @@ pub fn tidy(packet: &[u8], parsed: &Parsed) -> Option<Box<[u8]>> {
     (segment.syn && segment.ack && !segment.rst).then(|| reset.packet(ours, theirs)).flatten()
 }
 
-fn greet(local: SocketAddr, remote: SocketAddr, next: Next, chance: &mut Chance) -> Option<(State, Box<[u8]>)> {
+fn greet(
+    local: SocketAddr,
+    remote: SocketAddr,
+    next: Option<Session>,
+    chance: &mut Chance,
+) -> Option<(State, Box<[u8]>)> {
     let first = chance.next_u32();
     let syn = TcpSegment { sequence: first, syn: true, window: WINDOW, mss: Some(MSS), ..TcpSegment::default() };
     Some((State::Greeting { first, next }, syn.packet(local, remote)?))
@@ -374,6 +262,7 @@ impl fmt::Display for Refusal {
             Refusal::Reset => f.write_str("connection refused"),
             Refusal::Status(code) => write!(f, "HTTP status {code}"),
             Refusal::Rcode(code) => write!(f, "DNS response code {code}"),
+            Refusal::Alert(code) => write!(f, "TLS alert {code}"),
         }
     }
 }

@@ -1,7 +1,8 @@
-//! Floor 2: what is asked inside a tunnel besides ICMP echo, and what counts as its answer: UDP echo, TCP, HTTP,
+//! Floor 2: what is asked inside a tunnel besides ICMP echo, and what counts as its answer: UDP echo, TCP, HTTP(S),
 //! TLS and DNS, each a machine of its own that makes packets and reads packets. And what a Trefoil and another tell each
 //! other of each direction by itself.
 
+mod conversation;
 mod dns;
 mod exchange;
 mod http;

@@ -18,10 +18,11 @@ pub enum Ask {
     Udp { port: u16 },
     /// A SYN; a SYN-ACK is the answer, and is answered with a reset.
     Tcp { port: u16 },
-    /// A request in one segment; the answer is a status line, with this code if one is given.
-    Http { port: u16, host: String, path: String, status: Option<u16> },
+    /// A request; the answer is a status line, with this code if one is given. Where it is `secure`, a TLS
+    /// handshake comes before it, with whoever answers: no certificate is looked at.
+    Http { port: u16, host: String, path: String, status: Option<u16>, secure: bool },
     /// A ClientHello with this server name; the answer is a ServerHello or an alert. What the server is
-    /// is not looked at: this is no HTTPS request.
+    /// is not looked at, and it is not asked for anything.
     Tls { port: u16, name: Option<String> },
     /// A query; the answer is any to it, with this response code (RFC 1035 4.1.1) if one is given.
     Dns { port: u16, name: String, record: Record, rcode: Option<u8> },
@@ -102,7 +103,8 @@ impl Target {
             Ask::Icmp => "icmp",
             Ask::Udp { .. } => "udp",
             Ask::Tcp { .. } => "tcp",
-            Ask::Http { .. } => "http",
+            Ask::Http { secure: false, .. } => "http",
+            Ask::Http { secure: true, .. } => "https",
             Ask::Tls { .. } => "tls",
             Ask::Dns { .. } => "dns",
         }

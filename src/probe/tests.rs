@@ -1,4 +1,6 @@
+use std::io::{Read, Write};
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use proptest::prelude::*;
@@ -14,7 +16,7 @@ fn target(ask: Ask) -> Target {
 }
 
 fn http(status: Option<u16>) -> Ask {
-    Ask::Http { port: 80, host: "app.example".into(), path: "/health".into(), status }
+    Ask::Http { port: 80, host: "app.example".into(), path: "/health".into(), status, secure: false }
 }
 
 fn dns(rcode: Option<u8>) -> Ask {
@@ -232,6 +234,117 @@ fn what_is_no_http_or_no_tls_is_no_answer() {
     assert_eq!(asker.say(501, &[22, 3, 3, 0, 122, 2, 0, 0, 118, 3, 3]), Heard::Answered);
 }
 
+/// A TLS server that answers any request with this status, and has what it says next at hand.
+struct Server {
+    tls: rustls::ServerConnection,
+    status: u16,
+    heard: Vec<u8>,
+    /// All that it has said, from its first number on.
+    said: Vec<u8>,
+}
+
+impl Server {
+    fn new(status: u16, versions: &[&'static rustls::SupportedProtocolVersion]) -> Server {
+        let certified = rcgen::generate_simple_self_signed(["app.example".to_owned()]).unwrap();
+        let key = rustls::pki_types::PrivatePkcs8KeyDer::from(certified.signing_key.serialize_der());
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config = rustls::ServerConfig::builder_with_provider(provider).with_protocol_versions(versions).unwrap();
+        let config = config.with_no_client_auth().with_single_cert(vec![certified.cert.into()], key.into()).unwrap();
+        let tls = rustls::ServerConnection::new(Arc::new(config)).unwrap();
+        Server { tls, status, heard: Vec::new(), said: Vec::new() }
+    }
+
+    fn hear(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            self.tls.read_tls(&mut bytes).unwrap();
+            self.tls.process_new_packets().unwrap();
+        }
+        let _ = self.tls.reader().read_to_end(&mut self.heard);
+        if self.heard.ends_with(b"\r\n\r\n") {
+            let status = self.status;
+            write!(self.tls.writer(), "HTTP/1.1 {status} Told\r\n\r\n").unwrap();
+            assert!(std::mem::take(&mut self.heard).starts_with(b"GET /health HTTP/1.1\r\nHost: app.example\r\n"));
+        }
+        while self.tls.wants_write() {
+            self.tls.write_tls(&mut self.said).unwrap();
+        }
+    }
+}
+
+/// A handshake and a request, of which every `lost`th segment each way is lost; and how many segments it took.
+fn ask_over_tls(server: &mut Server, wanted: Option<u16>, lost: u32) -> (Heard, u32) {
+    let Ask::Http { host, path, .. } = http(None) else { panic!() };
+    let mut asker = Asker::new(Ask::Http { port: 443, host, path, status: wanted, secure: true });
+    assert!(matches!(asker.accept(), Heard::Greeted { .. }));
+    let first = asker.segment().sequence;
+    let (mut taken, mut acknowledged, mut segments) = (0_usize, 0_usize, 0);
+    let gone = |segments: &mut u32| {
+        *segments += 1;
+        segments.is_multiple_of(lost)
+    };
+    for _ in 0..200 {
+        // Our side's last segment arrives, or does not.
+        if !gone(&mut segments) {
+            let segment = asker.segment();
+            if segment.rst {
+                panic!("given up");
+            }
+            let new = taken.checked_sub(segment.sequence.wrapping_sub(first) as usize);
+            let new = new.and_then(|known| segment.data.get(known..)).unwrap_or_default().to_vec();
+            acknowledged = acknowledged.max(segment.acknowledged.wrapping_sub(501) as usize);
+            taken += new.len();
+            server.hear(&new);
+        }
+        let upto = server.said.len().min(acknowledged + 300);
+        let data = server.said[acknowledged.min(upto)..upto].to_vec();
+        if !gone(&mut segments) {
+            let sequence = 501 + acknowledged as u32;
+            let acknowledged = first.wrapping_add(taken as u32);
+            let data = &data[..];
+            let heard =
+                asker.hear_segment(TcpSegment { sequence, acknowledged, ack: true, data, ..TcpSegment::default() });
+            if heard != Heard::Part {
+                return (heard, segments);
+            }
+        }
+        asker.now = asker.now + Duration::from_millis(20);
+        asker.exchange.handle_timeout(asker.now);
+        if let Some(packet) = asker.exchange.poll_transmit() {
+            asker.packet = packet;
+        }
+    }
+    panic!("no end");
+}
+
+#[test]
+fn a_request_goes_through_either_version_of_tls_and_the_status_line_answers_it() {
+    for version in [&rustls::version::TLS13, &rustls::version::TLS12] {
+        for (wanted, expected) in
+            [(None, Heard::Answered), (Some(204), Heard::Answered), (Some(200), Heard::Refused(Refusal::Status(204)))]
+        {
+            let (heard, clean) = ask_over_tls(&mut Server::new(204, &[version]), wanted, u32::MAX);
+            assert_eq!(heard, expected, "{version:?}");
+            let (heard, lossy) = ask_over_tls(&mut Server::new(204, &[version]), wanted, 3);
+            assert_eq!(heard, expected, "{version:?} with losses");
+            assert!(clean < lossy, "{clean} and {lossy} segments");
+        }
+    }
+}
+
+#[test]
+fn a_server_that_ends_the_handshake_refuses_and_one_that_speaks_no_tls_says_nothing() {
+    let ask = || {
+        Asker::new(Ask::Http { port: 443, host: "app.example".into(), path: "/".into(), status: None, secure: true })
+    };
+    let mut asker = ask();
+    asker.accept();
+    assert_eq!(asker.say(501, &[21, 3, 3, 0, 2, 2, 40]), Heard::Refused(Refusal::Alert(40)));
+    assert!(asker.segment().rst);
+    let mut asker = ask();
+    asker.accept();
+    assert_eq!(asker.say(501, b"HTTP/1.1 400 Bad Request\r\n\r\n"), Heard::Malformed);
+}
+
 #[test]
 fn a_reset_of_a_connection_counts_at_the_right_number_only() {
     let mut asker = Asker::new(http(None));
@@ -326,6 +439,7 @@ proptest! {
         ask in prop_oneof![
             Just(Ask::Udp { port: 7 }), Just(Ask::Tcp { port: 22 }), Just(http(Some(200))), Just(dns(None)),
             Just(Ask::Tls { port: 443, name: Some("app.example".into()) }),
+            Just(Ask::Http { port: 443, host: "app.example".into(), path: "/".into(), status: None, secure: true }),
         ],
         tricks in tricks(),
     ) {

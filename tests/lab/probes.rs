@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
@@ -25,6 +26,7 @@ targets = [
     { kind = "udp", address = "198.19.0.10", port = 6666 },
     { kind = "tcp", address = "198.19.0.10", port = 8080 },
     { kind = "http", address = "198.19.0.10", port = 8080, path = "/health", status = 200 },
+    { kind = "https", address = "198.19.0.10", port = 8443, host = "app.test", status = 200 },
     { kind = "dns", address = "198.19.0.10", name = "app.test", rcode = "noerror" },
     { kind = "tcp", address = "198.19.0.10", port = 4 },
 ]
@@ -35,13 +37,14 @@ interval = "200ms"
 /// The places of the targets above.
 const LIAR: usize = 2;
 const HTTP: usize = 4;
-const CLOSED: usize = 6;
+const CLOSED: usize = 7;
 
-/// Answers in a namespace: UDP echo, one that lies, HTTP, and DNS.
+/// Answers in a namespace: UDP echo, one that lies, HTTP, OpenSSL's HTTPS, and DNS.
 struct Servers {
     /// What HTTP answers.
     status: Arc<AtomicU16>,
     _names: Process,
+    _secure: Process,
 }
 
 impl Servers {
@@ -71,7 +74,14 @@ impl Servers {
         command.args(["--user=root", "--pid-file=", "--log-facility=-", "--address=/app.test/198.19.0.10"]);
         command.arg(format!("--listen-address={SERVER}"));
         let names = Process::start(&mut command, &bench_directory.join("server-dnsmasq.log"));
-        Servers { status, _names: names }
+        let (key, certificate) = (bench_directory.join("tls.key"), bench_directory.join("tls.pem"));
+        let make = "req -x509 -newkey rsa:4096 -nodes -subj /CN=app.test -days 1 -keyout";
+        let made = Command::new("openssl").args(make.split(' ')).arg(&key).arg("-out").arg(&certificate).output();
+        assert!(made.is_ok_and(|made| made.status.success()), "openssl makes no certificate");
+        let mut command = namespace.command("openssl");
+        command.args(["s_server", "-www", "-accept", "8443", "-key"]).arg(&key).arg("-cert").arg(&certificate);
+        let secure = Process::start(&mut command, &bench_directory.join("server-openssl.log"));
+        Servers { status, _names: names, _secure: secure }
     }
 }
 

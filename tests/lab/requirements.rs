@@ -3,7 +3,7 @@ use std::path::Path;
 use super::say;
 
 /// What the lab needs besides iproute2 and util-linux, and the Debian package that brings it.
-const PROGRAMS: [(&str, &str); 9] = [
+const PROGRAMS: [(&str, &str); 10] = [
     ("/usr/sbin/charon-systemd", "charon-systemd"),
     ("/usr/sbin/swanctl", "strongswan-swanctl"),
     ("/usr/lib/ipsec/plugins/libstrongswan-kernel-libipsec.so", "libcharon-extra-plugins"),
@@ -13,6 +13,7 @@ const PROGRAMS: [(&str, &str); 9] = [
     ("/usr/bin/tshark", "tshark"),
     ("/usr/sbin/nft", "nftables"),
     ("/usr/sbin/dnsmasq", "dnsmasq-base"),
+    ("/usr/bin/openssl", "openssl"),
 ];
 
 /// Without root there is no lab, and the test says so. With root everything must be there: a

@@ -310,7 +310,10 @@ fn probes_are_taken_from_the_connector_and_told_apart_by_kind() {
         [
             to(1, Ask::Icmp),
             to(1, Ask::Udp { port: 7 }),
-            to(2, Ask::Http { port: 80, host: "10.0.0.2".into(), path: "/up".into(), status: Some(204) }),
+            to(
+                2,
+                Ask::Http { port: 80, host: "10.0.0.2".into(), path: "/up".into(), status: Some(204), secure: false }
+            ),
             to(2, Ask::Tls { port: 443, name: Some("app.example".into()) }),
             to(3, Ask::Dns { port: 53, name: ".".into(), record: Record::Ns, rcode: Some(0) }),
         ]

@@ -529,12 +529,8 @@ fn a_probe_target_is_told_what_is_wrong_with_it() {
     };
     for (probes, expected) in [
         (
-            r#"[{ kind = "https", address = "10.0.0.1" }]"#,
-            "no probe speaks HTTPS (\"tls\": a handshake up to the server's first message, no request; or \"http\")",
-        ),
-        (
             r#"[{ kind = "ping", address = "10.0.0.1" }]"#,
-            "unknown kind of probe \"ping\" (known: icmp, udp, tcp, http, tls, dns)",
+            "unknown kind of probe \"ping\" (known: icmp, udp, tcp, http, https, tls, dns)",
         ),
         (r#"[{ kind = "tcp", address = "10.0.0.1" }]"#, "missing port in [probes] (such as port = 443)"),
         (r#"[{ kind = "tcp", port = 1 }]"#, "missing address in [probes] (such as address = \"10.20.0.5\")"),
