@@ -157,6 +157,17 @@ impl Trip {
             .unwrap_or_default()
     }
 
+    /// Seconds after `from` at which packets arrived before which some are missing, and how many.
+    pub fn losses(&self, from: Instant) -> Vec<(f64, u64)> {
+        let mut arrivals = self.arrivals.clone();
+        arrivals.sort_unstable_by_key(|arrival| arrival.number);
+        let seconds = |at: Instant| (at.saturating_duration_since(from), from.saturating_duration_since(at));
+        let gaps =
+            arrivals.windows(2).map(|pair| (seconds(pair[1].at), pair[1].number.saturating_sub(pair[0].number + 1)));
+        let gaps = gaps.filter(|(_, missing)| *missing > 0);
+        gaps.map(|((after, before), missing)| (after.as_secs_f64() - before.as_secs_f64(), missing)).collect()
+    }
+
     /// How long so many in a hundred took at most; on the way back, for the whole round trip.
     pub fn delay(&self, percent: usize) -> Duration {
         let mut delays: Vec<Duration> = self.arrivals.iter().map(|arrival| arrival.delay).collect();
