@@ -39,6 +39,11 @@ fn the_corpus_of_esp_packets_replays() {
 }
 
 #[test]
+fn the_corpus_of_dns_messages_replays() {
+    replay("dns", targets::dns);
+}
+
+#[test]
 fn the_corpus_of_ike_messages_replays() {
     replay("ike_message", targets::ike_message);
 }

@@ -248,7 +248,17 @@ fn the_scenario_schema_and_the_loader_know_the_same_keys() {
 fn the_site_schema_and_the_loader_know_the_same_keys() {
     let folder = tempfile::tempdir().expect("a folder");
     let site = folder.path().join("site.toml");
-    let plain = ["[site]", "[health]", "[steering]", "[ports]", "[routes]", "[dataplane]", "[control]", "[recording]"];
+    let plain = [
+        "[site]",
+        "[names]",
+        "[health]",
+        "[steering]",
+        "[ports]",
+        "[routes]",
+        "[dataplane]",
+        "[control]",
+        "[recording]",
+    ];
     let deep = ["[wan.a]", "[connector.c]", "[connector.c.keepalive]", "[connector.c.probes]", "[connector.c.primary]"];
     let tunnel = ["[[connector.c.primary.tunnel]]"];
     std::fs::write(&site, with_unknown(&[&plain[..], &deep, &tunnel].concat())).expect("written");

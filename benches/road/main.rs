@@ -81,6 +81,7 @@ fn deciding(c: &mut Criterion) {
         path: Some(PathId(0)),
         breakout: None,
         names: Default::default(),
+        names_epoch: 0,
         path_epoch: 1,
         policy_epoch: 1,
         rule: Some(RuleId(0)),

@@ -103,9 +103,13 @@ fn summarise(plan: &Plan, out: &mut String) -> fmt::Result {
         OnStop::Block => "block",
         OnStop::Release => "release",
     };
+    let others = match plan.rules.elsewhere().len() {
+        0 => String::new(),
+        more => format!(" ({} more for other sites)", counted(more, "rule")),
+    };
     writeln!(
         out,
-        "{}; measured every {:?}, steered every {:?}; device {}, routing table {}, on stop {on_stop}",
+        "{}{others}; measured every {:?}, steered every {:?}; device {}, routing table {}, on stop {on_stop}",
         counted(plan.rules.rules().len(), "rule"),
         plan.health.interval,
         plan.steering.interval,

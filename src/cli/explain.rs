@@ -132,7 +132,8 @@ fn render(told: &Explanation) -> String {
     }
     for one in &told.names {
         let rest = age_ms(one.until_ms.saturating_sub(told.at_ms));
-        text.push_str(&format!("its destination was answered for {}, which is kept for {rest}\n", one.name));
+        let late = if one.too_late { "; the flow was there before, and goes by what was known then" } else { "" };
+        text.push_str(&format!("its destination was answered for {}, which is kept for {rest}{late}\n", one.name));
     }
     if told.past.is_some() {
         text.push_str(&format!("as it was at {}\n", WallTime(told.at_ms)));
@@ -289,7 +290,7 @@ mod tests {
             destination: "203.0.113.9:443".to_owned(),
             dscp: 0,
             interface: Some("lan1 (segment guests)".to_owned()),
-            names: vec![LearnedName { name: "www.example.com".to_owned(), until_ms: 160_000 }],
+            names: vec![LearnedName { name: "www.example.com".to_owned(), until_ms: 160_000, too_late: false }],
             connector: Some("pop".to_owned()),
             active_role: Some("primary".to_owned()),
             passed_over: vec![PassedOver {

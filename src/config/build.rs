@@ -39,6 +39,7 @@ pub fn build(site: SiteDraft, profiles: &Profiles, rules: RuleSet, lan: LanPlan)
         connectors,
         tunnels,
         rules: Arc::new(rules.with_utc_offset(site.utc_offset)),
+        resolvers: site.resolvers,
         health: site.health,
         steering: site.steering,
         local_ports: site.local_ports,

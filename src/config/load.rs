@@ -64,6 +64,8 @@ pub fn load_policy_beside(policy_files: &[PathBuf], other: &PolicyFiles) -> Resu
         connectors: other.connectors.clone(),
         lan: other.lan.clone(),
         patterns: other.patterns.clone(),
+        site: other.site.clone(),
+        sites: other.sites.clone(),
         is_open: other.is_open,
     };
     read_policy(policy_files, Vocabulary::of(names), &Disk)
@@ -96,8 +98,20 @@ fn read_policy(
     if failed {
         return Err(warnings);
     }
-    let Names { links, connectors, lan, patterns, is_open } = vocabulary.into_names();
-    Ok(PolicyFiles { rules: policy.rules, tests: policy.tests, links, connectors, lan, patterns, is_open, warnings })
+    let Names { links, connectors, lan, patterns, site, sites, is_open } = vocabulary.into_names();
+    Ok(PolicyFiles {
+        rules: policy.rules,
+        tests: policy.tests,
+        tests_elsewhere: policy.tests_elsewhere,
+        links,
+        connectors,
+        lan,
+        patterns,
+        site,
+        sites,
+        is_open,
+        warnings,
+    })
 }
 
 /// Reads a scenario. The error is every finding.
@@ -170,7 +184,8 @@ impl Loader<'_> {
         let tables = documents.iter().map(|(document, source)| Table::of_document(document, source, report));
         let links = site.wan.names().map(|(_, name)| name.value.clone());
         let connectors = site.connectors.iter().map(|connector| connector.name.value.clone());
-        let vocabulary = Vocabulary::of_names(links, connectors, site.lan.clone());
+        let name = site.name.as_deref().unwrap_or_default();
+        let vocabulary = Vocabulary::of_names(name, links, connectors, site.lan.clone());
         let policy = policy::read(tables.collect(), &vocabulary, report);
         check::check(&site, &profiles, report);
         build::build(site, &profiles, policy.rules, vocabulary.into_names().lan)

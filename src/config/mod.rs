@@ -39,7 +39,8 @@ pub use load::{
     policy_files_of,
 };
 pub use policy::{
-    Expected, Failure, FlowLine, LinkState, Outcome, PolicyFiles, PolicyLink, PolicyTest, flow as parse_flow, flow_line,
+    Expected, Failure, FlowLine, FlowWords, LinkState, Outcome, PolicyFiles, PolicyLink, PolicyTest,
+    flow as parse_flow, flow_line,
 };
 pub use scenario::{
     Change, Direction, LineShape, Scenario, ScenarioEvent, ScenarioLink, ScenarioTraffic, Trace, TrafficKind, Where,

@@ -1,10 +1,12 @@
-//! The tables of a site file that have a default for everything: health, steering, ports, routes, data
+//! The tables of a site file that have a default for everything: names, health, steering, ports, routes, data
 //! plane, control, recording.
 
 use std::num::NonZeroU16;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+use ipnet::IpNet;
 
 use super::diagnostic::Report;
 use super::table::{Table, Value};
@@ -34,6 +36,8 @@ const MAX_WORKERS: u16 = 64;
 /// With fewer a small office would forget flows that are in use; with more, memory would rather hold
 /// two tables: a million is some 300 MiB.
 const FLOW_LIMIT: RangeInclusive<i64> = 1_024..=1_048_576;
+/// Each DNS question is held against all of them.
+const RESOLVERS_MAX: usize = 64;
 /// `sun_path` of a Unix socket address, without its final zero.
 const SOCKET_PATH_MAX: usize = 107;
 const SOCKET_DEFAULT: &str = "/run/trefoil/control.sock";
@@ -234,6 +238,19 @@ pub fn read_recording(table: Option<Table<'_>>, folder: &Path) -> RecordingDraft
     draft.age = table.value("max_age").and_then(|value| value.duration(RECORDING_AGES)).unwrap_or(draft.age);
     table.finish();
     draft
+}
+
+/// Whose DNS answers are believed: none named, whoever a host asks.
+pub fn read_resolvers(table: Option<Table<'_>>) -> Vec<IpNet> {
+    let Some(mut table) = table else { return Vec::new() };
+    let resolvers = table.value("resolvers").map_or_else(Vec::new, |value| {
+        if value.is_empty_list() {
+            value.error("resolvers is empty", "at least one address or network, or no resolvers for any");
+        }
+        value.parse_items(RESOLVERS_MAX, words::network).into_iter().map(|at| at.value).collect()
+    });
+    table.finish();
+    resolvers
 }
 
 /// Where a site that says nothing has its routes and its control socket.

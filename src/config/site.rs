@@ -35,6 +35,8 @@ pub struct SiteDraft {
     /// Without the interfaces that rules name.
     pub lan: LanPlan,
     pub connectors: Vec<ConnectorDraft>,
+    /// Whose DNS answers are believed; empty: of whomever a host asks.
+    pub resolvers: Vec<IpNet>,
     pub health: HealthSettings,
     pub steering: SteeringPlan,
     pub local_ports: PortPlan,
@@ -93,6 +95,7 @@ impl SiteDraft {
         let connectors = tables.into_iter().take(CONNECTORS_MAX);
         let connectors =
             connectors.map(|(name, table)| ConnectorDraft::read(name, table, &wan, keys, report)).collect();
+        let resolvers = settings::read_resolvers(table.table("names"));
         let health = settings::read_health(table.table("health"));
         let steering = settings::read_steering(table.table("steering"));
         let (local_ports, remote_ports) = settings::read_ports(table.table("ports"), report);
@@ -113,6 +116,7 @@ impl SiteDraft {
             wan,
             lan,
             connectors,
+            resolvers,
             health,
             steering,
             local_ports,

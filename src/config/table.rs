@@ -181,6 +181,11 @@ impl<'a> Value<'a> {
         self.report.error(&self.spot, what, instead);
     }
 
+    /// Of an item of it.
+    pub fn error_at(&self, spot: &Spot, what: impl Into<String>, instead: impl Into<String>) {
+        self.report.error(spot, what, instead);
+    }
+
     pub fn at<T>(&self, value: T) -> At<T> {
         At { value, spot: self.spot.clone() }
     }

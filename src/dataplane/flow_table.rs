@@ -28,6 +28,8 @@ pub struct FlowEntry {
     pub breakout: Option<LinkId>,
     /// What was known of the destination's names.
     pub names: KnownNames,
+    /// See `NameTable::epoch`.
+    pub names_epoch: u32,
     /// The choice holds while the path's epoch and the policy's are these.
     pub path_epoch: u32,
     pub policy_epoch: u32,
@@ -58,6 +60,8 @@ pub struct Leaving {
     pub ordered: Option<PathId>,
     /// Since the packet before.
     pub paused: Duration,
+    /// When it began, while nothing of it has arrived: there is no connection yet.
+    pub unanswered_since: Option<Moment>,
 }
 
 /// What is remembered of a flow, under its key as it leaves the site.
@@ -198,7 +202,8 @@ impl FlowTable {
             flow.bytes = flow.bytes.saturating_add(bytes);
             flow.packets = flow.packets.saturating_add(1);
             flow.last_left = now;
-            Leaving { entry: flow.entry, ordered, paused }
+            let unanswered_since = (flow.last_arrived == Moment::ZERO).then_some(flow.first);
+            Leaving { entry: flow.entry, ordered, paused, unanswered_since }
         })
     }
 
@@ -237,6 +242,7 @@ impl FlowTable {
             path: None,
             breakout: None,
             names: Default::default(),
+            names_epoch: 0,
             path_epoch: 0,
             policy_epoch: 0,
             rule: None,
@@ -428,6 +434,7 @@ pub(super) mod tests {
             path: Some(PathId(path)),
             breakout: None,
             names: Default::default(),
+            names_epoch: 0,
             path_epoch: 1,
             policy_epoch: 1,
             rule: None,
@@ -451,9 +458,12 @@ pub(super) mod tests {
         assert_eq!(table.leave(&key(1), 100, START), None);
         assert!(table.pin(key(1), entry(3), None, 100, START));
         let found = table.leave(&key(1), 50, START + Duration::from_secs(1)).unwrap();
-        assert_eq!(found, Leaving { entry: entry(3), ordered: None, paused: Duration::from_secs(1) });
+        let paused = Duration::from_secs(1);
+        assert_eq!(found, Leaving { entry: entry(3), ordered: None, paused, unanswered_since: Some(START) });
+        table.arrive(&key(1), PathId(3), START + paused);
+        assert_eq!(table.leave(&key(1), 0, START + paused).unwrap().unanswered_since, None);
         let told = table.get(&key(1)).unwrap();
-        assert_eq!((told.path, told.bytes, told.packets), (Some(PathId(3)), 150, 2));
+        assert_eq!((told.path, told.bytes, told.packets), (Some(PathId(3)), 150, 3));
         assert_eq!(table.len(), 1);
     }
 

@@ -8,6 +8,10 @@ use crate::model::{DropReason, Dscp, FlowKey, LinkId, Moment};
 use crate::packet::Refusal;
 use crate::steer::{NewFlow, Stay};
 
+/// A flow whose first packet was quicker than control, which had just heard a name of its destination, follows within
+/// this time: a SYN is sent again after one second, and after two more (RFC 6298).
+const CATCHES_UP: Duration = Duration::from_millis(3_500);
+
 /// Finds the way of each packet that leaves the site: the flow table, and the one decision. A
 /// worker asks it for every packet, a simulation without packets for as many bytes as it likes.
 pub struct Pilot<'a, 'n> {
@@ -46,8 +50,8 @@ impl<'a> Pilot<'a, '_> {
     /// The course that the flow is pinned to, or a new choice; and what to mark its packets with.
     pub fn course_of(&mut self, leaving: &Departure) -> Result<(Course<'a>, Option<Dscp>), NoWay> {
         let known = self.flows.leave(&leaving.key, leaving.bytes, self.now);
-        if let Some(Leaving { entry, ordered: None, paused }) = &known
-            && let Some(course) = self.pinned(entry, *paused)
+        if let Some(leaving @ Leaving { entry, ordered: None, .. }) = &known
+            && let Some(course) = self.pinned(leaving)
         {
             return Ok((course, entry.mark));
         }
@@ -56,7 +60,8 @@ impl<'a> Pilot<'a, '_> {
     }
 
     /// The course of an entry, while all that it was chosen by is still so.
-    fn pinned(&self, entry: &FlowEntry, paused: Duration) -> Option<Course<'a>> {
+    fn pinned(&self, leaving: &Leaving) -> Option<Course<'a>> {
+        let Leaving { entry, paused, .. } = leaving;
         if let Some(link) = entry.breakout {
             let holds = entry.policy_epoch == self.forwarding.policy_epoch
                 && self.forwarding.breakout(link).is_some_and(|face| face.usable);
@@ -66,11 +71,20 @@ impl<'a> Pilot<'a, '_> {
         let holds = entry.path_epoch == path.epoch
             && entry.policy_epoch == self.forwarding.policy_epoch
             && path.usable
-            && !(entry.draining && path.duty.lets_go(paused, self.now))
+            && !self.may_catch_up(leaving)
+            && !(entry.draining && path.duty.lets_go(*paused, self.now))
             && (entry.kept || self.forwarding.connector(path.connector)?.active == path.role);
         let child = path.children.get(usize::from(entry.child)).filter(|_| holds)?;
         let way = Way { path, child: (usize::from(entry.child), child) };
         self.forwarding.has_sa(way).then_some(Course::Tunnel(way))
+    }
+
+    /// A name was learned since, which may be what the host asked for before it sent this: no connection yet knows
+    /// another way. One that broke out has perhaps, for its answers are not seen here.
+    fn may_catch_up(&self, leaving: &Leaving) -> bool {
+        leaving.entry.names_epoch != self.forwarding.names_epoch()
+            && leaving.entry.breakout.is_none()
+            && leaving.unanswered_since.is_some_and(|began| self.now.since(began) < CATCHES_UP)
     }
 
     fn connector_of(&self, key: &FlowKey) -> Result<&'a ConnectorFace, NoWay> {
@@ -90,8 +104,15 @@ impl<'a> Pilot<'a, '_> {
     ) -> Result<(Course<'a>, Option<Dscp>), NoWay> {
         let Departure { key, dscp, bytes } = *leaving;
         let minute = self.forwarding.minute;
-        let before = known.map_or_else(Default::default, |known| known.entry.names);
-        let ends = self.forwarding.ends_with(&key, &before);
+        let decided = known.filter(|known| known.entry.path.is_some() || known.entry.breakout.is_some());
+        let ends = match &decided {
+            Some(known) => {
+                let began = known.unanswered_since.filter(|_| self.may_catch_up(known));
+                let caught_up = began.and_then(|began| self.forwarding.names_at(&key, began));
+                self.forwarding.ends_with(&key, caught_up.unwrap_or(known.entry.names))
+            }
+            None => self.forwarding.ends_of(&key),
+        };
         let flow = NewFlow { key, dscp, connector: connector.id, minute, ends };
         let held = known.map_or_else(Held::default, |known| Held {
             path: known.entry.path,
@@ -127,6 +148,7 @@ impl<'a> Pilot<'a, '_> {
             path: decision.way.map(|way| way.path.id),
             breakout: decision.breakout,
             names: ends.names,
+            names_epoch: self.forwarding.names_epoch(),
             path_epoch: decision.way.map_or(0, |way| way.path.epoch),
             policy_epoch: self.forwarding.policy_epoch,
             rule: choice.rule,

@@ -2,11 +2,14 @@ use serde::{Deserialize, Serialize};
 
 use super::flow_status::{FlowList, FlowStatus, end, flow_status, link_name, protocol_name, tunnel_name};
 use super::machine::Edge;
+use super::names::KeptName;
 use super::report::{StatusFacts, unix_ms};
 use super::{ConnectorPlan, Plan, Steering};
 use crate::forward::{Decision, Duty, FlowReport, Forwarding, Held, Way};
 use crate::model::{DropReason, Dscp, FlowKey, LinkId, Moment, PathId, Role};
-use crate::steer::{Action, Breakout, Ends, Links, NewFlow, OnFailback, Quality, Rule, RuleSet, SlaId, Standing};
+use crate::steer::{
+    Action, Breakout, Ends, Links, Listed, NewFlow, OnFailback, Quality, Rule, RuleSet, SlaId, Standing,
+};
 
 /// Rules before the one that matched that are shown.
 const RULES_SHOWN: usize = 8;
@@ -58,6 +61,9 @@ pub struct LearnedName {
     pub name: String,
     /// When it will be forgotten, unless it is answered again.
     pub until_ms: u64,
+    /// It was learned when the flow was there already, which keeps to what was known before.
+    #[serde(default)]
+    pub too_late: bool,
 }
 
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -177,10 +183,15 @@ impl Edge {
             there: |way: Way| forwarding.has_sa(way),
             unix_ms_at_zero: facts.unix_ms_at_zero,
         };
-        let ends = forwarding.ends_with(&key, &live.map_or_else(Default::default, |live| live.names));
+        let decided = live.filter(|live| live.path.is_some() || live.breakout.is_some());
+        let ends = decided.map_or_else(|| forwarding.ends_of(&key), |live| forwarding.ends_with(&key, live.names));
         let mut told = grounds.explain(key, dscp, ends, &held, now);
-        let name = |(name, end): (&str, Moment)| LearnedName { name: name.to_owned(), until_ms: unix_ms(facts, end) };
-        told.names = self.names.of(key.destination).map(name).collect();
+        let name = |name: &KeptName| LearnedName {
+            name: name.name.clone(),
+            until_ms: unix_ms(facts, name.end),
+            too_late: decided.is_some_and(|live| name.since > live.first),
+        };
+        told.names = self.names.of(key.destination).iter().map(name).collect();
         for candidate in &mut told.candidates {
             candidate.note = self.remarks(&candidate.tunnel, now).or(candidate.note.take());
         }
@@ -307,12 +318,17 @@ fn of_role(connector: &ConnectorPlan, role: Role) -> Vec<PathId> {
 }
 
 fn passed_over(rules: &RuleSet, before: usize, flow: &NewFlow) -> (Vec<PassedOver>, u64) {
-    let all = rules.rules().get(..before).unwrap_or_default();
+    let all: Vec<Listed> = rules.listed(before).collect();
     let skipped = all.len().saturating_sub(RULES_SHOWN);
-    let shown = all.iter().skip(skipped).map(|rule| PassedOver {
-        rule: rule.name.clone(),
-        place: rule.place.clone(),
-        because: rule.matcher.mismatch(flow).unwrap_or_else(|| "it matches".to_owned()),
+    let shown = all.iter().skip(skipped).map(|listed| match listed {
+        Listed::Ours(_, rule) => PassedOver {
+            rule: rule.name.clone(),
+            place: rule.place.clone(),
+            because: rule.matcher.mismatch(flow).unwrap_or_else(|| "it matches".to_owned()),
+        },
+        Listed::Elsewhere(rule) => {
+            PassedOver { rule: rule.name.clone(), place: rule.place.clone(), because: rule.in_words() }
+        }
     });
     (shown.collect(), skipped as u64)
 }

@@ -163,7 +163,7 @@ impl Edge {
             policy_epoch: 0,
             minute: WeekMinute::default(),
             lan: Default::default(),
-            names: NameBook::default(),
+            names: NameBook::new(plan.resolvers.clone()),
             name_table: (!plan.rules.names().is_empty()).then(Arc::default),
             breakouts: plan.breakouts().into_iter().map(BreakoutFace::new).collect(),
             next_steer: now + plan.steering.interval,
@@ -253,9 +253,16 @@ impl Edge {
         }
     }
 
-    fn publish_names(&mut self) {
-        self.name_table = Some(self.names.table(self.plan.rules.names()));
-        self.publish();
+    fn publish_names(&mut self, now: Moment) {
+        if let Some(table) = self.names.poll_table(now) {
+            self.name_table = Some(table);
+            self.publish();
+        }
+    }
+
+    /// An address has this name, for a day: what a rehearsal says in place of DNS.
+    pub fn handle_name(&mut self, address: IpAddr, name: &str, now: Moment) {
+        self.names.handle_name(address, name, self.plan.rules.names(), now);
     }
 
     /// As they are published.
@@ -318,11 +325,7 @@ impl Edge {
             }
             ToControl::Survey { number, flows } => self.handle_survey(number, &flows, now),
             ToControl::Dns { at, packet } => {
-                if self.names.handle_message(&packet, self.plan.rules.names(), at) {
-                    // Whoever has the answer may have been quicker than we: his flow chooses again.
-                    self.choose_again();
-                    self.publish_names();
-                }
+                self.names.handle_message(&packet, self.plan.rules.names(), at);
             }
             // Whoever asked takes it before it comes here.
             ToControl::Flows { .. } => {}
@@ -366,9 +369,7 @@ impl Edge {
     }
 
     pub fn handle_timeout(&mut self, now: Moment) {
-        if self.names.handle_timeout(now) {
-            self.publish_names();
-        }
+        self.names.handle_timeout(now);
         self.endpoint.handle_timeout(now);
         if !self.stopping {
             for index in self.timers.due(now) {
@@ -478,6 +479,7 @@ impl Edge {
         while let Some((path, sa, event)) = self.endpoint.poll_event() {
             self.with_tunnel(usize::from(path.0), now, |tunnel, context| tunnel.handle_ike_event(sa, event, context));
         }
+        self.publish_names(now);
         let mut switched = false;
         let touched = std::mem::take(&mut self.touched);
         for index in &touched {

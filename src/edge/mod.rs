@@ -32,6 +32,7 @@ pub use explain::{
 pub use fact::{Fact, PathStanding, Whole};
 pub use flow_status::{FlowList, FlowStatus, MoveStatus};
 pub use machine::Edge;
+pub use names::NameBook;
 pub use operator::TunnelOrder;
 pub use plan::OUTER_MTU;
 pub use plan::{
@@ -44,6 +45,6 @@ pub use rule_status::RuleStatus;
 pub use snapshot::blank;
 pub use status::{
     BreakoutStatus, ChangeStatus, ConnectorState, ConnectorStatus, DropStatus, FailureStatus, ForgottenStatus,
-    LinkStatus, OneWayStatus, ProbeStatus, RecordingStatus, SiteStatus, TunnelStatus, WorkerStatus,
+    LinkStatus, NamesStatus, OneWayStatus, ProbeStatus, RecordingStatus, SiteStatus, TunnelStatus, WorkerStatus,
 };
 pub use steering::Steering;

@@ -34,6 +34,8 @@ pub struct Plan {
     /// By `PathId`.
     pub tunnels: Vec<TunnelPlan>,
     pub rules: Arc<RuleSet>,
+    /// Whose DNS answers tell rules the names of addresses; empty: of whomever a host asks.
+    pub resolvers: Vec<IpNet>,
     pub health: HealthSettings,
     pub steering: SteeringPlan,
     pub local_ports: PortPlan,

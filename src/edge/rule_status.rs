@@ -2,7 +2,7 @@ use serde::{Deserialize, Serialize};
 
 use super::machine::Edge;
 use crate::model::{LinkId, RuleId};
-use crate::steer::{Action, Links, Matcher, OnFailback, Rule, Steering};
+use crate::steer::{Action, Links, Listed, Matcher, OnFailback, Rule, Steering};
 
 /// One rule in the answer to `trefoil rules --json`. Fields are only ever added.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -18,26 +18,41 @@ pub struct RuleStatus {
     pub hits: u64,
     /// Of the last one, in milliseconds since the Unix epoch.
     pub last_hit_ms: Option<u64>,
+    /// Of a rule that is for other sites: which. Of this one it decides nothing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub elsewhere: Vec<String>,
 }
 
 impl Edge {
     /// Every rule, in order, with what it has decided so far.
     pub fn rule_status(&self, unix_ms_at_zero: u64) -> Vec<RuleStatus> {
-        (0..)
-            .map(RuleId)
-            .zip(self.plan.rules.rules())
-            .map(|(id, rule)| {
-                let hits = self.plan.rules.hits(id);
-                RuleStatus {
-                    name: rule.name.clone(),
-                    place: rule.place.clone(),
-                    action: self.in_words(rule),
-                    resting: self.rests(&rule.matcher),
-                    hits: hits.count,
-                    last_hit_ms: hits.last.map(|at| unix_ms_at_zero.saturating_add(at.as_nanos() / 1_000_000)),
-                }
-            })
-            .collect()
+        let rules = &self.plan.rules;
+        let of = |listed| match listed {
+            Listed::Ours(id, rule) => self.status_of(id, rule, unix_ms_at_zero),
+            Listed::Elsewhere(rule) => RuleStatus {
+                name: rule.name.clone(),
+                place: rule.place.clone(),
+                action: rule.in_words(),
+                resting: false,
+                hits: 0,
+                last_hit_ms: None,
+                elsewhere: rule.sites.clone(),
+            },
+        };
+        rules.listed(rules.rules().len()).map(of).collect()
+    }
+
+    fn status_of(&self, id: RuleId, rule: &Rule, unix_ms_at_zero: u64) -> RuleStatus {
+        let hits = self.plan.rules.hits(id);
+        RuleStatus {
+            name: rule.name.clone(),
+            place: rule.place.clone(),
+            action: self.in_words(rule),
+            resting: self.rests(&rule.matcher),
+            hits: hits.count,
+            last_hit_ms: hits.last.map(|at| unix_ms_at_zero.saturating_add(at.as_nanos() / 1_000_000)),
+            elsewhere: Vec::new(),
+        }
     }
 
     fn rests(&self, matcher: &Matcher) -> bool {

@@ -260,6 +260,9 @@ pub struct NamesStatus {
     pub learned: u64,
     /// Answers to no question that was seen, or too late.
     pub unasked: u64,
+    /// Questions to others than the site's `names.resolvers`: what they answer is not believed.
+    #[serde(default)]
+    pub untrusted: u64,
     /// DNS messages that cannot be read.
     pub malformed: u64,
     /// Names that were forgotten before their time, since there were too many.

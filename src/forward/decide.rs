@@ -182,7 +182,7 @@ impl Forwarding {
             dscp,
             connector: connector.id,
             minute: self.minute,
-            ends: self.ends_with(&key, &report.names),
+            ends: self.ends_with(&key, report.names),
         };
         let choice = choose_by(self.rules.first_match(&flow), &flow.key, &candidates, None);
         let index = candidates.iter().position(|candidate| candidate.path == path.id);

@@ -8,8 +8,8 @@ use ipnet::IpNet;
 
 use super::{Cap, Duty, LanTable, LinkFace, NameTable, RouteTable, SaTable};
 use crate::model::{
-    ConnectorId, DropCounters, Dscp, FlowKey, Leg, LinkId, OutboundSlot, PathId, Role, Selectors, Verdict, WeekMinute,
-    WorkerId,
+    ConnectorId, DropCounters, Dscp, FlowKey, Leg, LinkId, Moment, OutboundSlot, PathId, Role, Selectors, Verdict,
+    WeekMinute, WorkerId,
 };
 use crate::steer::{Candidate, Condition, Ends, KnownNames, RuleSet, SlaStanding};
 
@@ -51,15 +51,25 @@ impl Forwarding {
 
     /// What a rule may ask of a flow's ends, beyond its packets.
     pub fn ends_of(&self, key: &FlowKey) -> Ends {
-        let names = self.names.as_ref().and_then(|names| names.get(&key.destination).copied());
-        Ends { interface: self.lan.interface(key.source), names: names.unwrap_or_default() }
+        let learned = self.names.as_ref().and_then(|names| names.get(key.destination));
+        self.ends_with(key, learned.map(|learned| learned.names).unwrap_or_default())
     }
 
-    /// The same of a flow that was decided when these names were known: what is forgotten since, for
-    /// its time was over, still holds for it.
-    pub fn ends_with(&self, key: &FlowKey, names: &KnownNames) -> Ends {
-        let ends = self.ends_of(key);
-        if ends.names.is_empty() { Ends { names: *names, ..ends } } else { ends }
+    /// The same of a flow that was decided when these names were known: they are its own as long as it lives, whatever
+    /// is learned or forgotten since. An answer to one host must not move what another one has open.
+    pub fn ends_with(&self, key: &FlowKey, names: KnownNames) -> Ends {
+        Ends { interface: self.lan.interface(key.source), names, ..Ends::default() }
+    }
+
+    /// What is known of the destination's names, if something is and all of it was learned before this flow began.
+    pub fn names_at(&self, key: &FlowKey, began: Moment) -> Option<KnownNames> {
+        let learned = self.names.as_ref()?.get(key.destination)?;
+        (learned.since <= began).then_some(learned.names)
+    }
+
+    /// Changes when a name is learned.
+    pub fn names_epoch(&self) -> u32 {
+        self.names.as_ref().map_or(0, |names| names.epoch)
     }
 
     pub fn breakout(&self, link: LinkId) -> Option<&BreakoutFace> {

@@ -25,7 +25,7 @@ pub use forwarding::{
 pub use lan::LanTable;
 pub use link::{Cap, LinkCounters, LinkFace};
 pub use message::{FlowQuestion, InnerOrder, ProbeOrder, SentAt, ToControl, ToWorker};
-pub use names::NameTable;
+pub use names::{Learned, NameTable};
 pub use note::{FlowNote, Notebook, Outcome, cover_bit, covers};
 pub use route::RouteTable;
 pub use sa_table::SaTable;

@@ -195,6 +195,7 @@ fn plan(name: &str, kind: SiteKind, native: IpNet, block: AddressBlock, director
             aead_backend: None,
             flow_limit: FLOWS_DEFAULT,
         },
+        resolvers: Vec::new(),
         control_socket: directory.join(format!("{name}.sock")),
         recording: None,
     }

@@ -1,15 +1,13 @@
 use std::collections::BTreeMap;
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr};
 
 use futures_util::TryStreamExt;
 use ipnet::IpNet;
 use nix::net::if_::if_nametoindex;
-use rtnetlink::RouteMessageBuilder;
 use rtnetlink::packet_route::route::{RouteAttribute, RouteMessage, RouteType};
 
 use super::HostWatch;
-use super::routes::{MAIN, destination, metric, table, to_io};
+use super::routes::{Family, MAIN, destination, metric, table, to_io};
 use crate::model::InterfaceId;
 
 /// Networks behind the interfaces that rules name, at most: a site has some tens. A host with a
@@ -58,15 +56,10 @@ impl LanWatch {
         let tunnels = if_nametoindex(self.device.as_str()).ok();
         // Of several routes to one network the least metric counts.
         let mut best: BTreeMap<IpNet, (u32, InterfaceId)> = BTreeMap::new();
-        let v4 = RouteMessageBuilder::<Ipv4Addr>::new().build();
-        let v6 = RouteMessageBuilder::<Ipv6Addr>::new().build();
-        for filter in [v4, v6] {
-            let routes: Vec<RouteMessage> = match self.host.handle.route().get(filter).execute().try_collect().await {
-                Ok(routes) => routes,
-                // A kernel without IPv6.
-                Err(_) if !best.is_empty() => continue,
-                Err(error) => return Err(to_io(error)),
-            };
+        // Half an answer would take its interface from every source of the other family.
+        for family in Family::present() {
+            let routes = self.host.handle.route().get(family.all_routes()).execute();
+            let routes: Vec<RouteMessage> = routes.try_collect().await.map_err(to_io)?;
             for route in routes.iter().filter(|route| table(route) == MAIN) {
                 let (Some(network), Some(interfaces)) = (destination(route), interfaces(route)) else { continue };
                 if interfaces.iter().any(|number| Some(*number) == tunnels) {

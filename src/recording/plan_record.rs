@@ -16,7 +16,7 @@ use crate::health::HealthSettings;
 use crate::ike::{Phase1, Phase2, Retransmission};
 use crate::model::{ConnectorId, LinkId, Mbps, PathId, Role, Secret, UnderlayId};
 use crate::probe::Target;
-use crate::steer::{Rule, RuleSet, SLA_CLASSES_MAX, SlaClass};
+use crate::steer::{Elsewhere, Rule, RuleSet, SLA_CLASSES_MAX, SlaClass};
 
 /// As many as the configuration allows: a recording with more was not made by a daemon.
 const RULES_MAX: usize = 16_384;
@@ -33,6 +33,9 @@ pub struct PlanRecord {
     pub connectors: Vec<ConnectorRecord>,
     pub tunnels: Vec<TunnelRecord>,
     pub rules: Vec<Rule>,
+    /// Those of the same files that are for other sites.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub elsewhere: Vec<Elsewhere>,
     pub sla_classes: Vec<SlaClass>,
     pub steering_interval: Duration,
     #[serde(default = "one")]
@@ -124,6 +127,7 @@ impl PlanRecord {
                 })
                 .collect(),
             rules: plan.rules.rules().to_vec(),
+            elsewhere: plan.rules.elsewhere().to_vec(),
             sla_classes: plan.rules.sla_classes().to_vec(),
             steering_interval: plan.steering.interval,
             workers: plan.dataplane.workers,
@@ -155,7 +159,8 @@ impl PlanRecord {
             lan: LanPlan { interfaces: self.interfaces, segments: Vec::new() },
             connectors: self.connectors.into_iter().map(connector).collect(),
             tunnels,
-            rules: Arc::new(RuleSet::new(self.rules, self.sla_classes)),
+            rules: Arc::new(RuleSet::new(self.rules, self.sla_classes).with_elsewhere(self.elsewhere)),
+            resolvers: Vec::new(),
             health: HealthSettings::default(),
             steering: SteeringPlan { interval: self.steering_interval },
             local_ports: ports,
@@ -178,7 +183,7 @@ impl PlanRecord {
         let roles = self.connectors.iter().flat_map(|connector| connector.roles.iter().flatten());
         let interval = Duration::from_secs(1)..=Duration::from_secs(3_600);
         self.tunnels.len() <= TUNNELS_MAX
-            && self.rules.len() <= RULES_MAX
+            && self.rules.len() + self.elsewhere.len() <= RULES_MAX
             && self.sla_classes.len() <= SLA_CLASSES_MAX
             && self.connectors.len() <= TUNNELS_MAX
             && interval.contains(&self.steering_interval)

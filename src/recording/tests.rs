@@ -51,6 +51,7 @@ fn record() -> PlanRecord {
         connectors: vec![connector],
         tunnels: vec![tunnel],
         rules: Vec::new(),
+        elsewhere: Vec::new(),
         sla_classes: Vec::new(),
         steering_interval: Duration::from_secs(10),
         workers: std::num::NonZeroU16::MIN,

@@ -20,13 +20,28 @@ pub struct NewFlow {
 /// What is known of a flow's ends that its packets do not say.
 ///
 /// Recordings hold it as it is: a new field needs a default.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Ends {
+    /// The site that it leaves, where rules for several are looked at together; none of them on a device, which
+    /// has only rules of its own.
+    #[serde(skip_serializing_if = "SiteId::is_unnamed")]
+    pub site: SiteId,
     /// By which of the host's interfaces the source is reached.
     pub interface: InterfaceId,
     /// Patterns that the names of the destination match.
     pub names: KnownNames,
+}
+
+/// A site by its number among those that rules name, from 1; 0 is any that none names.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct SiteId(pub u16);
+
+impl SiteId {
+    pub fn is_unnamed(&self) -> bool {
+        *self == SiteId::default()
+    }
 }
 
 /// Every list that is not empty must contain the flow's value. Port ranges include both ends;
@@ -34,6 +49,9 @@ pub struct Ends {
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Matcher {
+    /// Empty in the rules of a device: those for other sites are left out of them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub sites: Vec<SiteId>,
     pub sources: Vec<IpNet>,
     pub destinations: Vec<IpNet>,
     pub protocols: Vec<u8>,
@@ -69,6 +87,7 @@ impl Matcher {
             && (self.connectors.is_empty() || self.connectors.contains(&flow.connector))
             && (self.minutes.is_empty()
                 || self.minutes.iter().any(|(first, last)| (*first..=*last).contains(&flow.minute)))
+            && (self.sites.is_empty() || self.sites.contains(&flow.ends.site))
             && (self.interfaces.is_empty() || self.interfaces.contains(&flow.ends.interface))
             && (self.names.is_empty() || flow.ends.names.iter().any(|name| self.names.contains(&name)))
             && in_ports(&self.destination_ports, key.protocol, key.destination_port)

@@ -11,6 +11,9 @@ impl Matcher {
     /// Why a flow does not match, in plain words: the first thing that is otherwise. `None`: it
     /// matches.
     pub fn mismatch(&self, flow: &NewFlow) -> Option<String> {
+        if !self.sites.is_empty() && !self.sites.contains(&flow.ends.site) {
+            return Some("it is for other sites".to_owned());
+        }
         let key = &flow.key;
         let nets = |nets: &[ipnet::IpNet], address| nets.iter().any(|net| net.contains(&address));
         if !self.protocols.is_empty() && !self.protocols.contains(&key.protocol) {

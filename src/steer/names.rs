@@ -10,7 +10,7 @@ use crate::model::NameId;
 pub const NAMES_OF_ADDRESS: usize = 4;
 
 /// Patterns that the names of an address match: at most `NAMES_OF_ADDRESS`, none twice.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct KnownNames([NameId; NAMES_OF_ADDRESS]);
 

@@ -3,6 +3,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use serde::{Deserialize, Serialize};
+
 use super::classify::Classifier;
 use super::{Action, NamePatterns, NewFlow, Rule, SlaClass, SlaId};
 use crate::model::{Moment, RuleId, WeekMinute};
@@ -21,6 +23,41 @@ pub struct RuleSet {
     boundaries: Arc<[WeekMinute]>,
     utc_offset_minutes: i16,
     names: Arc<NamePatterns>,
+    elsewhere: Arc<[Elsewhere]>,
+}
+
+/// A rule of the site's policy that is for other sites: of this one it decides nothing, and nothing is compiled or
+/// learned for it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Elsewhere {
+    pub name: String,
+    /// As of `Rule`.
+    pub place: String,
+    /// For which it is; at least one.
+    pub sites: Vec<String>,
+    /// So many of the site's own rules come before it.
+    pub after: u32,
+}
+
+/// Sites that are named; beyond, their number says enough.
+const SITES_SHOWN: usize = 4;
+
+impl Elsewhere {
+    /// `it is for other sites: madrid, lisbon`
+    pub fn in_words(&self) -> String {
+        let shown = self.sites.iter().take(SITES_SHOWN).map(String::as_str).collect::<Vec<_>>().join(", ");
+        match self.sites.len().saturating_sub(SITES_SHOWN) {
+            0 => format!("it is for other sites: {shown}"),
+            more => format!("it is for other sites: {shown} and {more} more"),
+        }
+    }
+}
+
+/// A rule as it stands in the policy's files.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Listed<'a> {
+    Ours(RuleId, &'a Rule),
+    Elsewhere(&'a Elsewhere),
 }
 
 #[derive(Default)]
@@ -44,6 +81,7 @@ impl RuleSet {
             boundaries: boundaries(&rules),
             utc_offset_minutes: 0,
             names: Arc::default(),
+            elsewhere: Arc::default(),
             hits: rules.iter().map(|_| Hits::default()).collect(),
             rules: rules.into(),
             sla_classes,
@@ -68,6 +106,29 @@ impl RuleSet {
     #[must_use]
     pub fn with_names(self, names: NamePatterns) -> RuleSet {
         RuleSet { names: Arc::new(names), ..self }
+    }
+
+    /// With the rules that are for other sites, in order.
+    #[must_use]
+    pub fn with_elsewhere(self, elsewhere: Vec<Elsewhere>) -> RuleSet {
+        RuleSet { elsewhere: elsewhere.into(), ..self }
+    }
+
+    pub fn elsewhere(&self) -> &[Elsewhere] {
+        &self.elsewhere
+    }
+
+    /// The site's own rules before this one, or all, and between them those for other sites, in order.
+    pub fn listed(&self, before: usize) -> impl Iterator<Item = Listed<'_>> {
+        let mut others = self.elsewhere.iter().peekable();
+        let mut ours = (0u32..).zip(self.rules.iter().take(before)).peekable();
+        std::iter::from_fn(move || {
+            let next = ours.peek().map_or(before, |(number, _)| *number as usize);
+            if let Some(other) = others.next_if(|other| other.after as usize <= next) {
+                return Some(Listed::Elsewhere(other));
+            }
+            ours.next().map(|(number, rule)| Listed::Ours(RuleId(number), rule))
+        })
     }
 
     pub fn names(&self) -> &NamePatterns {
@@ -144,6 +205,7 @@ impl PartialEq for RuleSet {
             && self.sla_classes == other.sla_classes
             && self.utc_offset_minutes == other.utc_offset_minutes
             && self.names == other.names
+            && self.elsewhere == other.elsewhere
     }
 }
 

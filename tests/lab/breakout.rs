@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::process::Command;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use trefoil::edge::Explanation;
 
@@ -49,6 +49,23 @@ fn asked(socket: &UdpSocket) -> Option<Ipv4Addr> {
     }
 }
 
+fn capture(bench: &Bench, name: &str) -> [Capture; 3] {
+    let file = |link: &str| bench.directory().join(format!("{name}-{link}.pcapng"));
+    LINKS.each_ref().map(|link| Capture::start(&bench.lab.internet, link.interface, file(link.name)))
+}
+
+/// Who sent what to whom on each link, outside of the tunnels.
+fn in_clear(captures: [Capture; 3]) -> [Vec<String>; 3] {
+    captures.map(|capture| {
+        let file = capture.finish();
+        let filter = "ip and not udp.port == 4500 and not udp.port == 500 and not icmp.type == 3";
+        let fields = ["-T", "fields", "-e", "ip.src", "-e", "ip.dst"];
+        let seen = Command::new("tshark").arg("-r").arg(&file).args(["-Y", filter]).args(fields).output();
+        let text = String::from_utf8_lossy(&seen.expect("tshark").stdout).into_owned();
+        text.lines().map(str::to_owned).collect()
+    })
+}
+
 fn output(bench: &Bench, program: &str, arguments: &[&str]) -> String {
     String::from_utf8_lossy(&bench.lab.edge.run(program, arguments).stdout).into_owned()
 }
@@ -66,9 +83,7 @@ fn a_rule_lets_flows_out_with_the_links_address_and_everything_else_stays_in_tun
     bench.trefoil.wait("both links are ready", Duration::from_secs(5), |status| {
         status.breakouts.len() == 2 && status.breakouts.iter().all(|one| one.usable)
     });
-    let captures = LINKS.each_ref().map(|link| {
-        Capture::start(&bench.lab.internet, link.interface, bench.directory().join(format!("{}.pcapng", link.name)))
-    });
+    let captures = capture(&bench, "first");
     let socket = || {
         bench.lab.lan.enter(|| {
             let socket = UdpSocket::bind((LAN_HOST, 0)).expect("a socket");
@@ -92,18 +107,31 @@ fn a_rule_lets_flows_out_with_the_links_address_and_everything_else_stays_in_tun
     assert_eq!(told.live.and_then(|live| live.link).as_deref(), Some("dsl"));
     assert!(bench.trefoil.table().contains("breakout by dsl: "), "{}", bench.trefoil.table());
 
-    let [fibre, dsl, lte] = captures.map(|capture| {
-        let file = capture.finish();
-        let filter = "ip and not udp.port == 4500 and not udp.port == 500 and not icmp.type == 3";
-        let fields = ["-T", "fields", "-e", "ip.src", "-e", "ip.dst"];
-        let seen = Command::new("tshark").arg("-r").arg(&file).args(["-Y", filter]).args(fields).output();
-        let text = String::from_utf8_lossy(&seen.expect("tshark").stdout).into_owned();
-        text.lines().map(str::to_owned).collect::<Vec<_>>()
-    });
+    let [fibre, dsl, lte] = in_clear(captures);
     say(&format!("in clear: {} packets on fibre, {} on dsl, {} on lte", fibre.len(), dsl.len(), lte.len()));
     assert!(fibre.is_empty() && lte.is_empty(), "{fibre:?} {lte:?}");
     let pairs = [format!("{}\t{OUTSIDE}", DSL.address), format!("{OUTSIDE}\t{}", DSL.address)];
     assert!(dsl.len() >= 12 && dsl.iter().all(|line| pairs.contains(line)), "{dsl:?}");
+
+    // A firewall that starts anew takes our rules along: until they are there again, nothing leaves.
+    let captures = capture(&bench, "flushed");
+    output(&bench, "nft", &["flush", "ruleset"]);
+    let flushed = Instant::now();
+    let (mut asked_in_vain, others, unheard) = (0, socket(), socket());
+    others.set_read_timeout(Some(Duration::from_millis(20))).expect("a timeout");
+    while asked(&others).is_none() {
+        asked_in_vain += 1;
+        let _ = unheard.send(b"?");
+        assert!(flushed.elapsed() < Duration::from_secs(8), "{}", output(&bench, "nft", &["list", "ruleset"]));
+    }
+    let gone = flushed.elapsed();
+    let [fibre, dsl, lte] = in_clear(captures);
+    say(&format!("without nftables for {gone:?}: {asked_in_vain} packets went nowhere"));
+    assert!(
+        fibre.is_empty() && lte.is_empty() && dsl.iter().all(|line| pairs.contains(line)),
+        "{fibre:?} {dsl:?} {lte:?}"
+    );
+    wait_for("the flow goes on", Duration::from_secs(3), || asked(&flow).filter(|by| *by == DSL.address));
 
     // The link goes: the next one of the rule; both: nowhere.
     bench.lab.edge.ip(&format!("link set {} down\n", DSL.interface));

@@ -3,8 +3,7 @@
 
 use std::time::Duration;
 
-use trefoil::config::{FlowLine, LineShape, Scenario, ScenarioLink, flow_line};
-use trefoil::edge::LanPlan;
+use trefoil::config::{FlowLine, FlowWords, LineShape, Scenario, ScenarioLink, flow_line};
 use trefoil::health::Sensitivity;
 use trefoil::lab::score::{open_plan, rehearse};
 use trefoil::model::{Mbps, Permille};
@@ -36,7 +35,7 @@ fn false_alarms(sensitivity: Sensitivity, time: Duration, seed: u64) -> (f64, Ve
     let mut plan = open_plan(&scenario).unwrap_or_else(|found| panic!("{found:?}"));
     plan.health.sensitivity = sensitivity;
     let call =
-        |number: u16| flow_line(&format!("udp 10.20.1.5:{} 203.0.113.9:16400", 40_000 + number), &LanPlan::default());
+        |number: u16| flow_line(&format!("udp 10.20.1.5:{} 203.0.113.9:16400", 40_000 + number), &FlowWords::default());
     let flows: Vec<FlowLine> = (0..6).map(|number| call(number).expect("a flow")).collect();
     let told = rehearse(plan, &scenario, &flows).expect("it can be played");
     assert!(told.links.iter().all(|link| link.out > 0), "each link carries a call: {:?}", told.links);

@@ -112,6 +112,7 @@ fn site(name: &str, kind: SiteKind, native: &str) -> Plan {
         remote_ports: PortPlan { ike: 500, natt: 4500 },
         routes: RoutePlan { device: "none".to_owned(), table: 1, rule_priority: 1, on_stop: OnStop::Release },
         dataplane: DataplanePlan { workers: WORKERS, pinned: false, aead_backend: None, flow_limit: FLOWS_DEFAULT },
+        resolvers: Vec::new(),
         control_socket: PathBuf::new(),
         recording: None,
     }

@@ -31,6 +31,11 @@ fn report(policy: &PolicyFiles, overlaps: bool, title: &str) -> String {
     }
     let rules = counted(policy.rules.rules().len(), "rule");
     let tests = counted(policy.tests.len(), "test");
+    let (more_rules, more_tests) = (policy.rules.elsewhere().len(), policy.tests_elsewhere);
+    let elsewhere = match (more_rules, more_tests) {
+        (0, 0) => String::new(),
+        _ => format!("; {} and {} more are for other sites", counted(more_rules, "rule"), counted(more_tests, "test")),
+    };
     let warnings = match policy.warnings.iter().map(|one| one.count).sum() {
         0 => String::new(),
         some => format!(", with {}", counted(some, "warning")),
@@ -39,7 +44,7 @@ fn report(policy: &PolicyFiles, overlaps: bool, title: &str) -> String {
         Some(_) => "",
         None => "; the rules are too entangled to compile, and are tried one after another for each new flow",
     };
-    format!("{text}{title}: good{warnings}: {rules}, {tests}{slow}\n")
+    format!("{text}{title}: good{warnings}: {rules}, {tests}{elsewhere}{slow}\n")
 }
 
 fn overlapping(policy: &PolicyFiles) -> String {

@@ -8,7 +8,7 @@ use super::{counted, load, refuse};
 use crate::cli::output;
 use crate::config::{self, Diagnostic, LinkState, Outcome, PolicyFiles};
 use crate::model::{FlowKey, LinkId, Verdict};
-use crate::steer::{Action, NewFlow, Rule, Steering};
+use crate::steer::{Action, Ends, NewFlow, Rule, Steering};
 
 /// Flows that are looked at: beyond, nobody reads on.
 const FLOWS_MAX: usize = 100_000;
@@ -21,11 +21,11 @@ pub struct DiffArgs {
     /// The policy file as it would be
     #[arg(value_name = "NEW")]
     new: PathBuf,
-    /// Flows to look at, one a line: `tcp 10.20.1.5:51000 203.0.113.9:443 dscp=ef interface=lan1`. Without it, a flow of
-    /// each rule and each test of both files
+    /// Flows to look at, one a line: `tcp 10.20.1.5:51000 203.0.113.9:443 dscp=ef interface=lan1 site=lyon
+    /// fqdn=www.example.com`. Without it, a flow of each rule and each test of both files
     #[arg(long, value_name = "FILE")]
     flows: Option<PathBuf>,
-    /// The site file: its links and connectors are the ones that rules may name
+    /// The site file: its links and connectors are the ones that rules may name, and rules for other sites are left out
     #[arg(long, value_name = "SITE.toml")]
     site: Option<PathBuf>,
 }
@@ -41,7 +41,7 @@ pub fn run(args: &DiffArgs) -> ExitCode {
     };
     let flows = match &args.flows {
         None => examples(&old, &new),
-        Some(file) => match read_flows(file, &new.lan, FLOWS_MAX) {
+        Some(file) => match read_flows(file, &new.flow_words(), FLOWS_MAX) {
             Ok(lines) => lines.into_iter().map(|line| line.flow).collect(),
             Err(reason) => return output::fail(&reason),
         },
@@ -56,11 +56,11 @@ fn load_beside(file: &Path, old: &PolicyFiles) -> Result<PolicyFiles, Vec<Diagno
 
 /// A flow of each rule and each test.
 fn examples(old: &PolicyFiles, new: &PolicyFiles) -> Vec<NewFlow> {
-    let mut seen: BTreeMap<(FlowKey, u8, u16, u16, u8), NewFlow> = BTreeMap::new();
+    let mut seen: BTreeMap<(FlowKey, u8, u16, u16, Ends), NewFlow> = BTreeMap::new();
     for policy in [old, new] {
         let of_rules = policy.rules.rules().iter().filter_map(|rule| rule.matcher.samples().next());
         for flow in of_rules.chain(policy.tests.iter().map(|test| test.flow)) {
-            let key = (flow.key, flow.dscp.value(), flow.connector.0, flow.minute.value(), flow.ends.interface.0);
+            let key = (flow.key, flow.dscp.value(), flow.connector.0, flow.minute.value(), flow.ends);
             if seen.len() < FLOWS_MAX {
                 seen.insert(key, flow);
             }
@@ -89,14 +89,17 @@ fn rules_that_changed(old_policy: &PolicyFiles, new_policy: &PolicyFiles) -> Str
     };
     let (before, after) = (by_name(old), by_name(new));
     let mut text = String::new();
+    let elsewhere = |policy: &PolicyFiles, name: &str| policy.rules.elsewhere().iter().any(|rule| rule.name == name);
     for rule in old.iter().filter(|rule| !after.contains_key(&rule.name)) {
-        let _ = writeln!(text, "- rule \"{}\" ({})", rule.name, rule.place);
+        let still = if elsewhere(new_policy, &rule.name) { ": it is for other sites now" } else { "" };
+        let _ = writeln!(text, "- rule \"{}\" ({}){still}", rule.name, rule.place);
     }
     for rule in new {
         let earlier = before.get(&rule.name).and_then(|index| old.get(*index));
         match earlier {
             None => {
-                let _ = writeln!(text, "+ rule \"{}\" ({})", rule.name, rule.place);
+                let was = if elsewhere(old_policy, &rule.name) { ": it was for other sites" } else { "" };
+                let _ = writeln!(text, "+ rule \"{}\" ({}){was}", rule.name, rule.place);
             }
             Some(earlier) => {
                 // The class itself, since its number may differ.

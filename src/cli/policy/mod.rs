@@ -40,7 +40,7 @@ struct Named {
     /// Policy files, in the order in which they apply; without any, those of the site
     #[arg(value_name = "FILE", required_unless_present = "site")]
     files: Vec<PathBuf>,
-    /// The site file: its links and connectors are the ones that rules may name
+    /// The site file: its links and connectors are the ones that rules may name, and rules for other sites are left out
     #[arg(long, value_name = "SITE.toml")]
     site: Option<PathBuf>,
 }

@@ -7,7 +7,7 @@ use super::flows::read_flows;
 use super::{counted, lines, refuse};
 use crate::cli::output;
 use crate::cli::status::bytes;
-use crate::config::{self, Diagnostic, Scenario};
+use crate::config::{self, Diagnostic, FlowWords, Scenario};
 use crate::edge::Plan;
 use crate::lab::score::{FlowStory, REHEARSAL_FLOWS_MAX, Rehearsal, Step, open_plan, rehearse};
 
@@ -28,6 +28,9 @@ pub struct SimulateArgs {
     /// scenario and two PoPs, to which everything goes
     #[arg(long, value_name = "SITE.toml")]
     site: Option<PathBuf>,
+    /// Without a site file: as the site of this name, for rules that are for some sites only
+    #[arg(long = "as", value_name = "NAME", conflicts_with = "site")]
+    as_site: Option<String>,
     /// Instead of the seed of the scenario
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
@@ -46,7 +49,8 @@ pub fn run(args: &SimulateArgs) -> ExitCode {
         Ok(loaded) => loaded,
         Err(found) => return refuse("the policy", &found),
     };
-    let flows = match read_flows(&args.flows, &plan.lan, REHEARSAL_FLOWS_MAX) {
+    let left_out = left_out(&plan);
+    let flows = match read_flows(&args.flows, &FlowWords::of_plan(&plan), REHEARSAL_FLOWS_MAX) {
         Ok(flows) => flows,
         Err(reason) => return output::fail(&reason),
     };
@@ -55,7 +59,7 @@ pub fn run(args: &SimulateArgs) -> ExitCode {
         Err(unplayable) => return output::fail(&unplayable.0),
     };
     if !args.json {
-        return output::finish(&format!("{}{}", lines(&warnings), render(&told)), ExitCode::SUCCESS);
+        return output::finish(&format!("{}{left_out}{}", lines(&warnings), render(&told)), ExitCode::SUCCESS);
     }
     match serde_json::to_string_pretty(&told) {
         Ok(text) => output::finish(&format!("{text}\n"), ExitCode::SUCCESS),
@@ -67,11 +71,27 @@ pub fn run(args: &SimulateArgs) -> ExitCode {
 fn load(args: &SimulateArgs, scenario: &Scenario) -> Result<(Plan, Vec<Diagnostic>), Vec<Diagnostic>> {
     let (plan, of_site) = match &args.site {
         Some(site) => config::policy_files_of(site)?,
-        None => (open_plan(scenario)?, Vec::new()),
+        None => {
+            let mut plan = open_plan(scenario)?;
+            plan.site.name = args.as_site.clone().unwrap_or(plan.site.name);
+            (plan, Vec::new())
+        }
     };
     let files = if args.files.is_empty() { &of_site } else { &args.files };
     let policy = config::load_policy(files, Some(&plan))?;
     Ok((Plan { rules: Arc::new(policy.rules), lan: policy.lan, ..plan }, policy.warnings))
+}
+
+/// Rules that the simulation does not have.
+fn left_out(plan: &Plan) -> String {
+    let others = plan.rules.elsewhere();
+    let mut sites: Vec<&str> = others.iter().flat_map(|rule| &rule.sites).map(String::as_str).collect();
+    sites.sort_unstable();
+    sites.dedup();
+    match others.len() {
+        0 => String::new(),
+        more => format!("{} for other sites left out ({})\n\n", counted(more, "rule"), sites.join(", ")),
+    }
 }
 
 fn render(told: &Rehearsal) -> String {
@@ -117,9 +137,11 @@ fn story(flow: &FlowStory) -> String {
 fn in_words(step: &Step) -> String {
     let rule = step.rule.as_ref().map_or_else(|| "no rule".to_owned(), |rule| format!("rule \"{rule}\""));
     let reason = step.reason.as_ref().map_or_else(String::new, |reason| format!("{reason}; "));
-    let way = match (&step.from, &step.tunnel) {
+    let outside = step.link.as_ref().filter(|_| step.breakout).map(|link| format!("{link} outside of the tunnels"));
+    let to = step.tunnel.clone().or(outside);
+    let way = match (&step.from, to) {
         (_, None) => return format!("{} by {rule} {}\n", seconds(step.at_ms), step.why),
-        (None, Some(to)) => to.to_owned(),
+        (None, Some(to)) => to,
         (Some(from), Some(to)) => format!("{from} -> {to}"),
     };
     format!("{} {way} by {rule}: {reason}{}\n", seconds(step.at_ms), step.why)

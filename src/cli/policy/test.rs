@@ -27,6 +27,9 @@ fn report(policy: &PolicyFiles, title: &str) -> (String, bool) {
         failed => format!("{title}: {failed} of {} failed\n", counted(tests, "test")),
     };
     text.push_str(&verdict);
+    if policy.tests_elsewhere > 0 {
+        text.push_str(&format!("{} more for other sites left out\n", counted(policy.tests_elsewhere, "test")));
+    }
     (text, failures.is_empty())
 }
 

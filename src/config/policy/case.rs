@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::definitions::Definitions;
 use super::fields;
 use super::vocabulary::Vocabulary;
 use super::{flow, hours};
@@ -56,10 +57,23 @@ impl LinkState {
     pub const HEALTHY: LinkState = LinkState { verdict: Verdict::Healthy, quality: WELL };
 }
 
-/// A test; `None` when something of it is wrong, which was reported.
-pub fn read(mut table: Table<'_>, vocabulary: &Vocabulary, report: &Report) -> Option<PolicyTest> {
+/// A test; `Some(None)` when it is for another site than the one that is meant, `None` when something of it is
+/// wrong, which was reported.
+pub fn read(
+    mut table: Table<'_>,
+    vocabulary: &Vocabulary,
+    definitions: &Definitions,
+    report: &Report,
+) -> Option<Option<PolicyTest>> {
     let spot = table.spot().clone();
     let errors_before = report.error_count();
+    let named_sites = fields::sites(&mut table, definitions);
+    if let Some(second) = named_sites.get(1) {
+        report.error(&second.spot, "a test for several sites", "one site for each test");
+    }
+    let sites = vocabulary.for_sites(&named_sites);
+    let open = Vocabulary::open();
+    let vocabulary = if sites.is_some() { vocabulary } else { &open };
     let name =
         table.required("name", "name = \"calls leave a brownout\"").and_then(|value| value.parse(words::free_text));
     let key = table.required("flow", "flow = \"udp 10.20.1.5:40000 203.0.113.9:5060\"");
@@ -97,14 +111,16 @@ pub fn read(mut table: Table<'_>, vocabulary: &Vocabulary, report: &Report) -> O
     if report.error_count() > errors_before {
         return None;
     }
+    let Some(sites) = sites else { return Some(None) };
+    let site = sites.first().copied().unwrap_or_default();
     let flow = NewFlow {
         key: key?,
         dscp,
         connector: connector.unwrap_or(ConnectorId(0)),
         minute: hours.unwrap_or_default(),
-        ends: Ends { interface, names: fqdn.map_or_else(Default::default, |name| vocabulary.names_of(&name)) },
+        ends: Ends { site, interface, names: fqdn.map_or_else(Default::default, |name| vocabulary.names_of(&name)) },
     };
-    Some(PolicyTest { name: name?, place: spot.to_string(), flow, state, expect: expect.flatten(), rule })
+    Some(Some(PolicyTest { name: name?, place: spot.to_string(), flow, state, expect: expect.flatten(), rule }))
 }
 
 /// By which the source of the flow is reached: an interface, or the first of a segment.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::fields;
+use super::vocabulary::SITES_MAX;
 use crate::config::diagnostic::Report;
 use crate::config::source::{At, Spot};
 use crate::config::table::Table;
@@ -23,6 +24,8 @@ const SERVICES_MAX: usize = 64;
 
 /// All definitions of all policy files; they may stand before or after the rules that use them.
 pub struct Definitions {
+    /// All that rules may be for, where a file lists them.
+    sites: Option<BTreeMap<String, Spot>>,
     groups: BTreeMap<String, (Vec<IpNet>, Spot)>,
     applications: BTreeMap<String, (Vec<Service>, Spot)>,
     sla_classes: Vec<SlaClass>,
@@ -32,6 +35,7 @@ pub struct Definitions {
 impl Definitions {
     pub fn new() -> Definitions {
         Definitions {
+            sites: None,
             groups: BTreeMap::new(),
             applications: BTreeMap::new(),
             sla_classes: SlaClass::shipped(),
@@ -39,8 +43,12 @@ impl Definitions {
         }
     }
 
-    /// The `[[group]]` tables of one file, which applications may refer to.
+    /// The list of sites and the `[[group]]` tables of one file, which others may refer to.
     pub fn read_groups(&mut self, table: &mut Table<'_>, report: &Report) {
+        if let Some(value) = fields::some_values(table, "sites") {
+            let listed = value.parse_items(SITES_MAX, words::name).into_iter().map(|at| (at.value, at.spot));
+            self.sites.get_or_insert_default().extend(listed);
+        }
         for mut table in table.tables("group").unwrap_or_default() {
             let name = defined_name(&mut table, "name = \"servers\"", report);
             let networks = table.required("prefixes", "prefixes = [\"10.1.0.0/16\"]");
@@ -74,6 +82,24 @@ impl Definitions {
         }
         for table in table.tables("sla").unwrap_or_default() {
             self.read_sla(table, report);
+        }
+    }
+
+    /// Is there such a site, as far as the files say?
+    pub fn has_site(&self, name: &str) -> bool {
+        self.sites.as_ref().is_none_or(|sites| sites.contains_key(name))
+    }
+
+    pub fn known_sites(&self) -> String {
+        wording::known(self.sites.iter().flat_map(BTreeMap::keys))
+    }
+
+    /// Warns when the site itself is not among those that the files list.
+    pub fn check_site(&self, name: &str, report: &Report) {
+        if let Some(spot) = self.sites.as_ref().filter(|_| !self.has_site(name)).and_then(|sites| sites.values().next())
+        {
+            let what = format!("this site, {}, is not among the sites that the policy lists", wording::quoted(name));
+            report.warn(spot, what, "its name, as in [site], so that rules can be for it");
         }
     }
 

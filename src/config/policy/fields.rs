@@ -64,6 +64,21 @@ pub fn dscp(item: &Value<'_>) -> Option<Dscp> {
     }
 }
 
+/// The sites that a rule or a test is for; none: all.
+pub fn sites(table: &mut Table<'_>, definitions: &Definitions) -> Vec<At<String>> {
+    let Some(value) = some_values(table, "site") else { return Vec::new() };
+    let named = value.parse_items(VALUES_MAX, words::name);
+    let is_known = |name: &At<String>| {
+        let known = definitions.has_site(&name.value);
+        if !known {
+            let what = format!("unknown site {}", wording::quoted(&name.value));
+            value.error_at(&name.spot, what, definitions.known_sites());
+        }
+        known
+    };
+    named.into_iter().filter(is_known).collect()
+}
+
 /// `interface`, `segment`, or what both have in common.
 pub fn interfaces(table: &mut Table<'_>, vocabulary: &Vocabulary) -> Vec<InterfaceId> {
     let named = some_values(table, "interface");

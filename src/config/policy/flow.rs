@@ -4,11 +4,11 @@ use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use crate::config::wording::{Complaint, complain, quoted};
+use crate::config::wording::{Complaint, complain, known, quoted};
 use crate::config::words;
-use crate::edge::LanPlan;
+use crate::edge::{LanPlan, Plan};
 use crate::model::{ConnectorId, Dscp, FlowKey, InterfaceId, WeekMinute, protocol};
-use crate::steer::{Ends, NewFlow};
+use crate::steer::{Ends, KnownNames, NamePatterns, NewFlow, SiteId};
 
 /// As long as a scenario may be.
 const TIMES: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(24 * 3600);
@@ -46,6 +46,8 @@ pub fn flow(text: &str) -> Result<FlowKey, Complaint> {
 #[derive(Clone, PartialEq, Debug)]
 pub struct FlowLine {
     pub flow: NewFlow,
+    /// A name of its destination that was learned.
+    pub fqdn: Option<String>,
     /// When it begins and ends; `None`: with the simulation.
     pub from: Option<Duration>,
     pub until: Option<Duration>,
@@ -53,20 +55,76 @@ pub struct FlowLine {
     pub kilobytes: Option<u64>,
 }
 
-/// A flow with what is said of it behind: `dscp=ef interface=lan1 from=10s until=2m kilobytes=500`, each if need be. An
-/// interface that no rule names is like any other.
-pub fn flow_line(text: &str, lan: &LanPlan) -> Result<FlowLine, Complaint> {
+/// What a line may refer to.
+#[derive(Clone, Debug, Default)]
+pub struct FlowWords {
+    pub lan: LanPlan,
+    pub patterns: NamePatterns,
+    /// All flows are of this one; else each may be of one of `sites`.
+    pub site: Option<String>,
+    /// By `SiteId`, from 1.
+    pub sites: Vec<String>,
+}
+
+impl FlowWords {
+    pub fn of_plan(plan: &Plan) -> FlowWords {
+        FlowWords {
+            lan: plan.lan.clone(),
+            patterns: plan.rules.names().clone(),
+            site: Some(plan.site.name.clone()),
+            sites: Vec::new(),
+        }
+    }
+
+    /// An interface that no rule names is like any other.
+    fn interface(&self, name: &str) -> InterfaceId {
+        let index = self.lan.interfaces.iter().position(|known| known == name);
+        index.and_then(InterfaceId::of_index).unwrap_or_default()
+    }
+
+    /// The first interface of a segment.
+    fn segment(&self, name: &str) -> Result<InterfaceId, Complaint> {
+        match self.lan.segments.iter().find(|segment| segment.name == name) {
+            Some(segment) => Ok(segment.interfaces.first().copied().unwrap_or_default()),
+            None => complain(
+                format!("unknown segment {}", quoted(name)),
+                known(self.lan.segments.iter().map(|segment| &segment.name)),
+            ),
+        }
+    }
+
+    fn site(&self, name: &str) -> Result<SiteId, Complaint> {
+        let index = self.sites.iter().position(|known| known == name);
+        match (&self.site, index.and_then(|index| u16::try_from(index + 1).ok())) {
+            (Some(site), _) if site == name => Ok(SiteId::default()),
+            (Some(site), _) => {
+                complain(format!("a flow of site {}", quoted(name)), format!("all flows are of one site, {site}"))
+            }
+            (None, Some(number)) => Ok(SiteId(number)),
+            (None, None) => complain(
+                format!("no rule or test names the site {}", quoted(name)),
+                format!("{}; without site= it is one that no rule names", known(&self.sites)),
+            ),
+        }
+    }
+}
+
+/// A flow with what is said of it behind: `dscp=ef interface=lan1 from=10s until=2m kilobytes=500`, each if need be.
+pub fn flow_line(text: &str, known: &FlowWords) -> Result<FlowLine, Complaint> {
     let (words, rest): (Vec<&str>, Vec<&str>) = text.split_whitespace().partition(|part| part.contains('='));
-    let (mut dscp, mut interface) = (Dscp::DEFAULT, InterfaceId::OTHER);
+    let (mut dscp, mut interface, mut site, mut fqdn) = (Dscp::DEFAULT, None, SiteId::default(), None);
     let (mut from, mut until, mut kilobytes) = (None, None, None);
     for word in words {
         let (key, value) = word.split_once('=').unwrap_or((word, ""));
         match key {
             "dscp" => dscp = words::dscp(value)?,
-            "interface" => {
-                let index = lan.interfaces.iter().position(|known| known == value);
-                interface = index.and_then(InterfaceId::of_index).unwrap_or_default();
+            "interface" | "segment" if interface.is_some() => {
+                return complain(format!("{} names two interfaces or segments", quoted(text)), "only one of them");
             }
+            "interface" => interface = Some(known.interface(value)),
+            "segment" => interface = Some(known.segment(value)?),
+            "site" => site = known.site(value)?,
+            "fqdn" => fqdn = Some(words::fqdn(value)?),
             "from" => from = Some(words::duration(value, TIMES)?),
             "until" => until = Some(words::duration(value, TIMES)?),
             "kilobytes" => match value.parse() {
@@ -76,7 +134,8 @@ pub fn flow_line(text: &str, lan: &LanPlan) -> Result<FlowLine, Complaint> {
             _ => {
                 return complain(
                     format!("unknown word {}", quoted(key)),
-                    "dscp=ef, interface=lan1, from=10s, until=2m or kilobytes=500 behind the flow",
+                    "dscp=ef, interface=lan1, segment=guests, site=lyon, fqdn=www.example.com, from=10s, until=2m or \
+                     kilobytes=500 behind the flow",
                 );
             }
         }
@@ -84,9 +143,10 @@ pub fn flow_line(text: &str, lan: &LanPlan) -> Result<FlowLine, Complaint> {
     if from.unwrap_or_default() >= until.unwrap_or(Duration::MAX) {
         return complain(format!("{} ends before it begins", quoted(text)), "until after from");
     }
-    let (key, ends) = (flow(&rest.join(" "))?, Ends { interface, ..Ends::default() });
+    let names = fqdn.as_deref().map_or_else(KnownNames::default, |name| KnownNames::new(known.patterns.matching(name)));
+    let (key, ends) = (flow(&rest.join(" "))?, Ends { site, interface: interface.unwrap_or_default(), names });
     let flow = NewFlow { key, dscp, connector: ConnectorId(0), minute: WeekMinute::default(), ends };
-    Ok(FlowLine { flow, from, until, kilobytes })
+    Ok(FlowLine { flow, fqdn, from, until, kilobytes })
 }
 
 fn end(text: &str, has_ports: bool) -> Result<(IpAddr, Option<u16>), Complaint> {
@@ -123,17 +183,17 @@ mod tests {
 
     #[test]
     fn a_line_says_how_a_flow_is_marked_and_when_it_is_there() {
-        let line = flow_line("udp 10.0.0.1:5 -> 10.0.0.2:80 dscp=ef from=10s until=2m", &LanPlan::default()).unwrap();
+        let line = flow_line("udp 10.0.0.1:5 -> 10.0.0.2:80 dscp=ef from=10s until=2m", &FlowWords::default()).unwrap();
         assert_eq!((line.flow.dscp.value(), line.from), (46, Some(Duration::from_secs(10))));
         assert_eq!((line.until, line.kilobytes), (Some(Duration::from_secs(120)), None));
         assert_eq!(
-            flow_line("kilobytes=40 tcp 10.0.0.1:5 10.0.0.2:80", &LanPlan::default()).unwrap().kilobytes,
+            flow_line("kilobytes=40 tcp 10.0.0.1:5 10.0.0.2:80", &FlowWords::default()).unwrap().kilobytes,
             Some(40)
         );
         for wrong in ["dscp=what", "from=3", "from=9s until=9s", "until=0s", "kilobytes=0", "bytes=3", "=", "until=30h"]
         {
             assert!(
-                flow_line(&format!("tcp 10.0.0.1:5 10.0.0.2:80 {wrong}"), &LanPlan::default()).is_err(),
+                flow_line(&format!("tcp 10.0.0.1:5 10.0.0.2:80 {wrong}"), &FlowWords::default()).is_err(),
                 "{wrong:?}"
             );
         }

@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 
 pub use case::{Expected, LinkState, PolicyTest};
 use definitions::Definitions;
-pub use flow::{FlowLine, flow, flow_line};
+pub use flow::{FlowLine, FlowWords, flow, flow_line};
 pub use hours::utc_offset;
 pub use trial::{Failure, Outcome, PolicyFiles};
 pub use vocabulary::{Names, PolicyLink, Vocabulary};
@@ -25,7 +25,7 @@ use super::table::Table;
 use super::wording;
 use super::words;
 use crate::model::ConnectorId;
-use crate::steer::{Coverage, Finding, Matcher, Rule, RuleSet, Service};
+use crate::steer::{Coverage, Elsewhere, Finding, Matcher, Rule, RuleSet, Service, SiteId};
 
 /// Ten thousand, and some room: a new flow finds its rule among them in about a microsecond.
 pub const RULES_MAX: usize = 16_384;
@@ -44,6 +44,8 @@ pub struct Policy {
     /// Of all files, in order.
     pub rules: RuleSet,
     pub tests: Vec<PolicyTest>,
+    /// Tests that are for other sites than the one that is meant.
+    pub tests_elsewhere: usize,
 }
 
 pub fn read(mut files: Vec<Table<'_>>, vocabulary: &Vocabulary, report: &Report) -> Policy {
@@ -60,6 +62,7 @@ pub fn read(mut files: Vec<Table<'_>>, vocabulary: &Vocabulary, report: &Report)
         report,
         rules: Vec::new(),
         spots: Vec::new(),
+        elsewhere: Vec::new(),
         values: 0,
         names: BTreeMap::new(),
         matches_all: None,
@@ -72,12 +75,24 @@ pub fn read(mut files: Vec<Table<'_>>, vocabulary: &Vocabulary, report: &Report)
         file.finish();
         full = full || !reader.read_rules(rules);
     }
-    let rules = reader.finish();
+    if let Some(site) = vocabulary.site() {
+        definitions.check_site(site, report);
+    }
+    let (rules, elsewhere) = reader.finish();
     if let Some(table) = tests.get(TESTS_MAX) {
         report.error(table.spot(), "one test too many", format!("at most {TESTS_MAX} in all policy files"));
     }
-    let tests = tests.into_iter().take(TESTS_MAX).filter_map(|table| case::read(table, vocabulary, report)).collect();
-    Policy { rules: RuleSet::new(rules, definitions.into_sla_classes()).with_names(vocabulary.patterns()), tests }
+    let (mut ours, mut tests_elsewhere) = (Vec::new(), 0);
+    for table in tests.into_iter().take(TESTS_MAX) {
+        match case::read(table, vocabulary, &definitions, report) {
+            Some(Some(test)) => ours.push(test),
+            Some(None) => tests_elsewhere += 1,
+            None => {}
+        }
+    }
+    let rules = RuleSet::new(rules, definitions.into_sla_classes());
+    let rules = rules.with_names(vocabulary.patterns()).with_elsewhere(elsewhere);
+    Policy { rules, tests: ours, tests_elsewhere }
 }
 
 struct Reader<'a> {
@@ -87,6 +102,8 @@ struct Reader<'a> {
     rules: Vec<Rule>,
     /// Where each is.
     spots: Vec<Spot>,
+    /// Those for other sites.
+    elsewhere: Vec<Elsewhere>,
     /// Of the rules so far.
     values: usize,
     names: BTreeMap<String, Spot>,
@@ -98,7 +115,7 @@ impl Reader<'_> {
     /// `false` when they are too many.
     fn read_rules(&mut self, tables: Vec<Table<'_>>) -> bool {
         for table in tables {
-            if self.rules.len() == RULES_MAX {
+            if self.rules.len() + self.elsewhere.len() == RULES_MAX {
                 let instead = format!("at most {RULES_MAX} in all policy files");
                 self.report.error(table.spot(), "one rule too many", instead);
                 return false;
@@ -119,10 +136,15 @@ impl Reader<'_> {
         let spot = table.spot().clone();
         let name = table.required("name", "name = \"voice\"").and_then(|value| value.parse_at(words::name));
         let errors_before = report.error_count();
-        let matcher = self.read_matcher(&mut table);
+        let named_sites = fields::sites(&mut table, self.definitions);
+        let sites = self.vocabulary.for_sites(&named_sites);
+        // Another site has links, connectors and segments of its own, which are known there.
+        let open = Vocabulary::open();
+        let vocabulary = if sites.is_some() { self.vocabulary } else { &open };
+        let matcher = self.read_matcher(&mut table, sites.clone().unwrap_or_default(), vocabulary);
         self.values = self.values.saturating_add(count(&matcher));
-        let matches_all = matcher.matches_everything() && report.error_count() == errors_before;
-        let action = action::read(&mut table, self.vocabulary, self.definitions, report);
+        let matches_all = matcher.matches_everything() && sites.is_some() && report.error_count() == errors_before;
+        let action = action::read(&mut table, vocabulary, self.definitions, report);
         table.finish();
         if let Some(name) = &name {
             match self.names.get(&name.value) {
@@ -135,6 +157,16 @@ impl Reader<'_> {
                     self.names.insert(name.value.clone(), name.spot.clone());
                 }
             }
+        }
+        if sites.is_none() {
+            let names = named_sites.into_iter().map(|name| name.value).collect();
+            self.elsewhere.extend(name.map(|name| Elsewhere {
+                name: name.value,
+                place: spot.to_string(),
+                sites: names,
+                after: u32::try_from(self.rules.len()).unwrap_or(u32::MAX),
+            }));
+            return;
         }
         if let Some(earlier) = &self.matches_all {
             report.warn(
@@ -151,11 +183,11 @@ impl Reader<'_> {
         }
     }
 
-    /// The rules, after a look at how they go together.
-    fn finish(self) -> Vec<Rule> {
+    /// The rules, after a look at how they go together, and those for other sites.
+    fn finish(self) -> (Vec<Rule>, Vec<Elsewhere>) {
         // A rule with an error may be the one that takes the flows, or leaves them.
         if self.report.error_count() > 0 {
-            return self.rules;
+            return (self.rules, self.elsewhere);
         }
         for finding in Coverage::new(&self.rules).findings() {
             match finding {
@@ -168,7 +200,7 @@ impl Reader<'_> {
                 Finding::Unreachable { rule, taken_by } => self.tell_unreachable(rule, &taken_by),
             }
         }
-        self.rules
+        (self.rules, self.elsewhere)
     }
 
     fn tell_unreachable(&self, rule: usize, taken_by: &[usize]) {
@@ -194,7 +226,7 @@ impl Reader<'_> {
         );
     }
 
-    fn read_matcher(&self, table: &mut Table<'_>) -> Matcher {
+    fn read_matcher(&self, table: &mut Table<'_>, sites: Vec<SiteId>, vocabulary: &Vocabulary) -> Matcher {
         let sources = fields::networks(table, "source", self.definitions);
         let destinations = fields::networks(table, "destination", self.definitions);
         let services = self.read_services(table);
@@ -204,17 +236,18 @@ impl Reader<'_> {
         let dscp = fields::some_values(table, "dscp")
             .map_or_else(Vec::new, |value| value.items(fields::VALUES_MAX).iter().filter_map(fields::dscp).collect());
         let connectors: Vec<ConnectorId> = fields::some_values(table, "connector").map_or_else(Vec::new, |value| {
-            value.items(fields::VALUES_MAX).iter().filter_map(|item| self.vocabulary.connector(item)).collect()
+            value.items(fields::VALUES_MAX).iter().filter_map(|item| vocabulary.connector(item)).collect()
         });
         let minutes = fields::some_values(table, "time").map_or_else(Vec::new, |value| {
             let hours = value.parse_items(fields::VALUES_MAX, hours::hours);
             hours.into_iter().flat_map(|at| at.value).collect()
         });
-        let interfaces = fields::interfaces(table, self.vocabulary);
+        let interfaces = fields::interfaces(table, vocabulary);
         let names = fields::some_values(table, "fqdn").map_or_else(Vec::new, |value| {
-            value.items(fields::VALUES_MAX).iter().filter_map(|item| self.vocabulary.pattern(item)).collect()
+            value.items(fields::VALUES_MAX).iter().filter_map(|item| vocabulary.pattern(item)).collect()
         });
         Matcher {
+            sites,
             sources,
             destinations,
             protocols,
@@ -249,7 +282,8 @@ impl Reader<'_> {
 /// How many values a matcher lists.
 fn count(matcher: &Matcher) -> usize {
     let service = |one: &Service| one.destinations.len() + one.protocols.len() + one.destination_ports.len();
-    matcher.sources.len()
+    matcher.sites.len()
+        + matcher.sources.len()
         + matcher.destinations.len()
         + matcher.protocols.len()
         + matcher.source_ports.len()

@@ -3,6 +3,7 @@ use std::fmt;
 use arrayvec::ArrayVec;
 
 use super::case::{Expected, LinkState, PolicyTest};
+use super::flow::FlowWords;
 use super::vocabulary::PolicyLink;
 use crate::config::diagnostic::Diagnostic;
 use crate::edge::LanPlan;
@@ -14,11 +15,17 @@ use crate::steer::{Candidate, MAX_CANDIDATES, NamePatterns, NewFlow, Rule, RuleS
 pub struct PolicyFiles {
     pub rules: RuleSet,
     pub tests: Vec<PolicyTest>,
+    /// Tests that are for other sites than the one that is meant.
+    pub tests_elsewhere: usize,
     /// By `LinkId`.
     pub links: Vec<PolicyLink>,
     /// By `ConnectorId`.
     pub connectors: Vec<String>,
     pub lan: LanPlan,
+    /// The one that is meant; `None`: rules for all sites are looked at together.
+    pub site: Option<String>,
+    /// By `SiteId`, from 1: those that rules and tests name.
+    pub sites: Vec<String>,
     /// They were read without a site, and may name anything.
     pub is_open: bool,
     /// By `NameId`.
@@ -149,7 +156,19 @@ impl PolicyFiles {
         let from = self.lan.in_words(flow.ends.interface).map_or_else(String::new, |name| format!(" from {name}"));
         let names: Vec<&str> = flow.ends.names.iter().filter_map(|id| self.patterns.text(id)).collect();
         let names = if names.is_empty() { String::new() } else { format!(" ({})", names.join(", ")) };
-        format!("{:?}{names}{dscp}{from}", flow.key)
+        let site = usize::from(flow.ends.site.0).checked_sub(1).and_then(|index| self.sites.get(index));
+        let site = site.map_or_else(String::new, |name| format!(" at site {name}"));
+        format!("{:?}{names}{dscp}{from}{site}", flow.key)
+    }
+
+    /// What a file of flows may refer to.
+    pub fn flow_words(&self) -> FlowWords {
+        FlowWords {
+            lan: self.lan.clone(),
+            patterns: self.patterns.clone(),
+            site: self.site.clone(),
+            sites: self.sites.clone(),
+        }
     }
 
     /// `fibre or dsl`

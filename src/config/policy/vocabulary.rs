@@ -2,13 +2,13 @@ use std::cell::RefCell;
 
 use crate::config::diagnostic::Report;
 use crate::config::lan;
-use crate::config::source::Spot;
+use crate::config::source::{At, Spot};
 use crate::config::table::Value;
 use crate::config::wording;
 use crate::config::words;
 use crate::edge::{LanPlan, LinkPlan, Plan, SegmentPlan, SiteKind};
 use crate::model::{ConnectorId, InterfaceId, LinkId, NameId};
-use crate::steer::{KnownNames, NamePatterns};
+use crate::steer::{KnownNames, NamePatterns, SiteId};
 
 /// What a policy may refer to by name: the WAN links and connectors of its site. A policy that is
 /// looked at by itself may name any, and they are taken to be alike.
@@ -19,6 +19,10 @@ pub struct Vocabulary {
     connectors: RefCell<Vec<String>>,
     lan: RefCell<LanPlan>,
     patterns: RefCell<NamePatterns>,
+    /// The one that is meant; `None`: rules for all sites are looked at together.
+    site: Option<String>,
+    /// By `SiteId`, from 1.
+    sites: RefCell<Vec<String>>,
     is_open: bool,
 }
 
@@ -29,6 +33,10 @@ pub struct Names {
     pub lan: LanPlan,
     /// By `NameId`.
     pub patterns: NamePatterns,
+    /// The one that is meant; `None`: rules for all sites are looked at together.
+    pub site: Option<String>,
+    /// By `SiteId`, from 1.
+    pub sites: Vec<String>,
     pub is_open: bool,
 }
 
@@ -45,15 +53,20 @@ pub struct PolicyLink {
 /// Names that a policy by itself may use: as many as a site has links.
 const NAMES_MAX: usize = 256;
 
+/// Sites that share a policy: more than one etcd or one repository serves.
+pub const SITES_MAX: usize = 16_384;
+
 impl Vocabulary {
     /// Names alone: enough to read a policy.
     pub fn of_names(
+        site: &str,
         links: impl Iterator<Item = String>,
         connectors: impl Iterator<Item = String>,
         lan: LanPlan,
     ) -> Vocabulary {
         let (links, connectors) = (links.map(PolicyLink::plain).collect(), connectors.collect());
-        Vocabulary::of(Names { links, connectors, lan, patterns: NamePatterns::default(), is_open: false })
+        let (patterns, site) = (NamePatterns::default(), Some(site.to_owned()));
+        Vocabulary::of(Names { links, connectors, lan, patterns, site, sites: Vec::new(), is_open: false })
     }
 
     /// Of a site with all that decides.
@@ -74,6 +87,8 @@ impl Vocabulary {
             connectors: connectors.collect(),
             lan: plan.lan.clone(),
             patterns: plan.rules.names().clone(),
+            site: Some(plan.site.name.clone()),
+            sites: Vec::new(),
             is_open: false,
         })
     }
@@ -81,16 +96,19 @@ impl Vocabulary {
     /// Without a site: any name.
     pub fn open() -> Vocabulary {
         let (links, connectors, lan) = (Vec::new(), Vec::new(), LanPlan::default());
-        Vocabulary::of(Names { links, connectors, lan, patterns: NamePatterns::default(), is_open: true })
+        let (patterns, sites) = (NamePatterns::default(), Vec::new());
+        Vocabulary::of(Names { links, connectors, lan, patterns, site: None, sites, is_open: true })
     }
 
     pub fn of(names: Names) -> Vocabulary {
-        let Names { links, connectors, lan, patterns, is_open } = names;
+        let Names { links, connectors, lan, patterns, site, sites, is_open } = names;
         Vocabulary {
             links: RefCell::new(links),
             connectors: RefCell::new(connectors),
             lan: RefCell::new(lan),
             patterns: RefCell::new(patterns),
+            site,
+            sites: RefCell::new(sites),
             is_open,
         }
     }
@@ -177,9 +195,44 @@ impl Vocabulary {
         self.patterns.borrow().clone()
     }
 
+    /// The one that is meant, if one is.
+    pub fn site(&self) -> Option<&str> {
+        self.site.as_deref()
+    }
+
+    /// What is for these sites alone, by their numbers; empty: for whatever site is meant. `None`: it is for
+    /// others.
+    pub fn for_sites(&self, names: &[At<String>]) -> Option<Vec<SiteId>> {
+        match &self.site {
+            _ if names.is_empty() => Some(Vec::new()),
+            Some(site) => names.iter().any(|name| name.value == *site).then(Vec::new),
+            None => Some(names.iter().filter_map(|name| self.number_of_site(&name.value)).collect()),
+        }
+    }
+
+    /// `None`: there are too many.
+    pub fn number_of_site(&self, name: &str) -> Option<SiteId> {
+        let mut sites = self.sites.borrow_mut();
+        let index = sites.iter().position(|known| known == name);
+        let index = index.or_else(|| {
+            (sites.len() < SITES_MAX).then(|| {
+                sites.push(name.to_owned());
+                sites.len() - 1
+            })
+        });
+        u16::try_from(index?.checked_add(1)?).ok().map(SiteId)
+    }
+
     pub fn into_names(self) -> Names {
-        let (links, connectors, lan) = (self.links.into_inner(), self.connectors.into_inner(), self.lan.into_inner());
-        Names { links, connectors, lan, patterns: self.patterns.into_inner(), is_open: self.is_open }
+        Names {
+            links: self.links.into_inner(),
+            connectors: self.connectors.into_inner(),
+            lan: self.lan.into_inner(),
+            patterns: self.patterns.into_inner(),
+            site: self.site,
+            sites: self.sites.into_inner(),
+            is_open: self.is_open,
+        }
     }
 
     fn find_link(&self, name: &str) -> Option<LinkId> {

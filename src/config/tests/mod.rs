@@ -11,6 +11,7 @@ mod profiles;
 mod refusals;
 mod scenarios;
 mod segments;
+mod sites;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;

@@ -6,6 +6,7 @@ mod hostile;
 mod leaving;
 mod measuring;
 mod moving;
+mod names;
 mod news;
 mod shaping;
 mod trains;

@@ -233,6 +233,7 @@ fn plan(end: usize, mode: Mode) -> Plan {
             aead_backend: None,
             flow_limit: FLOWS_DEFAULT,
         },
+        resolvers: Vec::new(),
         control_socket: PathBuf::new(),
         recording: None,
     }

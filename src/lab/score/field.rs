@@ -21,12 +21,24 @@ pub struct Way {
     pub pop: usize,
 }
 
+/// No PoP: outside of the tunnels.
+const OUTSIDE: usize = usize::MAX;
+
 struct Link {
     usual: [LineShape; 2],
     lines: [Impairment; 2],
 }
 
 impl Way {
+    /// By a link itself.
+    pub const fn outside(link: usize) -> Way {
+        Way { link, pop: OUTSIDE }
+    }
+
+    pub const fn is_outside(self) -> bool {
+        self.pop == OUTSIDE
+    }
+
     pub const fn role(self) -> Role {
         if self.pop.is_multiple_of(2) { Role::Primary } else { Role::Secondary }
     }
@@ -94,7 +106,7 @@ impl Field {
                 && concerns(event, direction)
                 && match event.place {
                     Where::Link(link) => link == way.link,
-                    Where::Pop(role) => role == way.role(),
+                    Where::Pop(role) => !way.is_outside() && role == way.role(),
                 }
                 && going_on(self.begins, event, at).is_some()
         })

@@ -13,7 +13,7 @@ use super::traffic::Program;
 use super::trefoil::Trefoil;
 use crate::config::{FlowLine, Scenario, ScenarioLink, Where};
 use crate::edge::Plan;
-use crate::model::{Dscp, FlowKey, Moment};
+use crate::model::{Dscp, FlowKey, InterfaceId, Moment};
 use crate::recording::Told;
 
 /// Flows of one rehearsal: each of them is simulated, hundred times a second.
@@ -53,10 +53,13 @@ pub struct FlowStory {
 #[derive(Clone, PartialEq, Debug, Serialize)]
 pub struct Step {
     pub at_ms: u64,
+    /// The tunnel that it leaves, or the link by which it had broken out.
     pub from: Option<String>,
-    /// As `connector/role/tunnel`; `null`: refused.
+    /// As `connector/role/tunnel`; `null`: refused, or it breaks out.
     pub tunnel: Option<String>,
     pub link: Option<String>,
+    /// It leaves by that link outside of the tunnels.
+    pub breakout: bool,
     pub rule: Option<String>,
     /// Why it goes there.
     pub why: String,
@@ -107,12 +110,33 @@ pub fn rehearse(plan: Plan, scenario: &Scenario, flows: &[FlowLine]) -> Result<R
             .collect(),
         received: vec![0; links],
     };
-    // What the host's routes would say.
-    let interfaces = flows.iter().map(|line| (IpNet::from(line.flow.key.source), line.flow.ends.interface));
-    watched.ours.branch.edge.handle_lan(interfaces.collect());
+    // What the host's routes would say, and what its DNS answers would.
+    let edge = &mut watched.ours.branch.edge;
+    edge.handle_lan(interfaces_of(flows)?.into_iter().collect());
+    edge.handle_breakouts(&watched.plan.breakouts());
+    for line in flows {
+        if let Some(name) = &line.fqdn {
+            edge.handle_name(line.flow.key.destination, name, Moment::ZERO);
+        }
+    }
     let program = Program::of_flows(flows, scenario.duration);
     let (_, figures) = Race::with(program, scenario, &mut watched).run_each();
     Ok(watched.told(scenario, flows, &figures))
+}
+
+/// By which interface each source is reached: a host has one route back to it.
+fn interfaces_of(flows: &[FlowLine]) -> Result<BTreeMap<IpNet, InterfaceId>, Unplayable> {
+    let mut interfaces = BTreeMap::new();
+    for line in flows {
+        let (source, interface) = (line.flow.key.source, line.flow.ends.interface);
+        if *interfaces.entry(IpNet::from(source)).or_insert(interface) != interface {
+            return Err(Unplayable(format!(
+                "not all flows of {source} come by the same interface; a source is reached by one, which each of its \
+                 flows must say"
+            )));
+        }
+    }
+    Ok(interfaces)
 }
 
 /// The scenario with the links of the site, in its order.
@@ -183,7 +207,7 @@ impl Contender for Watched {
         let on = way.map_or(On::Refused, On::Way);
         if tale.on != on {
             if tale.steps.len() < STEPS_MAX {
-                let from = tale.steps.last().and_then(|step| step.tunnel.clone());
+                let from = tale.steps.last().and_then(|step| step.tunnel.as_ref().or(step.link.as_ref()).cloned());
                 tale.steps.push(step(&self.ours, &self.plan, (parcel.key, parcel.dscp), from, now));
             } else {
                 tale.more += 1;
@@ -243,7 +267,7 @@ impl Watched {
 /// Where a flow has just come to.
 fn step(ours: &Trefoil, plan: &Plan, (key, dscp): (FlowKey, Dscp), from: Option<String>, now: Moment) -> Step {
     let told = ours.branch.explain(key, dscp, now);
-    let report = ours.branch.flow(&key).filter(|_| told.tunnel.is_some());
+    let report = ours.branch.flow(&key).filter(|_| told.tunnel.is_some() || told.breakout.is_some());
     let moved = report.as_ref().and_then(|report| report.history.last()).filter(|moved| moved.at == now);
     let link = told.candidates.iter().find(|candidate| Some(&candidate.tunnel) == told.tunnel.as_ref());
     let rule =
@@ -251,7 +275,8 @@ fn step(ours: &Trefoil, plan: &Plan, (key, dscp): (FlowKey, Dscp), from: Option<
     Step {
         at_ms: ms(now),
         from,
-        link: link.map(|candidate| candidate.link.clone()),
+        breakout: told.breakout.is_some(),
+        link: told.breakout.or(link.map(|candidate| candidate.link.clone())),
         tunnel: told.tunnel,
         rule: rule.unwrap_or_else(|| told.rule.map(|rule| rule.rule)),
         why: report.as_ref().map_or(told.why, |report| report.why.to_string()),
@@ -268,8 +293,7 @@ fn ms(at: Moment) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config;
-    use crate::edge::LanPlan;
+    use crate::config::{self, FlowWords};
     use crate::lab::score::shipped;
 
     fn cut() -> Scenario {
@@ -278,7 +302,7 @@ mod tests {
     }
 
     fn flows(lines: &[&str]) -> Vec<FlowLine> {
-        lines.iter().map(|line| config::flow_line(line, &LanPlan::default()).expect("a flow")).collect()
+        lines.iter().map(|line| config::flow_line(line, &FlowWords::default()).expect("a flow")).collect()
     }
 
     #[test]

@@ -106,7 +106,10 @@ impl Contender for Trefoil {
         let forwarding = crew.published.load();
         let mut pilot = Pilot { forwarding: &forwarding, flows: &crew.flows, now, notes: None };
         let leaving = Departure { key: parcel.key, dscp: parcel.dscp, bytes: parcel.bytes };
-        let Ok((Course::Tunnel(way), _)) = pilot.course_of(&leaving) else { return None };
+        let way = match pilot.course_of(&leaving).ok()? {
+            (Course::Tunnel(way), _) => way,
+            (Course::Breakout(link), _) => return Some(Way::outside(usize::from(link.0))),
+        };
         way.path.live.sent(u64::from(parcel.packets), parcel.bytes);
         self.ways.get(usize::from(way.path.id.0)).copied()
     }

@@ -1,6 +1,7 @@
-//! What the kernel does with the packets that leave outside of the tunnels: for each link a rule and a
+//! What the kernel does with the packets that leave outside of the tunnels: for each link rules and a
 //! table of its own with the link's default route and a blackhole, and one nftables table that gives
-//! them the link's address and keeps them from every other interface.
+//! them the link's address and keeps them from every other interface. The rule asks for a mark that
+//! only the nftables table sets: without it, nothing gets to the route.
 
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
@@ -10,7 +11,7 @@ use std::process::{Command, Stdio};
 
 use futures_util::TryStreamExt;
 use ipnet::{IpNet, Ipv4Net};
-use nix::ifaddrs::getifaddrs;
+use nix::ifaddrs::{InterfaceAddress, getifaddrs};
 use nix::net::if_::{InterfaceFlags, if_nametoindex};
 use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteNextHopFlags, RouteType};
 use rtnetlink::{LinkUnspec, RouteMessageBuilder};
@@ -28,13 +29,19 @@ const LINKS_MAX: u32 = 256;
 /// Beyond it `table * 1000` would not fit.
 const TABLE_TIMES_1000: u32 = 4_000_000;
 
+/// Beside the rule for the native ranges, before those that lead into the tunnels; those at the priority before are
+/// followed by others.
+const UNMARKED: u32 = 2;
+
 /// IPv4's dummy address (RFC 7600): the kernel's reverse-path filter, loose or not, lets nothing in by a
 /// device without an address.
 const DUMMY: Ipv4Addr = Ipv4Addr::new(192, 0, 0, 8);
 
-/// Zones of connection tracking, one for each link. The kernel has seen the packets before, on their way
-/// into the tunnel device, and would not translate what it knows already.
-const FIRST_ZONE: u16 = 29_700;
+/// Zones of connection tracking, one for each link: 256 for each daemon, by its routing table. The kernel has seen
+/// the packets before, on their way into the tunnel device, and would not translate what it knows already.
+const ZONES: u32 = 256;
+/// Those of zone 0 are everybody's.
+const BLOCKS_OF_ZONES: u32 = 255;
 
 /// One link by which flows leave.
 #[derive(Clone, Debug)]
@@ -63,6 +70,8 @@ struct Exit {
     index: u32,
     gateway: Option<Ipv4Addr>,
     on_link: bool,
+    /// The link's own: several may share the interface. `None`: whichever the interface has.
+    source: Option<Ipv4Addr>,
 }
 
 impl BreakoutRoutes {
@@ -108,14 +117,14 @@ impl BreakoutRoutes {
 
     /// Tells nftables, unless it knows: other programs may throw away all that it knows.
     fn translate(&mut self, exits: &[Exit]) -> io::Result<()> {
-        let wanted = ruleset(&self.routes.plan.device, &self.needs, exits);
-        if wanted == self.ruleset && stands() {
+        let plan = &self.routes.plan;
+        let wanted = ruleset(plan, &self.needs, exits);
+        let name = nft_table(&plan.device);
+        if wanted == self.ruleset && stands(&name) {
             return Ok(());
         }
         if !self.ruleset.is_empty() && wanted == self.ruleset {
-            tracing::warn!(
-                "somebody has removed the nftables table \"trefoil\": flows could leave untranslated; made anew"
-            );
+            tracing::warn!(table = name, "somebody has removed our nftables table: no flow could break out; made anew");
         }
         nft(&wanted)?;
         self.ruleset = wanted;
@@ -142,22 +151,31 @@ impl Routes {
         let Some(interface) = need.underlay.interface.clone().or_else(of_address) else { return Ok(None) };
         let Ok(index) = if_nametoindex(interface.as_str()) else { return Ok(None) };
         let carries = InterfaceFlags::IFF_UP | InterfaceFlags::IFF_RUNNING;
-        if !getifaddrs()?.any(|entry| entry.interface_name == interface && entry.flags.contains(carries)) {
+        let source = need.underlay.address;
+        let is_usable = |entry: InterfaceAddress| {
+            let address = entry.address.as_ref().and_then(|address| Some(address.as_sockaddr_in()?.ip()));
+            entry.interface_name == interface
+                && entry.flags.contains(carries)
+                && (source.is_none() || source == address)
+        };
+        if !getifaddrs()?.any(is_usable) {
             return Ok(None);
         }
         let all = self.routes_of_v4().await?;
         let default = all.iter().filter(|route| table(route) == MAIN && route.header.destination_prefix_length == 0);
         let default = default.filter_map(|route| Some((metric(route), next_hop(route, index)?))).min();
         let device = device_name(&self.plan.device, need.link);
-        let exit =
-            default.map(|(_, (gateway, on_link))| Exit { link: need.link, device, interface, index, gateway, on_link });
-        Ok(exit)
+        let link = need.link;
+        Ok(default.map(|(_, (gateway, on_link))| Exit { link, device, interface, index, gateway, on_link, source }))
     }
 
-    /// The rule and the table of a link.
+    /// The rules and the table of a link.
     async fn lead(&self, link: LinkId, exit: Option<&Exit>) -> io::Result<()> {
         let Routes { handle, plan } = self;
         let (device, number) = (device_name(&plan.device, link), table_of(plan, link));
+        // What has no mark came past our nftables table, and would find its way into the tunnel device again.
+        let unmarked = Rule::dropping(plan.rule_priority + UNMARKED);
+        self.put_rule(Family::V4, &unmarked.arriving_by(&device)).await?;
         let everywhere = IpNet::V4(Ipv4Net::default());
         let blackhole = RouteMessageBuilder::<Ipv4Addr>::new();
         let blackhole = Lead::Blackhole.apply(blackhole, number);
@@ -181,7 +199,8 @@ impl Routes {
             }
             handle.route().add(route).replace().execute().await.map_err(to_io)?;
         }
-        self.put_rule(Family::V4, &Rule::new(plan.rule_priority, number).arriving_by(&device)).await?;
+        let marked = Rule::new(plan.rule_priority, number).with_mark(number);
+        self.put_rule(Family::V4, &marked.arriving_by(&device)).await?;
         // Packets come from there with the site's sources: loose, not strict.
         let filter = format!("/proc/sys/net/ipv4/conf/{device}/rp_filter");
         if let Err(error) = std::fs::write(&filter, "2") {
@@ -222,7 +241,8 @@ impl Routes {
                 self.handle.route().del(route).execute().await.map_err(to_io)?;
             }
         }
-        if rules + routes > 0 { nft("table ip trefoil\ndelete table ip trefoil\n") } else { Ok(()) }
+        let name = nft_table(&self.plan.device);
+        if rules + routes > 0 { nft(&format!("table ip {name}\ndelete table ip {name}\n")) } else { Ok(()) }
     }
 
     async fn routes_of_v4(&self) -> io::Result<Vec<RouteMessage>> {
@@ -231,7 +251,17 @@ impl Routes {
     }
 }
 
-/// The table of a link's own.
+/// The nftables table of the daemon with this device: there may be several of both in one network namespace.
+fn nft_table(device: &str) -> String {
+    let plain = |c: char| if c.is_ascii_alphanumeric() { c.to_string() } else { format!("_{:x}", u32::from(c)) };
+    format!("trefoil_{}", device.chars().map(plain).collect::<String>())
+}
+
+fn zone(plan: &RoutePlan, link: LinkId) -> u32 {
+    (plan.table % BLOCKS_OF_ZONES + 1) * ZONES + u32::from(link.0) % ZONES
+}
+
+/// The table of a link's own, and the mark of the packets that may go by it.
 fn table_of(plan: &RoutePlan, link: LinkId) -> u32 {
     let number = u32::from(link.0);
     match plan.table {
@@ -267,16 +297,21 @@ fn next_hop(route: &RouteMessage, index: u32) -> Option<(Option<Ipv4Addr>, bool)
 }
 
 /// In one step, so that there is no moment without it. What has no exit goes nowhere.
-fn ruleset(device: &str, needs: &[BreakoutNeed], exits: &[Exit]) -> String {
-    let (mut zones, mut nat, mut forward) = (String::new(), String::new(), String::new());
+fn ruleset(plan: &RoutePlan, needs: &[BreakoutNeed], exits: &[Exit]) -> String {
+    let (mut zones, mut marks, mut forward) = (String::new(), String::new(), String::new());
+    let (mut translate, mut last) = (String::new(), String::new());
     for need in needs {
-        let from = device_name(device, need.link);
+        let (from, zone) = (device_name(&plan.device, need.link), zone(plan, need.link));
         // Answers come by the link like any other packet, and belong to no zone.
-        let _ =
-            writeln!(zones, "    iifname \"{from}\" ct original zone set {}", FIRST_ZONE.saturating_add(need.link.0));
+        let _ = writeln!(zones, "    iifname \"{from}\" ct original zone set {zone}");
         match exits.iter().find(|exit| exit.link == need.link) {
-            Some(Exit { interface, .. }) => {
-                let _ = writeln!(nat, "    iifname \"{from}\" oifname \"{interface}\" masquerade");
+            Some(Exit { interface, source, .. }) => {
+                let _ = writeln!(marks, "    iifname \"{from}\" meta mark set {}", table_of(plan, need.link));
+                // The zone says where a packet comes from: kernels before 5.7 have forgotten it by then, and whoever
+                // sets marks of his own cannot change it.
+                let to = source.map_or_else(|| "masquerade".to_owned(), |source| format!("snat to {source}"));
+                let _ = writeln!(translate, "    ct original zone {zone} oifname \"{interface}\" {to}");
+                let _ = writeln!(last, "    ct original zone {zone} ct status & snat != snat drop");
                 let _ = writeln!(forward, "    iifname \"{from}\" oifname != \"{interface}\" drop");
                 // What connection tracking does not translate: packets that fit no connection, and answers
                 // to what came in by a tunnel.
@@ -286,17 +321,25 @@ fn ruleset(device: &str, needs: &[BreakoutNeed], exits: &[Exit]) -> String {
             None => _ = writeln!(forward, "    iifname \"{from}\" drop"),
         }
     }
-    format!(
-        "table ip trefoil\ndelete table ip trefoil\ntable ip trefoil {{\n  chain prerouting {{\n    \
-         type filter hook prerouting priority raw; policy accept;\n{zones}  }}\n  chain postrouting {{\n    \
-         type nat hook postrouting priority srcnat; policy accept;\n{nat}  }}\n  chain forward {{\n    \
-         type filter hook forward priority filter; policy accept;\n{forward}  }}\n}}\n"
-    )
+    let name = nft_table(&plan.device);
+    let chain = |name: &str, kind: &str, hook: &str, priority: &str, rules: &str| {
+        format!("  chain {name} {{\n    type {kind} hook {hook} priority {priority}; policy accept;\n{rules}  }}\n")
+    };
+    let chains = [
+        chain("zones", "filter", "prerouting", "raw", &zones),
+        // After those who set marks for reasons of their own.
+        chain("marks", "filter", "prerouting", "dstnat + 10", &marks),
+        chain("forward", "filter", "forward", "filter", &forward),
+        // The first to translate a connection decides.
+        chain("translate", "nat", "postrouting", "srcnat - 10", &translate),
+        chain("last", "filter", "postrouting", "srcnat + 10", &last),
+    ];
+    format!("table ip {name}\ndelete table ip {name}\ntable ip {name} {{\n{}}}\n", chains.concat())
 }
 
-fn stands() -> bool {
+fn stands(name: &str) -> bool {
     let mut list = Command::new("nft");
-    list.args(["list", "table", "ip", "trefoil"]).stdout(Stdio::null()).stderr(Stdio::null());
+    list.args(["list", "table", "ip", name]).stdout(Stdio::null()).stderr(Stdio::null());
     list.status().is_ok_and(|status| status.success())
 }
 
@@ -330,6 +373,9 @@ mod tests {
         assert_eq!(table_of(&plan(221), LinkId(0)), 221_001);
         assert_eq!(table_of(&plan(1), LinkId(255)), 1_256);
         assert_eq!(table_of(&plan(u32::MAX), LinkId(255)), u32::MAX - 256);
+        assert_eq!([0, 255].map(|link| zone(&plan(254), LinkId(link))), [255 * 256, 255 * 256 + 255]);
+        assert_ne!(zone(&plan(221), LinkId(0)), zone(&plan(222), LinkId(0)), "two daemons in one namespace");
+        assert_eq!([nft_table("trefoil0"), nft_table("tf-0")], ["trefoil_trefoil0", "trefoil_tf_2d0"]);
     }
 
     fn text(program: &str, arguments: &str) -> String {
@@ -367,29 +413,69 @@ mod tests {
                 let mut breakouts = BreakoutRoutes::open(&plan(71), needs.to_vec()).unwrap();
                 assert_eq!(well(breakouts.look().await), [LinkId(0)]);
                 assert_eq!(well(breakouts.look().await), [LinkId(0)], "a second look changes nothing");
-                assert!(text("ip", "rule").contains("7100:\tfrom all iif tf0b0 lookup 71001 proto 117"));
+                let led = text("ip", "rule");
+                assert!(led.contains("7100:\tfrom all fwmark 0x11559 iif tf0b0 lookup 71001 proto 117"), "{led}");
+                assert!(led.contains("7102:\tfrom all iif tf0b0 blackhole proto 117"), "{led}");
                 assert!(text("ip", "route show table 71001").contains("default via 192.0.2.1 dev wan0 proto 117"));
                 assert!(text("ip", "route show table 71002").starts_with("blackhole default"));
-                let nat = text("nft", "list table ip trefoil");
-                assert!(nat.contains("iifname \"tf0b0\" oifname \"wan0\" masquerade"), "{nat}");
+                let nat = text("nft", "list table ip trefoil_tf0");
+                assert!(nat.contains("iifname \"tf0b0\" meta mark set 0x00011559"), "{nat}");
+                assert!(nat.contains("ct original zone 18432 oifname \"wan0\" masquerade"), "{nat}");
                 assert!(nat.contains("iifname \"tf0b1\" drop"), "{nat}");
                 assert!(nat.contains("iifname \"tf0b0\" ct direction reply drop"), "{nat}");
+                assert!(!nat.contains("iifname \"tf0b1\" meta mark"), "{nat}");
 
                 // A firewall that starts anew forgets everything.
                 text("nft", "flush ruleset");
                 assert_eq!(well(breakouts.look().await), [LinkId(0)]);
-                assert!(stands());
+                assert!(stands("trefoil_tf0"));
 
                 ip("route del default via 192.0.2.1 dev wan0 metric 7");
                 assert_eq!(well(breakouts.look().await), []);
                 let left = text("ip", "route show table 71001");
                 assert!(left.starts_with("blackhole default") && left.lines().count() == 1, "{left}");
-                assert!(text("nft", "list table ip trefoil").contains("iifname \"tf0b0\" drop"));
+                assert!(text("nft", "list table ip trefoil_tf0").contains("iifname \"tf0b0\" drop"));
 
                 Routes::open(&plan(71)).unwrap().remove_breakouts().await.unwrap();
                 assert_eq!(text("ip", "rule"), rules);
                 assert_eq!(text("ip", "route show table 71001"), "");
-                assert!(!stands());
+                assert!(!stands("trefoil_tf0"));
+            });
+        });
+    }
+
+    #[test]
+    fn links_that_share_an_interface_have_each_its_own_address() {
+        let Some(namespace) = Namespace::new() else { return };
+        namespace.run(|| {
+            for line in [
+                "link add wan0 type veth peer name wan0p",
+                "tuntap add tf0b0 mode tun",
+                "tuntap add tf0b1 mode tun",
+                "tuntap add tf0b2 mode tun",
+                "address add 192.0.2.2/29 dev wan0",
+                "address add 192.0.2.3/29 dev wan0",
+                "link set wan0 up",
+                "link set wan0p up",
+                "route add default via 192.0.2.1 dev wan0",
+            ] {
+                ip(line);
+            }
+            let underlay = |last| UnderlayPlan { interface: None, address: Some(Ipv4Addr::new(192, 0, 2, last)) };
+            let named = |last| UnderlayPlan { interface: Some("wan0".to_owned()), ..underlay(last) };
+            let needs = [underlay(2), named(3), named(4)].into_iter().zip(0..);
+            let needs = needs.map(|(underlay, link)| BreakoutNeed { link: LinkId(link), underlay }).collect();
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                let mut breakouts = BreakoutRoutes::open(&plan(71), needs).unwrap();
+                let (ready, trouble) = breakouts.look().await;
+                assert!(trouble.is_none(), "{trouble:?}");
+                assert_eq!(ready, [LinkId(0), LinkId(1)], "nobody has the third address");
+                let nat = text("nft", "list table ip trefoil_tf0");
+                for (zone, last) in [(18_432, 2), (18_433, 3)] {
+                    let line = format!("ct original zone {zone} oifname \"wan0\" snat to 192.0.2.{last}");
+                    assert!(nat.contains(&line), "{nat}");
+                }
             });
         });
     }

@@ -280,28 +280,33 @@ impl Routes {
 
     /// All routes in our table.
     async fn standing_routes(&self, family: Family) -> io::Result<Vec<RouteMessage>> {
-        let filter = match family {
-            Family::V4 => RouteMessageBuilder::<Ipv4Addr>::new().build(),
-            Family::V6 => RouteMessageBuilder::<Ipv6Addr>::new().build(),
-        };
-        let routes: Vec<RouteMessage> = self.handle.route().get(filter).execute().try_collect().await.map_err(to_io)?;
+        let routes: Vec<RouteMessage> =
+            self.handle.route().get(family.all_routes()).execute().try_collect().await.map_err(to_io)?;
         let in_ours = |route: &RouteMessage| table(route) == self.plan.table;
         Ok(routes.into_iter().filter(in_ours).collect())
     }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Family {
+pub(super) enum Family {
     V4,
     V6,
 }
 
 impl Family {
     /// Those of this kernel; where there is no IPv6, there is none to lead.
-    fn present() -> Vec<Family> {
+    pub(in crate::net) fn present() -> Vec<Family> {
         // Asked in two ways: a sandbox may refuse such a socket to us, and not to others.
         let has_v6 = Path::new("/proc/net/if_inet6").exists() || Socket::new(Domain::IPV6, Type::DGRAM, None).is_ok();
         if has_v6 { vec![Family::V4, Family::V6] } else { vec![Family::V4] }
+    }
+
+    /// What asks the kernel for all of them.
+    pub(in crate::net) fn all_routes(self) -> RouteMessage {
+        match self {
+            Family::V4 => RouteMessageBuilder::<Ipv4Addr>::new().build(),
+            Family::V6 => RouteMessageBuilder::<Ipv6Addr>::new().build(),
+        }
     }
 
     fn has(self, network: &IpNet) -> bool {

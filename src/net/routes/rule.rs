@@ -15,6 +15,8 @@ pub(super) const OUR_PROTOCOL: RouteProtocol = RouteProtocol::Other(117);
 pub(super) struct Rule {
     pub priority: u32,
     pub table: u32,
+    /// There is no table: what fits goes nowhere.
+    pub drops: bool,
     pub source: Option<IpNet>,
     pub destination: Option<IpNet>,
     pub mark: Option<u32>,
@@ -26,7 +28,12 @@ pub(super) struct Rule {
 
 impl Rule {
     pub fn new(priority: u32, table: u32) -> Rule {
-        Rule { priority, table, source: None, destination: None, mark: None, interface: None, suppress: None }
+        let (source, destination, interface) = (None, None, None);
+        Rule { priority, table, drops: false, source, destination, mark: None, interface, suppress: None }
+    }
+
+    pub fn dropping(priority: u32) -> Rule {
+        Rule { drops: true, ..Rule::new(priority, 0) }
     }
 
     pub fn with_mark(self, mark: u32) -> Rule {
@@ -54,12 +61,9 @@ impl Rule {
     pub fn message(&self, family: AddressFamily) -> RuleMessage {
         let mut message = RuleMessage::default();
         message.header.family = family;
-        message.header.action = RuleAction::ToTable;
-        message.attributes = vec![
-            RuleAttribute::Priority(self.priority),
-            RuleAttribute::Table(self.table),
-            RuleAttribute::Protocol(OUR_PROTOCOL),
-        ];
+        message.header.action = if self.drops { RuleAction::Blackhole } else { RuleAction::ToTable };
+        message.attributes = vec![RuleAttribute::Priority(self.priority), RuleAttribute::Protocol(OUR_PROTOCOL)];
+        message.attributes.extend((!self.drops).then_some(RuleAttribute::Table(self.table)));
         if let Some(source) = self.source {
             message.header.src_len = source.prefix_len();
             message.attributes.push(RuleAttribute::Source(source.network()));
@@ -77,6 +81,7 @@ impl Rule {
     /// What the kernel lists; who made it is another question.
     pub fn read(message: &RuleMessage) -> Rule {
         let mut rule = Rule::new(0, u32::from(message.header.table));
+        rule.drops = message.header.action == RuleAction::Blackhole;
         let network = |address: IpAddr, length| IpNet::new(address, length).ok();
         for attribute in &message.attributes {
             match attribute {
@@ -106,6 +111,7 @@ impl Rule {
         }
         self.priority == other.priority
             && self.table == other.table
+            && self.drops == other.drops
             && fits(&self.source, &other.source)
             && fits(&self.destination, &other.destination)
             && fits(&self.mark, &other.mark)
@@ -126,6 +132,8 @@ mod tests {
             plain.clone().without_default_route(),
             plain.clone().with_mark(221),
             plain.clone().arriving_by("trefoil0b1"),
+            plain.clone().arriving_by("trefoil0b1").with_mark(221_002),
+            Rule::dropping(2_212).arriving_by("trefoil0b1"),
             plain.clone().from("192.0.2.7/32".parse().unwrap()),
             plain.clone().to("10.20.0.0/16".parse().unwrap()),
             plain.clone().to("0.0.0.0/0".parse().unwrap()),

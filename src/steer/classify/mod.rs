@@ -110,6 +110,7 @@ impl<A: Copy + Ord + TryFrom<u128>> Table<A> {
                 Axis::new(axis(7), last[7], WORDS_MAX)?,
                 Axis::new(axis(8), last[8], WORDS_MAX)?,
                 Axis::new(axis(9), last[9], WORDS_MAX)?,
+                Axis::new(axis(10), last[10], WORDS_MAX)?,
             ],
             summary_len: rows.len().div_ceil(WORD).div_ceil(WORD),
         })
@@ -117,7 +118,7 @@ impl<A: Copy + Ord + TryFrom<u128>> Table<A> {
 
     fn first_match(&self, source: A, destination: A, flow: &NewFlow, one_name: NameId) -> Option<u32> {
         let key = &flow.key;
-        let [protocol, source_port, destination_port, dscp, connector, minute, interface, name] = &self.numbers;
+        let [protocol, source_port, destination_port, dscp, connector, minute, interface, name, site] = &self.numbers;
         let [sources, destinations] = &self.addresses;
         // What tells most rows apart comes first: it empties most words.
         let mut axes: ArrayVec<Allowed<'_>, AXES> = ArrayVec::new();
@@ -136,6 +137,7 @@ impl<A: Copy + Ord + TryFrom<u128>> Table<A> {
             (minute, flow.minute.value()),
             (interface, flow.ends.interface.0.into()),
             (name, one_name.0),
+            (site, flow.ends.site.0),
         ] {
             if !axis.is_idle {
                 axes.push(axis.allowed(value));

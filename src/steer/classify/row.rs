@@ -4,15 +4,14 @@ use ipnet::IpNet;
 
 use super::Ranges;
 use crate::model::{ConnectorId, Dscp, FlowKey, InterfaceId, NameId, WeekMinute, protocol};
-use crate::steer::{Ends, KnownNames, Matcher, NewFlow, Service};
+use crate::steer::{Ends, KnownNames, Matcher, NewFlow, Service, SiteId};
 
 /// The last values of the axes: source, destination, protocol, source port, destination port, DSCP,
-/// connector, minute of the week, interface of the source, name of the
-/// destination.
-pub const AXES: usize = 10;
+/// connector, minute of the week, interface of the source, name of the destination, site.
+pub const AXES: usize = 11;
 
 /// The axes in the order in which rules differ most.
-const BY_VARIETY: [usize; AXES] = [1, 0, 4, 2, 3, 5, 6, 7, 8, 9];
+const BY_VARIETY: [usize; AXES] = [1, 0, 10, 4, 2, 3, 5, 6, 7, 8, 9];
 
 /// One way to match a rule, for one address family: on every axis, one of some ranges of values.
 /// The order is that of the axes.
@@ -50,7 +49,7 @@ impl Family {
 pub fn last_values(family: Family) -> [u128; AXES] {
     let address = family.last_address();
     let port = u128::from(u16::MAX);
-    [address, address, 255, port, port, 63, port, u128::from(WeekMinute::LAST.value()), u128::from(u8::MAX), port]
+    [address, address, 255, port, port, 63, port, u128::from(WeekMinute::LAST.value()), u128::from(u8::MAX), port, port]
 }
 
 pub const fn number(address: IpAddr) -> u128 {
@@ -106,6 +105,7 @@ impl Row {
         let minutes = matcher.minutes.iter().map(|(first, last)| (first.value().into(), last.value().into()));
         let interfaces = matcher.interfaces.iter().map(|id| (id.0.into(), id.0.into()));
         let names = matcher.names.iter().map(|id| (id.0.into(), id.0.into()));
+        let sites = matcher.sites.iter().map(|id| (id.0.into(), id.0.into()));
         let some_or_whole = |is_any: bool, ranges: Ranges, axis: usize| match is_any {
             true => Ranges::whole(last.get(axis).copied().unwrap_or(0)),
             false => ranges,
@@ -121,6 +121,7 @@ impl Row {
             some_or_whole(matcher.minutes.is_empty(), Ranges::of(minutes), 7),
             some_or_whole(matcher.interfaces.is_empty(), Ranges::of(interfaces), 8),
             some_or_whole(matcher.names.is_empty(), Ranges::of(names), 9),
+            some_or_whole(matcher.sites.is_empty(), Ranges::of(sites), 10),
         ];
         let possible = axes.iter().all(|ranges| !ranges.is_empty());
         possible.then_some(Row { family, axes })
@@ -160,6 +161,7 @@ impl Row {
             connector: ConnectorId(pick(6, 0) as u16),
             minute: WeekMinute::new(pick(7, 9 * 60) as u16).unwrap_or_default(),
             ends: Ends {
+                site: SiteId(pick(10, 0) as u16),
                 interface: InterfaceId(pick(8, 0) as u8),
                 names: KnownNames::new([NameId(pick(9, 0) as u16)]),
             },

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use super::row::number;
 use super::*;
 use crate::model::{ConnectorId, Dscp, FlowKey, InterfaceId, NameId, WeekMinute};
-use crate::steer::{Action, Ends, KnownNames, Matcher, Service};
+use crate::steer::{Action, Ends, KnownNames, Matcher, Service, SiteId};
 
 /// Few different values, so that rules and flows often meet.
 fn network() -> impl Strategy<Value = IpNet> {
@@ -59,13 +59,21 @@ fn matcher() -> impl Strategy<Value = Matcher> {
     let hours = (minute(), minute()).prop_map(|(one, other)| (one.min(other), one.max(other)));
     let name = prop_oneof![Just(1u16), Just(2), Just(u16::MAX)].prop_map(NameId);
     let interface = prop_oneof![Just(0u8), Just(1), Just(u8::MAX)].prop_map(InterfaceId);
+    let site = prop_oneof![Just(0u16), Just(1), Just(u16::MAX)].prop_map(SiteId);
     let addresses = (few(network()), few(network()), few(protocol()));
-    let rest =
-        (few(ports()), few(ports()), few(dscp), few(connector), few(hours), few(interface), few(name), few(service()));
+    let rest = (
+        few(ports()),
+        few(ports()),
+        few(dscp),
+        few(connector),
+        few(hours),
+        (few(interface), few(name), few(site)),
+        few(service()),
+    );
     (addresses, rest).prop_map(
         |(
             (sources, destinations, protocols),
-            (source_ports, destination_ports, dscp, connectors, minutes, interfaces, names, services),
+            (source_ports, destination_ports, dscp, connectors, minutes, (interfaces, names, sites), services),
         )| {
             Matcher {
                 sources,
@@ -78,6 +86,7 @@ fn matcher() -> impl Strategy<Value = Matcher> {
                 minutes,
                 interfaces,
                 names,
+                sites,
                 services,
             }
         },
@@ -92,9 +101,9 @@ fn flow() -> impl Strategy<Value = NewFlow> {
     let ends = || prop_oneof![Just(0u8), Just(1), Just(u8::MAX)].prop_map(InterfaceId);
     let name = || prop_oneof![3 => Just(0u16), 1 => Just(1), 1 => Just(2), 1 => Just(u16::MAX)].prop_map(NameId);
     let ends = || {
-        (ends(), [name(), name()]).prop_map(|(interface, [first, second])| {
+        (ends(), [name(), name()], 0u16..3).prop_map(|(interface, [first, second], site)| {
             let names = [first, second].into_iter().filter(|name| name.0 != 0);
-            Ends { interface, names: KnownNames::new(names) }
+            Ends { site: SiteId(site), interface, names: KnownNames::new(names) }
         })
     };
     let marks = ((0u8..3), prop_oneof![Just(0u16), Just(1), Just(u16::MAX)], minute(), ends());
@@ -123,6 +132,7 @@ fn values_of(flow: &NewFlow) -> [u128; AXES] {
         flow.minute.value().into(),
         flow.ends.interface.0.into(),
         flow.ends.names.iter().next().unwrap_or_default().0.into(),
+        flow.ends.site.0.into(),
     ]
 }
 
