@@ -156,6 +156,7 @@ pub fn forwarding() -> Forwarding {
             mtu: 1_420,
             outer_dscp: None,
             private: None,
+            kin: false,
             children: [ChildFace { selectors: selectors(), slot: OutboundSlot(path) }].into(),
             live: Arc::default(),
         }

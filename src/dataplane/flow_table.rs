@@ -200,7 +200,8 @@ impl FlowTable {
             let ordered = if flow.ordered { flow.due(now) } else { None };
             let paused = now.since(flow.last_left);
             flow.bytes = flow.bytes.saturating_add(bytes);
-            flow.packets = flow.packets.saturating_add(1);
+            // One that is sent once more, by another path, has been counted.
+            flow.packets = flow.packets.saturating_add(u64::from(bytes > 0));
             flow.last_left = now;
             let unanswered_since = (flow.last_arrived == Moment::ZERO).then_some(flow.first);
             Leaving { entry: flow.entry, ordered, paused, unanswered_since }
@@ -289,6 +290,11 @@ impl FlowTable {
     /// When the flow moved last.
     pub fn moved_at(&self, key: &FlowKey) -> Option<Moment> {
         self.change(key, |flow| flow.story.as_ref()?.history.last().map(|moved| moved.at))?
+    }
+
+    /// How the packet was marked that its way was chosen for.
+    pub fn dscp(&self, key: &FlowKey) -> Option<Dscp> {
+        self.change(key, |flow| flow.entry.dscp)
     }
 
     pub fn get(&self, key: &FlowKey) -> Option<FlowReport> {

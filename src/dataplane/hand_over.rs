@@ -1,5 +1,6 @@
 use crossbeam_queue::ArrayQueue;
 
+use super::shaping::Cargo;
 use crate::model::{PathId, WorkerId};
 use crate::packet::{Parsed, SitePacket};
 
@@ -39,8 +40,7 @@ pub struct HandedNote {
     pub path: PathId,
     /// Index of the Child SA in the path's `children`.
     pub child: u8,
-    /// Traffic of the site, rather than a packet made here.
-    pub traffic: bool,
+    pub cargo: Cargo,
 }
 
 impl HandOver {

@@ -3,7 +3,7 @@ use std::time::Duration;
 use crate::model::Moment;
 
 /// A token bucket: so many events a second, and so many at once after a pause.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Limit {
     /// Time that one event uses up.
     cost: Duration,

@@ -29,7 +29,8 @@ impl Road<'_> {
     /// Something came in a packet that says that there is nothing in it. It is no sign of what the path carries.
     pub fn measured(&mut self, path: &PathFace, content: &[u8], at: Moment) -> Result<(), DropReason> {
         let bytes: Option<&[u8; MEASURE_BYTES]> = content.first_chunk().filter(|_| Measure::read(content).is_some());
-        let bytes = bytes.filter(|_| self.exits.measures.allows(at)).ok_or(DropReason::Dummy)?;
+        // Of a peer that has not said that it is a Trefoil, it would be nothing to control.
+        let bytes = bytes.filter(|_| path.kin && self.may_measure(path.id)).ok_or(DropReason::Dummy)?;
         self.tell(ToControl::Measure { path: path.id, at, bytes: *bytes });
         Ok(())
     }

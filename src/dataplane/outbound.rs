@@ -1,10 +1,11 @@
 use super::noting::NotePad;
 use super::pilot::{Course, Departure, NoWay, Pilot};
 use super::road::Road;
+use super::shaping::Cargo;
 use crate::forward::{InnerOrder, PathFace, ProbeOrder, ToControl};
-use crate::model::{DropReason, LinkId, PathId, protocol};
+use crate::model::{DropReason, Dscp, LinkId, PathId, protocol};
 use crate::packet::{
-    Fragment, Offload, Parsed, Probe, Refusal, SegmentKind, Segments, SitePacket, parse, refuse, set_dscp,
+    CutSoFar, Fragment, Offload, Parsed, Probe, Refusal, SegmentKind, Segments, SitePacket, parse, refuse, set_dscp,
 };
 
 const UDP_HEADER: usize = 8;
@@ -15,7 +16,7 @@ pub(super) const DNS: u16 = 53;
 const DNS_MOST: usize = 4_096 + 48;
 
 /// A packet that goes no further, and the path whose fault it is, if it had one.
-struct Dropped {
+pub(super) struct Dropped {
     reason: DropReason,
     path: Option<PathId>,
     /// Told to the sender, if anything.
@@ -35,10 +36,25 @@ impl<'a> Road<'a> {
     }
 
     fn leave(&mut self, packet: &mut SitePacket, parsed: &Parsed) -> Result<(), Dropped> {
-        let notes = self.notes.map(|notebook| NotePad::new(notebook, &mut self.exits.note_limits));
-        let mut pilot = Pilot { forwarding: self.forwarding, flows: self.flows, now: self.now, notes };
         let leaving = Departure { key: parsed.key, dscp: parsed.dscp, bytes: parsed.total_len as u64 };
-        let (course, mark) = pilot.course_of(&leaving)?;
+        let (course, mark) = self.pilot().course_of(&leaving)?;
+        self.depart(course, mark, packet, parsed, CutSoFar::START)
+    }
+
+    pub(super) fn pilot(&mut self) -> Pilot<'a, '_> {
+        let notes = self.notes.map(|notebook| NotePad::new(notebook, &mut self.exits.note_limits));
+        Pilot { forwarding: self.forwarding, flows: self.flows, now: self.now, notes }
+    }
+
+    /// Sends what has not left yet of a packet on its course.
+    pub(super) fn depart(
+        &mut self,
+        course: Course<'a>,
+        mark: Option<Dscp>,
+        packet: &mut SitePacket,
+        parsed: &Parsed,
+        so_far: CutSoFar,
+    ) -> Result<(), Dropped> {
         if let Course::Tunnel(way) = course {
             fits(way.path, packet.offload, parsed)?;
         }
@@ -56,7 +72,11 @@ impl<'a> Road<'a> {
                 if self.forwarding.names.is_some() && parsed.key.destination_port == DNS && lone {
                     self.tell_dns(packet.packet.bytes(), parsed);
                 }
-                self.leave_by(way, packet, parsed, true).map_err(|reason| on_path(way.path, reason))
+                self.leave_by(way, packet, parsed, Cargo::Site(so_far)).map_err(|reason| on_path(way.path, reason))
+            }
+            // What the kernel sends there it cuts itself, from the beginning.
+            Course::Breakout(_) if so_far != CutSoFar::START => {
+                Err(Dropped { reason: DropReason::NoPath, path: None, refusal: None })
             }
             Course::Breakout(link) => self.break_out(link, packet, parsed),
         }
@@ -91,7 +111,7 @@ impl<'a> Road<'a> {
         all.filter(|other| !other.children.is_empty()).map(|other| other.mtu).fold(path.mtu, u16::min)
     }
 
-    fn drop_out(&mut self, dropped: Dropped, packet: &[u8], parsed: &Parsed) {
+    pub(super) fn drop_out(&mut self, dropped: Dropped, packet: &[u8], parsed: &Parsed) {
         self.count_drop(dropped.path.map_or(self.drops, |path| self.drops_out(path)), dropped.reason);
         let Some(refusal) = dropped.refusal else { return };
         if self.exits.icmp_errors.allows(self.now) {
@@ -145,7 +165,7 @@ impl<'a> Road<'a> {
     pub(super) fn send_own(&mut self, path: &'a PathFace, packet: &mut SitePacket) -> Result<(), DropReason> {
         let parsed = parse(packet.packet.bytes()).ok_or(DropReason::Malformed)?;
         let way = self.forwarding.covering(path, &parsed.key).ok_or(DropReason::NoSelector)?;
-        self.leave_by(way, packet, &parsed, false)
+        self.leave_by(way, packet, &parsed, Cargo::Own)
     }
 }
 

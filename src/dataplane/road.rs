@@ -6,7 +6,7 @@ use super::hand_over::{Handed, HandedNote};
 use super::inbound::{Arrival, Tally};
 use super::limit::Limit;
 use super::noting::NoteLimits;
-use super::shaping::{Part, Waiting};
+use super::shaping::{Cargo, Part, Waiting};
 use super::trains::{Note, Place, Trains};
 use super::{FlowTable, HandOver, RoadIo};
 use crate::esp::{OUTER_HEADERS, OutboundSa};
@@ -40,8 +40,13 @@ const ECHO_REPLIES_PER_SECOND: u32 = 1_000;
 const INNER_ANSWERS_PER_SECOND: u32 = 10_000;
 const INNER_ANSWERS_AT_ONCE: u32 = 500;
 
-/// Messages of other Trefoils, for each worker: a thousand sites of three tunnels, once a second, twice over. What else comes
-/// is somebody who floods us.
+/// Messages of another Trefoil on one path: twice as many as one sends, and those of four seconds at once. Who floods us
+/// spoils what is known of his own path.
+const MEASURES_OF_PATH: u32 = 10;
+const MEASURES_OF_PATH_AT_ONCE: u32 = 20;
+
+/// The same of all paths together, for each worker: a thousand sites of three tunnels, once a second, twice over. Many would
+/// have to flood us together to come to that.
 const MEASURES_PER_SECOND: u32 = 6_000;
 const MEASURES_AT_ONCE: u32 = 500;
 
@@ -87,12 +92,15 @@ pub(super) struct Exits {
     /// What waits for the links that are shaped here, and the links that it was set up for.
     pub shaper: Shaper<Waiting>,
     pub shaped: Option<Arc<[LinkFace]>>,
+    /// The generation for which what waits was last looked through, and a buffer to do that with.
+    pub moved_for: u64,
+    pub moving: Option<SitePacket>,
     /// For what is made here, before it leaves.
     scratch: Option<SitePacket>,
     pub icmp_errors: Limit,
     pub echo_replies: Limit,
     pub inner_answers: Limit,
-    pub measures: Limit,
+    measures: Limit,
     pub dns_messages: Limit,
     pub note_limits: NoteLimits,
     /// By `PathId`.
@@ -102,11 +110,19 @@ pub(super) struct Exits {
     old_news: Vec<ToControl>,
 }
 
-/// When control was last told of a path.
-#[derive(Clone, Default)]
+/// When control was last told of a path, and how often.
+#[derive(Clone)]
 struct Told {
     send_error: Option<Moment>,
     rebind: Option<(Leg, Moment)>,
+    measures: Limit,
+}
+
+impl Default for Told {
+    fn default() -> Told {
+        let measures = Limit::per_second(MEASURES_OF_PATH, MEASURES_OF_PATH_AT_ONCE);
+        Told { send_error: None, rebind: None, measures }
+    }
 }
 
 impl Exits {
@@ -120,6 +136,8 @@ impl Exits {
             early: Early::new(),
             shaper: Shaper::default(),
             shaped: None,
+            moved_for: 0,
+            moving: None,
             scratch: None,
             icmp_errors: Limit::per_second(ERRORS_PER_SECOND, ERRORS_PER_SECOND),
             echo_replies: Limit::per_second(ECHO_REPLIES_PER_SECOND, ECHO_REPLIES_PER_SECOND),
@@ -150,6 +168,7 @@ impl<'a> Road<'a> {
         }
         self.exits.old_news = old_news;
         self.set_shaper();
+        self.move_waiting();
     }
 
     /// Lends a buffer to make a packet in.
@@ -169,13 +188,13 @@ impl<'a> Road<'a> {
         way: Way<'a>,
         packet: &mut SitePacket,
         parsed: &Parsed,
-        traffic: bool,
+        cargo: Cargo,
     ) -> Result<(), DropReason> {
         let home = way.path.home;
         if home == self.worker || usize::from(home.0) >= self.hand_over.workers() {
-            return self.send_here(way, packet, parsed, traffic);
+            return self.send_here(way, packet, parsed, cargo);
         }
-        let note = HandedNote { parsed: *parsed, path: way.path.id, child: way.child.0 as u8, traffic };
+        let note = HandedNote { parsed: *parsed, path: way.path.id, child: way.child.0 as u8, cargo };
         if !self.hand_over.give(home, packet, note) {
             return Err(DropReason::QueueFull);
         }
@@ -192,12 +211,16 @@ impl<'a> Road<'a> {
             // Since it was handed over, another value may have been published.
             let path = self.forwarding.path(note.path);
             let child = path.and_then(|path| path.children.get(usize::from(note.child)));
-            let sent = match path.zip(child) {
-                Some((path, child)) => {
+            let sent = match (path.zip(child), note.cargo) {
+                (Some((path, child)), cargo) if path.usable || cargo == Cargo::Own => {
                     let way = Way { path, child: (usize::from(note.child), child) };
-                    self.send_here(way, &mut packet, &note.parsed, note.traffic)
+                    self.send_here(way, &mut packet, &note.parsed, cargo)
                 }
-                None => Err(DropReason::NoPath),
+                (_, Cargo::Own) => Err(DropReason::NoPath),
+                (_, Cargo::Site(so_far)) => {
+                    self.steer_again(&mut packet, &note.parsed, so_far);
+                    Ok(())
+                }
             };
             if let Err(reason) = sent {
                 self.count_drop(self.drops_out(note.path), reason);
@@ -213,12 +236,12 @@ impl<'a> Road<'a> {
         way: Way<'a>,
         packet: &mut SitePacket,
         parsed: &Parsed,
-        traffic: bool,
+        cargo: Cargo,
     ) -> Result<(), DropReason> {
         if way.path.shaped {
-            return self.send_shaped(way, packet, parsed, traffic);
+            return self.send_shaped(way, packet, parsed, cargo);
         }
-        self.seal(way, packet, parsed, traffic, &mut Part::whole())
+        self.seal(way, packet, parsed, cargo != Cargo::Own, &mut Part::of(cargo))
     }
 
     /// Cuts what is too long for one datagram, completes checksums, seals each piece right behind
@@ -431,6 +454,12 @@ impl<'a> Road<'a> {
         } else if !self.io.tell_control(news.clone()) {
             self.exits.kept_news.push(news);
         }
+    }
+
+    /// May control be told what the Trefoil at the other end of a path says?
+    pub fn may_measure(&mut self, path: PathId) -> bool {
+        let Some(told) = self.exits.told.get_mut(usize::from(path.0)) else { return false };
+        told.measures.allows(self.now) && self.exits.measures.allows(self.now)
     }
 
     /// May control be told that an authenticated packet of the path came over this leg? Once for

@@ -1,11 +1,22 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use super::outbound::Dropped;
+use super::pilot::Departure;
 use super::road::{PACKET_CAPACITY, Road, unsplittable};
 use crate::forward::{LinkFace, PathFace, Way};
 use crate::model::{DropReason, LinkId, Mbps, PathId};
 use crate::packet::{CutSoFar, Ecn, Parsed, SitePacket, Splitter};
-use crate::qos::{Arriving, Due, Fate, Passing, Sent};
+use crate::qos::{Arriving, Due, Fate, Passing, Search, Sent};
+
+/// Whose a packet is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Cargo {
+    /// Made here.
+    Own,
+    /// The site's, of which so much has left before.
+    Site(CutSoFar),
+}
 
 /// What is known of a packet that waits in the queue of its link.
 #[derive(Clone, Copy, Debug)]
@@ -32,8 +43,13 @@ pub(super) struct Part {
 }
 
 impl Part {
-    pub fn whole() -> Part {
-        Part { so_far: CutSoFar::START, room: u64::MAX, mark: false, wire: 0, left: 0 }
+    /// All that has not left yet.
+    pub fn of(cargo: Cargo) -> Part {
+        let so_far = match cargo {
+            Cargo::Own => CutSoFar::START,
+            Cargo::Site(so_far) => so_far,
+        };
+        Part { so_far, room: u64::MAX, mark: false, wire: 0, left: 0 }
     }
 
     pub fn has_room(&self) -> bool {
@@ -63,17 +79,53 @@ impl<'a> Road<'a> {
         self.exits.shaped = Some(Arc::clone(links));
     }
 
+    /// What waits for a path that does not carry any more goes where its flow goes now: before anything that comes
+    /// later, or nowhere. Nothing stays until the path is back.
+    pub fn move_waiting(&mut self) {
+        if self.exits.moved_for == self.forwarding.generation {
+            return;
+        }
+        self.exits.moved_for = self.forwarding.generation;
+        if self.exits.shaper.is_empty() {
+            return;
+        }
+        let kept = self.exits.moving.take();
+        let mut packet = kept.unwrap_or_else(|| SitePacket::with_capacity(PACKET_CAPACITY));
+        let (mut search, forwarding) = (Search::default(), self.forwarding);
+        let is_stranded = |link, waiting: &Waiting| {
+            forwarding.path(waiting.path).is_none_or(|path| !path.usable || path.link != link)
+        };
+        while let Some(waiting) = self.exits.shaper.withdraw(&mut search, &is_stranded, &mut packet) {
+            self.steer_again(&mut packet, &waiting.parsed, waiting.so_far);
+        }
+        self.exits.moving = Some(packet);
+        self.tell_queues();
+    }
+
+    /// Sends a packet whose path is gone, or the rest of it, by the one that its flow has now; or drops it, and says so.
+    pub fn steer_again(&mut self, packet: &mut SitePacket, parsed: &Parsed, so_far: CutSoFar) {
+        if let Err(dropped) = self.leave_again(packet, parsed, so_far) {
+            self.drop_out(dropped, packet.packet.bytes(), parsed);
+        }
+    }
+
+    fn leave_again(&mut self, packet: &mut SitePacket, parsed: &Parsed, so_far: CutSoFar) -> Result<(), Dropped> {
+        // A rule may have marked it: rules are asked about what it came with. And it has been counted.
+        let dscp = self.flows.dscp(&parsed.key).unwrap_or(parsed.dscp);
+        let (course, mark) = self.pilot().course_of(&Departure { key: parsed.key, dscp, bytes: 0 })?;
+        self.depart(course, mark, packet, parsed, so_far)
+    }
+
     /// Sends a packet by way of its link's queue. What was made here does not wait, and counts all the same.
     pub fn send_shaped(
         &mut self,
         way: Way<'a>,
         packet: &mut SitePacket,
         parsed: &Parsed,
-        traffic: bool,
+        cargo: Cargo,
     ) -> Result<(), DropReason> {
         let (link, now) = (way.path.link, self.now);
-        if traffic {
-            let so_far = CutSoFar::START;
+        if let Cargo::Site(so_far) = cargo {
             let note = Waiting { parsed: *parsed, path: way.path.id, child: way.child.0 as u8, so_far };
             let markable = matches!(parsed.ecn, Ecn::Capable0 | Ecn::Capable1);
             let arriving = Arriving { packet, hash: self.flows.hash(&parsed.key), note, markable };
@@ -84,8 +136,8 @@ impl<'a> Road<'a> {
                 return Ok(());
             }
         }
-        let mut part = Part::whole();
-        let sealed = self.seal(way, packet, parsed, traffic, &mut part);
+        let mut part = Part::of(cargo);
+        let sealed = self.seal(way, packet, parsed, cargo != Cargo::Own, &mut part);
         self.exits.shaper.charge(link, part.wire, now);
         sealed
     }
@@ -102,13 +154,17 @@ impl<'a> Road<'a> {
             shaper.finish(&due, sent.unwrap_or_default(), self.now);
             any = true;
         }
+        self.exits.shaper = shaper;
+        self.tell_queues();
+        any
+    }
+
+    fn tell_queues(&self) {
         for (link, face) in (0..).map(LinkId).zip(self.forwarding.links.iter()) {
-            if let Some((packets, bytes, waited)) = shaper.state(link) {
+            if let Some((packets, bytes, waited)) = self.exits.shaper.state(link) {
                 face.live.set_queue(packets, bytes, waited);
             }
         }
-        self.exits.shaper = shaper;
-        any
     }
 
     /// Seals the part of a packet that may leave, or leaves a piece out.

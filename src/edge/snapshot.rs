@@ -215,6 +215,7 @@ fn path_face(sources: &Sources, id: PathId, configured: &TunnelPlan, tunnel: &Tu
         mtu: mtu.min(tunnel.path_mtu().unwrap_or(u16::MAX)),
         outer_dscp: sources.plan.connectors[usize::from(configured.connector.0)].outer_dscp,
         private: configured.private_local.map(|private| private.addr()),
+        kin: tunnel.is_kin(),
         children: tunnel.children().map(|lineage| lineage.face()).collect(),
         live: tunnel.counters().clone(),
     }

@@ -11,6 +11,7 @@ use super::{Effect, Plan, SiteKind, TunnelPlan, snapshot};
 use crate::forward::{HeavyFlow, MoveOrder, ToWorker};
 use crate::health::{self, Metrics};
 use crate::model::{ConnectorId, LinkId, Moment, PathId, Permille, Role, Verdict, WorkerId};
+use crate::probe::Direction;
 use crate::steer::{Condition, Elephant, Load, Quality, Recent, Shift, SlaStanding, rebalance};
 
 /// A moved flow that never pauses moves all the same after this time: well within an interval.
@@ -447,20 +448,22 @@ pub(super) fn gap(from: Metrics, to: Metrics) -> Duration {
 /// way back, no choice of ours would spare.
 pub(super) fn quality(tunnel: &Tunnel, now: Moment) -> Quality {
     let Metrics { loss, rtt, jitter, recent } = tunnel.health().metrics();
-    let sending = tunnel.directions(now).and_then(|(sending, _)| sending.loss);
+    let sending = tunnel.directions(now).map(|(sending, _)| sending).unwrap_or_default();
     match tunnel.leg() {
         Some(_) => {
-            let told = |recent: health::Recent| Recent {
-                rtt: recent.rtt,
-                jitter: recent.jitter,
-                loss: sending.map_or(recent.loss, |sending| sending.min(recent.loss)),
-                // Where none is lost on the way there, it is on the way back.
-                loss_least: if sending == Some(Permille::ZERO) { Permille::ZERO } else { recent.loss_least },
-            };
-            Quality { loss: sending.or(loss), rtt, jitter, recent: recent.map(told), ..Quality::default() }
+            let recent = recent.map(|recent| on_the_way_there(recent, &sending));
+            Quality { loss: sending.loss.or(loss), rtt, jitter, recent, ..Quality::default() }
         }
         None => Quality::default(),
     }
+}
+
+/// What round trips say of late, without what is lost on the way back as far as that is known: what is certain of both ways
+/// together need not be lost on the way there.
+fn on_the_way_there(recent: health::Recent, sending: &Direction) -> Recent {
+    let health::Recent { rtt, jitter, loss, loss_least } = recent;
+    let smaller = |one: Permille, other: Option<Permille>| other.map_or(one, |other| other.min(one));
+    Recent { rtt, jitter, loss: smaller(loss, sending.loss), loss_least: smaller(loss_least, sending.loss_least) }
 }
 
 fn is_alike(published: Option<u32>, measured: Option<u32>) -> bool {
@@ -474,6 +477,28 @@ fn is_alike(published: Option<u32>, measured: Option<u32>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_certainly_lost_of_round_trips_counts_as_far_as_the_way_there_loses_it() {
+        let permille = |value| Permille::new(value).expect("at most 1,000");
+        let recent = health::Recent {
+            rtt: Duration::from_millis(30),
+            jitter: Duration::ZERO,
+            loss: permille(60),
+            loss_least: permille(40),
+        };
+        let told = |loss, least| {
+            let way =
+                Direction { loss: Some(permille(loss)), loss_least: Some(permille(least)), ..Direction::default() };
+            let told = on_the_way_there(recent, &way);
+            (told.loss.value(), told.loss_least.value())
+        };
+        assert_eq!(told(7, 0), (7, 0), "one message in 150: all the rest is lost on the way back");
+        assert_eq!(told(30, 12), (30, 12));
+        assert_eq!(told(90, 70), (60, 40));
+        let unknown = on_the_way_there(recent, &Direction::default());
+        assert_eq!((unknown.loss, unknown.loss_least), (permille(60), permille(40)));
+    }
 
     fn measured(rtt_ms: u64, jitter_ms: u64) -> Metrics {
         let ms = |ms| Some(Duration::from_millis(ms));

@@ -179,6 +179,8 @@ pub struct PathFace {
     pub outer_dscp: Option<Dscp>,
     /// The tunnel's own private address, for probes.
     pub private: Option<IpAddr>,
+    /// The peer is a Trefoil, and each direction is measured by itself.
+    pub kin: bool,
     pub children: Box<[ChildFace]>,
     pub live: Arc<PathCounters>,
 }

@@ -2,7 +2,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::Recent;
-use crate::model::{Moment, Permille};
+use crate::model::{Moment, Permille, certain_loss};
 
 /// Results are remembered for so long: as the window has it at one a second.
 const KEPT: Duration = Duration::from_secs(30);
@@ -12,9 +12,6 @@ const RESULTS: usize = 300;
 const NEWEST: usize = 15;
 /// Fewer say nothing.
 const LEAST: usize = 5;
-/// `n` losses among so many probes that at this mean, a Poisson process has as many or more with a chance of
-/// 1 %; by `n`, from 2. One loss proves nothing.
-const MEANS: [f64; 9] = [0.149, 0.436, 0.823, 1.279, 1.785, 2.330, 2.906, 3.507, 4.130];
 
 /// What became of the probes of one target, however often it was asked, with the time.
 #[derive(Clone, Debug, Default)]
@@ -50,13 +47,9 @@ impl Trail {
         Some(Recent { rtt, jitter, loss, loss_least: self.loss_least() })
     }
 
-    /// The newest losses are looked at by themselves, two, three, and more: loss that has begun now is not
-    /// thinned out by what was before.
     fn loss_least(&self) -> Permille {
-        let lost = self.results.iter().rev().zip(1u32..).filter(|((_, rtt), _)| rtt.is_none()).map(|(_, place)| place);
-        let least = lost.skip(1).zip(MEANS).map(|(probes, mean)| mean / f64::from(probes)).fold(0.0, f64::max);
-        // Below one half, since 2 of 2 have a mean of 0.149.
-        Permille::new((least * 1_000.0) as u16).unwrap_or(Permille::FULL)
+        let results = self.results.iter().rev().zip(1u32..);
+        certain_loss(results.filter(|((_, rtt), _)| rtt.is_none()).map(|(_, place)| place))
     }
 }
 

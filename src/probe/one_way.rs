@@ -82,7 +82,31 @@ pub(super) fn micros(moment: Moment) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_none_of_ours_or_are_written_the_same_again(
+            mut bytes in proptest::collection::vec(any::<u8>(), 0..60), ours in any::<bool>()
+        ) {
+            if ours {
+                bytes.resize(MEASURE_BYTES, 0);
+                bytes[..4].copy_from_slice(&MAGIC);
+            }
+            match Measure::read(&bytes) {
+                Some(read) if read.report.is_some() => {
+                    let mut again = read.write();
+                    again[SENT].copy_from_slice(&read.sent.to_be_bytes());
+                    prop_assert_eq!(&again[..], &bytes[..]);
+                }
+                // Without a session there is no report, whatever stands in its place.
+                Some(read) => prop_assert_eq!(Measure::read(&read.write()), Some(read)),
+                None => prop_assert!(!ours),
+            }
+        }
+    }
 
     #[test]
     fn a_message_is_read_as_it_was_written_and_stamped() {

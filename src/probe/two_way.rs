@@ -2,10 +2,12 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::one_way::{Measure, Report, micros};
-use crate::model::{Moment, Permille};
+use crate::model::{Moment, Permille, certain_loss};
 
-/// Results that loss is told from: half a minute at five a second.
-const WINDOW: usize = 150;
+/// Loss is told from the results of so long: 150 at five a second, 30 at one.
+const WINDOW: Duration = Duration::from_secs(30);
+/// And so many at most: ten a second.
+const RESULTS: usize = 300;
 /// With fewer it says nothing.
 const LEAST: usize = 20;
 
@@ -21,8 +23,10 @@ const FRESH: Duration = Duration::from_secs(5);
 /// Messages that no report has told of, at most: those of a minute at five a second.
 const UNTOLD: usize = 300;
 
-/// Delays that the least is told from.
-const DELAYS: usize = 64;
+/// The least delay is told from so long: two clocks drift apart by no more than a millisecond meanwhile.
+const DELAYS: Duration = Duration::from_secs(15);
+/// And from so many at most: ten a second.
+const DELAYS_MOST: usize = 150;
 
 /// What the two ends of a tunnel tell each other of each direction by itself.
 #[derive(Debug)]
@@ -41,6 +45,8 @@ pub struct TwoWay {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Direction {
     pub loss: Option<Permille>,
+    /// It loses more than this, with a certainty of 99 %.
+    pub loss_least: Option<Permille>,
     pub jitter: Option<Duration>,
     /// By how much its delays of late exceed the least.
     pub rise: Option<Duration>,
@@ -57,17 +63,17 @@ struct Arriving {
     /// By how many the first of them has been overtaken.
     since_first: u64,
     last: Moment,
-    /// Of the clocks' difference and the delay, in microseconds, the latest last.
-    transits: VecDeque<i64>,
+    /// Of the clocks' difference and the delay, in microseconds, and when it came, the latest last.
+    transits: VecDeque<(Moment, i64)>,
     /// Smoothed, in microseconds.
     jitter: f64,
     rise: f64,
 }
 
+/// Whether what was sent has arrived, and when that was or was to be; the newest last.
 #[derive(Debug, Default)]
 struct Outcomes {
-    arrived: VecDeque<bool>,
-    lost: usize,
+    results: VecDeque<(Moment, bool)>,
 }
 
 impl TwoWay {
@@ -106,7 +112,7 @@ impl TwoWay {
     pub fn sending(&self, now: Moment) -> Direction {
         let Some((report, _)) = self.told.filter(|(_, at)| now.since(*at) < FRESH) else { return Direction::default() };
         let micros = |micros: u32| Some(Duration::from_micros(micros.into()));
-        Direction { loss: self.sent.loss(), jitter: micros(report.jitter), rise: micros(report.rise) }
+        self.sent.direction(micros(report.jitter), micros(report.rise), now)
     }
 
     /// The direction in which the peer sends.
@@ -114,7 +120,7 @@ impl TwoWay {
         let arriving = self.arriving.as_ref().filter(|arriving| now.since(arriving.last) < FRESH);
         let Some(arriving) = arriving else { return Direction::default() };
         let micros = |micros: f64| Some(Duration::from_micros(micros as u64));
-        Direction { loss: arriving.outcomes.loss(), jitter: micros(arriving.jitter), rise: micros(arriving.rise) }
+        arriving.outcomes.direction(micros(arriving.jitter), micros(arriving.rise), now)
     }
 
     fn hear(&mut self, report: Report, at: Moment) {
@@ -133,7 +139,7 @@ impl TwoWay {
             self.untold.pop_front();
             // Too old for the report to tell of it.
             if behind.is_none_or(|behind| behind < 64) {
-                self.sent.push(has_arrived);
+                self.sent.push(has_arrived, sent);
             }
         }
     }
@@ -165,9 +171,16 @@ impl Arriving {
             }
             return false;
         }
-        for _ in 0..(ahead.unsigned_abs() as usize).min(WINDOW) {
+        // Those between were sent between: after a silence, what was open before it is old.
+        let (ahead, since) = (ahead.unsigned_abs(), at.since(self.last));
+        let first = ahead.saturating_sub(RESULTS as u32);
+        if first > 0 {
+            self.arrived = 0;
+        }
+        for step in first..ahead {
             self.arrived <<= 1;
-            self.settle();
+            let part = f64::from(step.saturating_add(1).saturating_sub(OVERTAKEN)) / f64::from(ahead);
+            self.settle(self.last + since.mul_f64(part));
         }
         (self.highest, self.last) = (measure.number, at);
         self.arrived |= 1;
@@ -176,25 +189,23 @@ impl Arriving {
     }
 
     /// What has been overtaken by so many is decided.
-    fn settle(&mut self) {
+    fn settle(&mut self, at: Moment) {
         self.since_first = self.since_first.saturating_add(1);
         if self.since_first >= u64::from(OVERTAKEN) {
-            self.outcomes.push(self.arrived & (1 << OVERTAKEN) != 0);
+            self.outcomes.push(self.arrived & (1 << OVERTAKEN) != 0, at);
         }
     }
 
     fn take_delay(&mut self, measure: &Measure, at: Moment) {
         let transit = micros(at).wrapping_sub(measure.sent) as i64;
-        if let Some(before) = self.transits.back() {
+        if let Some((_, before)) = self.transits.back() {
             let difference = transit.wrapping_sub(*before).unsigned_abs() as f64;
             // RFC 3550 6.4.1.
             self.jitter += (difference.min(1e9) - self.jitter) / 16.0;
         }
-        if self.transits.len() >= DELAYS {
-            self.transits.pop_front();
-        }
-        self.transits.push_back(transit);
-        let least = self.transits.iter().copied().min().unwrap_or(transit);
+        keep(&mut self.transits, DELAYS, DELAYS_MOST, at);
+        self.transits.push_back((at, transit));
+        let least = self.transits.iter().map(|(_, transit)| *transit).min().unwrap_or(transit);
         self.rise += (transit.saturating_sub(least) as f64 - self.rise).min(1e9) / 8.0;
     }
 
@@ -205,23 +216,32 @@ impl Arriving {
 }
 
 impl Outcomes {
-    fn push(&mut self, arrived: bool) {
-        if self.arrived.len() >= WINDOW
-            && let Some(false) = self.arrived.pop_front()
-        {
-            self.lost = self.lost.saturating_sub(1);
-        }
-        self.arrived.push_back(arrived);
-        self.lost += usize::from(!arrived);
+    fn push(&mut self, arrived: bool, at: Moment) {
+        keep(&mut self.results, WINDOW, RESULTS, at);
+        self.results.push_back((at, arrived));
     }
 
-    fn loss(&self) -> Option<Permille> {
-        (self.arrived.len() >= LEAST).then(|| Permille::of(self.lost as u64, self.arrived.len() as u64))
+    fn direction(&self, jitter: Option<Duration>, rise: Option<Duration>, now: Moment) -> Direction {
+        // What is old says nothing, however slowly news come.
+        let results = || self.results.iter().rev().take_while(|(at, _)| now.since(*at) <= WINDOW);
+        let lost = || results().zip(1u32..).filter(|((_, arrived), _)| !arrived).map(|(_, place)| place);
+        let (all, told) = (results().count(), results().count() >= LEAST);
+        let loss = told.then(|| Permille::of(lost().count() as u64, all as u64));
+        Direction { loss, loss_least: told.then(|| certain_loss(lost())), jitter, rise }
+    }
+}
+
+/// Makes room for one that comes now.
+fn keep<T>(results: &mut VecDeque<(Moment, T)>, span: Duration, most: usize, now: Moment) {
+    while results.front().is_some_and(|(at, _)| now.since(*at) > span) || results.len() >= most {
+        results.pop_front();
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::model::Chance;
 
@@ -237,6 +257,7 @@ mod tests {
         loss: [u32; 2],
         delay: [Duration; 2],
         jitter: [Duration; 2],
+        pace: Duration,
         chance: Chance,
     }
 
@@ -250,6 +271,7 @@ mod tests {
                 loss: [0; 2],
                 delay: [Duration::from_millis(20); 2],
                 jitter: [Duration::ZERO; 2],
+                pace: PACE,
                 chance: Chance::from_number(7),
             }
         }
@@ -261,7 +283,7 @@ mod tests {
         fn run(&mut self, span: Duration) {
             let end = self.now + span;
             while self.now < end {
-                if (self.now.as_nanos() / 1_000_000).is_multiple_of(PACE.as_millis() as u64) {
+                if (self.now.as_nanos() / 1_000_000).is_multiple_of(self.pace.as_millis() as u64) {
                     for from in 0..2 {
                         let clock = self.clock(from);
                         let mut bytes = self.ends[from].message(clock).write();
@@ -388,7 +410,84 @@ mod tests {
                 pair.ends[0].handle(&measure, now);
             }
         }
-        assert!(pair.ends[0].sent.arrived.len() <= WINDOW && pair.ends[0].untold.len() <= UNTOLD);
+        assert!(pair.ends[0].sent.results.len() <= RESULTS && pair.ends[0].untold.len() <= UNTOLD);
+    }
+
+    #[test]
+    fn loss_of_more_than_half_a_minute_ago_is_over_however_slowly_messages_come() {
+        for pace in [PACE, PACE * 5] {
+            let mut pair = Pair::new();
+            pair.pace = pace;
+            pair.loss = [400, 400];
+            pair.run(Duration::from_secs(60));
+            let directions = |pair: &Pair| [pair.sending(0), pair.receiving(0), pair.sending(1), pair.receiving(1)];
+            assert!(directions(&pair).into_iter().all(|way| permille(way) > 200), "{pace:?}: {:?}", directions(&pair));
+            pair.loss = [0, 0];
+            pair.run(WINDOW + PATIENCE + Duration::from_secs(1));
+            assert_eq!(directions(&pair).map(permille), [0; 4], "{pace:?}");
+        }
+    }
+
+    #[test]
+    fn what_was_known_before_a_silence_is_not_told_after_it() {
+        let mut pair = Pair::new();
+        pair.loss = [500, 500];
+        pair.run(Duration::from_secs(60));
+        // The path rests for a while, as one that is taken down does, and is fine when it comes back.
+        pair.flying.clear();
+        pair.pace = Duration::from_secs(3_600);
+        pair.now = pair.now + Duration::from_secs(60);
+        (pair.pace, pair.loss) = (PACE, [0, 0]);
+        pair.run(Duration::from_secs(3));
+        assert_eq!((pair.sending(0).loss, pair.receiving(0).loss), (None, None), "too few have come since");
+        pair.run(Duration::from_secs(10));
+        assert_eq!((permille(pair.sending(0)), permille(pair.receiving(0))), (0, 0));
+    }
+
+    #[test]
+    fn what_is_certain_of_a_direction_is_less_than_what_was_lost_and_soon_known() {
+        let mut pair = Pair::new();
+        pair.run(Duration::from_secs(40));
+        pair.loss = [0, 80];
+        let (mut seen, mut below) = (0, 0);
+        for _ in 0..40 {
+            pair.run(Duration::from_secs(5));
+            let (least, loss) = (pair.receiving(0).loss_least.unwrap(), pair.receiving(0).loss.unwrap());
+            assert_eq!([pair.sending(0).loss_least, pair.receiving(1).loss_least], [Some(Permille::ZERO); 2]);
+            seen += u32::from(least > Permille::ZERO);
+            below += u32::from(least < Permille::new(80).unwrap() && least <= loss.max(Permille::new(149).unwrap()));
+        }
+        assert!(seen >= 38 && below >= 36, "{seen} {below}");
+    }
+
+    proptest! {
+        #[test]
+        fn no_peer_makes_an_end_panic_or_grow(
+            messages in proptest::collection::vec(
+                (any::<u32>(), any::<u32>(), any::<u64>(), any::<(u32, u32, u64, u32, u32)>(), 0u64..4_000), 0..200
+            )
+        ) {
+            let mut now = Moment::from_millis(10_000);
+            let mut end = TwoWay::new(now);
+            for (session, number, sent, (of, highest, arrived, jitter, rise), pause) in messages {
+                let ours = end.message(now);
+                // Half of them go by what they have seen.
+                let near = number.is_multiple_of(2);
+                let report = Report {
+                    session: if near { ours.session } else { of },
+                    highest: if near { ours.number.wrapping_sub(highest % 80) } else { highest },
+                    arrived, jitter, rise,
+                };
+                let (session, number) = if near { (7, number % 400) } else { (session, number) };
+                end.handle(&Measure { session, number, sent, report: Some(report) }, now);
+                now = now + Duration::from_millis(pause);
+                for way in [end.sending(now), end.receiving(now)] {
+                    prop_assert!(way.loss_least <= way.loss.map(|_| Permille::FULL));
+                }
+            }
+            prop_assert!(end.sent.results.len() <= RESULTS && end.untold.len() <= UNTOLD);
+            prop_assert!(end.arriving.is_none_or(|one| one.outcomes.results.len() <= RESULTS && one.transits.len() <= DELAYS_MOST));
+        }
     }
 
     #[test]

@@ -239,8 +239,38 @@ impl<N: Copy> FlowQueue<N> {
             flow.bytes = flow.bytes.saturating_sub(gone);
         }
         if is_done {
-            self.remove_first(served.flow);
+            self.remove(served.flow, None, served.place);
         }
+    }
+
+    /// Takes out the next packet that is wanted, each flow's in order: into `packet`, and another buffer is perhaps left
+    /// here for it. `flow` is where the search goes on.
+    pub(super) fn withdraw(
+        &mut self,
+        flow: &mut u32,
+        wanted: &dyn Fn(&N) -> bool,
+        packet: &mut SitePacket,
+    ) -> Option<N> {
+        while let Some(queue) = self.flows.get(*flow as usize) {
+            let (mut before, mut here) = (None, queue.packets.first());
+            while let Some(index) = here {
+                let place = self.places.get_mut(index as usize)?;
+                if let Some(note) = place.note.filter(wanted) {
+                    if (index as usize) < self.small_places {
+                        (packet.offload, packet.queue) = (place.packet.offload, place.packet.queue);
+                        packet.packet.fill(place.packet.packet.bytes());
+                    } else {
+                        std::mem::swap(&mut place.packet, packet);
+                    }
+                    self.forget_bytes(*flow, index);
+                    self.remove(*flow, before, index);
+                    return Some(note);
+                }
+                (before, here) = (Some(index), place.next);
+            }
+            *flow += 1;
+        }
+        None
     }
 
     /// Drops what came first of the flow that has most, since what comes after it says more of the flow.
@@ -254,18 +284,24 @@ impl<N: Copy> FlowQueue<N> {
             if let Some(note) = &place.note {
                 lost(note);
             }
-            let left = std::mem::take(&mut place.left);
-            self.bytes = self.bytes.saturating_sub(left);
-            if let Some(flow) = self.flows.get_mut(number as usize) {
-                flow.bytes = flow.bytes.saturating_sub(left);
-            }
-            self.remove_first(number);
+            self.forget_bytes(number, index);
+            self.remove(number, None, index);
         }
     }
 
-    fn remove_first(&mut self, number: u32) {
+    /// What is left of a packet will not be sent from here.
+    fn forget_bytes(&mut self, number: u32, index: u32) {
+        let left = self.places.get_mut(index as usize).map_or(0, |place| std::mem::take(&mut place.left));
+        self.bytes = self.bytes.saturating_sub(left);
+        if let Some(flow) = self.flows.get_mut(number as usize) {
+            flow.bytes = flow.bytes.saturating_sub(left);
+        }
+    }
+
+    /// Takes a packet out of its flow, which stands behind `before`, or first.
+    fn remove(&mut self, number: u32, before: Option<u32>, index: u32) {
         let Some(flow) = self.flows.get_mut(number as usize) else { return };
-        let Some(index) = flow.packets.take_first(&mut self.places, |place| &mut place.next) else { return };
+        flow.packets.remove(before, index, &mut self.places, |place| &mut place.next);
         let kind = usize::from(index as usize >= self.small_places);
         flow.held[kind] = flow.held[kind].saturating_sub(1);
         self.packets = self.packets.saturating_sub(1);
@@ -280,7 +316,9 @@ impl<N: Copy> FlowQueue<N> {
 
     fn leave_list(&mut self, is_fresh: bool) {
         let list = if is_fresh { &mut self.fresh } else { &mut self.known };
-        list.take_first(&mut self.flows, |flow| &mut flow.next);
+        if let Some(first) = list.first() {
+            list.remove(None, first, &mut self.flows, |flow| &mut flow.next);
+        }
     }
 }
 
@@ -305,10 +343,21 @@ impl List {
         });
     }
 
-    fn take_first<T>(&mut self, items: &mut [T], next: impl Fn(&mut T) -> &mut Option<u32>) -> Option<u32> {
-        let (first, last) = self.ends?;
-        let second = items.get_mut(first as usize).and_then(|item| next(item).take());
-        self.ends = second.map(|second| (second, last));
-        Some(first)
+    /// Takes out the one with this number, which stands behind `before`, or first.
+    fn remove<T>(
+        &mut self,
+        before: Option<u32>,
+        number: u32,
+        items: &mut [T],
+        next: impl Fn(&mut T) -> &mut Option<u32>,
+    ) {
+        let Some((first, last)) = self.ends else { return };
+        let behind = items.get_mut(number as usize).and_then(|item| next(item).take());
+        if let Some(item) = before.and_then(|before| items.get_mut(before as usize)) {
+            *next(item) = behind;
+        }
+        let first = if before.is_some() { Some(first) } else { behind };
+        let last = if behind.is_some() { Some(last) } else { before };
+        self.ends = first.zip(last);
     }
 }

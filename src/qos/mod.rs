@@ -10,4 +10,4 @@ mod tests;
 
 pub use flow_queue::{Arriving, Fate};
 pub use policer::{Passing, Policer};
-pub use shaper::{Due, Sent, Shaper};
+pub use shaper::{Due, Search, Sent, Shaper};

@@ -12,6 +12,8 @@ pub struct Shaper<N> {
     site: Option<Pacer>,
     /// By `LinkId`.
     links: Vec<Option<Link<N>>>,
+    /// What still waits by rates that are no more, until it is withdrawn.
+    replaced: Vec<FlowQueue<N>>,
     /// The link whose turn it is, where the site's rate is what they share.
     turn: usize,
     /// Packets in all queues.
@@ -35,6 +37,13 @@ pub struct Due {
     pub room: u64,
 }
 
+/// How far a search for packets that wait has come.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Search {
+    link: usize,
+    flow: u32,
+}
+
 /// What has left of it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Sent {
@@ -46,14 +55,14 @@ pub struct Sent {
 
 impl<N> Default for Shaper<N> {
     fn default() -> Self {
-        Shaper { site: None, links: Vec::new(), turn: 0, packets: 0 }
+        Shaper { site: None, links: Vec::new(), replaced: Vec::new(), turn: 0, packets: 0 }
     }
 }
 
 impl<N: Copy> Shaper<N> {
     /// From now on these are the rates: the site's, and by `LinkId` those of the links that are this worker's. A link
     /// without a rate of its own has a queue all the same where the site has one. What waits for a link that is not
-    /// changed goes on waiting.
+    /// changed goes on waiting; the rest is to be withdrawn now.
     pub fn set(&mut self, site: Option<Mbps>, links: &[Option<Option<Mbps>>], longest: usize) {
         if self.site.as_ref().map(Pacer::rate) != site {
             self.site = site.map(Pacer::new);
@@ -62,14 +71,45 @@ impl<N: Copy> Shaper<N> {
         for (place, wanted) in self.links.iter_mut().zip(links) {
             let present = place.as_ref().map(|link| link.pacer.as_ref().map(Pacer::rate));
             if present != *wanted {
-                *place = wanted.and_then(|rate| {
+                let next = wanted.and_then(|rate| {
                     let slower = rate.into_iter().chain(site).min()?;
                     let queue = FlowQueue::new(slower, longest);
                     Some(Link { pacer: rate.map(Pacer::new), queue, wait: Duration::ZERO })
                 });
+                let before = std::mem::replace(place, next).map(|link| link.queue);
+                self.replaced.extend(before.filter(|queue| !queue.is_empty()));
             }
         }
-        self.packets = self.links.iter().flatten().map(|link| link.queue.packets()).sum();
+    }
+
+    /// Takes out the next packet that is wanted there, or waits where nothing leaves any more: into `packet`, for which
+    /// another buffer is perhaps left here. Each flow's come in order.
+    pub fn withdraw(
+        &mut self,
+        search: &mut Search,
+        wanted: &dyn Fn(LinkId, &N) -> bool,
+        packet: &mut SitePacket,
+    ) -> Option<N> {
+        while let Some(queue) = self.replaced.last_mut() {
+            if let Some(note) = queue.withdraw(&mut 0, &|_| true, packet) {
+                self.packets = self.packets.saturating_sub(1);
+                return Some(note);
+            }
+            self.replaced.pop();
+        }
+        while let Some(place) = self.links.get_mut(search.link) {
+            let id = LinkId(u16::try_from(search.link).ok()?);
+            let found = place
+                .as_mut()
+                .filter(|link| !link.queue.is_empty())
+                .and_then(|link| link.queue.withdraw(&mut search.flow, &|note| wanted(id, note), packet));
+            if found.is_some() {
+                self.packets = self.packets.saturating_sub(1);
+                return found;
+            }
+            *search = Search { link: search.link + 1, flow: 0 };
+        }
+        None
     }
 
     /// Nothing waits.

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::{Arriving, Fate, Sent, Shaper};
-use crate::model::{LinkId, Mbps, Moment};
+use super::{Arriving, Fate, Search, Sent, Shaper};
+use crate::model::{Chance, LinkId, Mbps, Moment};
 use crate::packet::SitePacket;
 
 /// Bytes around an inner packet.
@@ -65,13 +65,24 @@ impl Bench {
     }
 
     fn push(&mut self, link: u16, flow: u64, length: usize) {
+        self.push_with(link, flow, flow, length);
+    }
+
+    fn push_with(&mut self, link: u16, hash: u64, flow: u64, length: usize) {
         self.packet.packet.reset();
         self.packet.packet.set_len(length);
         let note = Note { flow, arrived: self.now };
-        let arriving = Arriving { packet: &mut self.packet, hash: flow, note, markable: self.markable };
+        let arriving = Arriving { packet: &mut self.packet, hash, note, markable: self.markable };
         let flows = &mut self.flows;
         let lost = &mut |note: &Note| flows.entry(note.flow).or_default().lost += 1;
         assert!(self.shaper.push(LinkId(link), arriving, self.now, lost));
+    }
+
+    /// The flows of what is withdrawn.
+    fn withdrawn(&mut self, wanted: impl Fn(LinkId, &Note) -> bool) -> Vec<u64> {
+        let mut search = Search::default();
+        let mut next = || self.shaper.withdraw(&mut search, &wanted, &mut self.packet).map(|note| note.flow);
+        std::iter::from_fn(&mut next).collect()
     }
 
     /// Sends what may leave now; the flows of whole packets that have left, and of those that were struck.
@@ -302,6 +313,50 @@ fn a_new_rate_keeps_what_waits_for_the_other_links() {
     bench.shaper.set(None, &[Some(Some(mbps(20))), Some(Some(mbps(30)))], LONGEST);
     assert_eq!(bench.shaper.state(LinkId(0)).unwrap().0, 10);
     assert_eq!(bench.shaper.state(LinkId(1)).unwrap().0, 0);
+    assert_eq!(bench.withdrawn(|_, _| false), [1; 10], "what waited by the old rate");
     bench.shaper.set(None, &[None, None], LONGEST);
-    assert!(bench.shaper.is_empty() && bench.shaper.due().is_none() && bench.shaper.next(bench.now).is_none());
+    assert!(bench.shaper.due().is_none() && bench.shaper.next(bench.now).is_none());
+    assert_eq!(bench.withdrawn(|_, _| false), [1; 10]);
+    assert!(bench.shaper.is_empty());
+}
+
+#[test]
+fn what_is_withdrawn_comes_in_order_and_what_is_not_leaves_as_if_nothing_had_been() {
+    let mut chance = Chance::from_number(5);
+    for _ in 0..200 {
+        let mut bench = Bench::new(None, &[Some(50), Some(50)]);
+        let mut expected: BTreeMap<(u16, u64), Vec<u64>> = BTreeMap::new();
+        for number in 0..1 + u64::from(chance.below(60)) {
+            // The hash is the flow's: those of one queue, some of which are wanted.
+            let (link, queue) = (chance.below(2) as u16, u64::from(chance.below(3)));
+            let length = if chance.below(3) == 0 { 9_000 } else { 100 };
+            bench.push_with(link, queue, number, length);
+            expected.entry((link, queue)).or_default().push(number);
+        }
+        // Some have begun to leave.
+        (0..chance.below(3)).for_each(|_| bench.now = bench.now + MILLI);
+        let gone: Vec<u64> = bench.drain().into_iter().map(|(flow, _)| flow).collect();
+        let of_link = chance.below(2) as u16;
+        let wanted = |link: LinkId, note: &Note| link.0 == of_link && !note.flow.is_multiple_of(3);
+        let withdrawn = bench.withdrawn(wanted);
+        let is_wanted =
+            |link: u16, number: &u64| link == of_link && !number.is_multiple_of(3) && !gone.contains(number);
+        for ((link, queue), numbers) in &expected {
+            let of_queue: Vec<u64> = numbers.iter().copied().filter(|number| is_wanted(*link, number)).collect();
+            let told: Vec<u64> = withdrawn.iter().copied().filter(|number| numbers.contains(number)).collect();
+            assert_eq!(told, of_queue, "{link} {queue}");
+        }
+        let mut rest = gone.clone();
+        while !bench.shaper.is_empty() {
+            bench.now = bench.now + MILLI;
+            rest.extend(bench.drain().into_iter().map(|(flow, _)| flow));
+        }
+        for ((link, _), numbers) in &expected {
+            let stays: Vec<u64> = numbers.iter().copied().filter(|number| !is_wanted(*link, number)).collect();
+            let told: Vec<u64> = rest.iter().copied().filter(|number| numbers.contains(number)).collect();
+            assert_eq!(told, stays);
+        }
+        let state = |link| bench.shaper.state(LinkId(link)).map(|(packets, bytes, _)| (packets, bytes));
+        assert_eq!([state(0), state(1)], [Some((0, 0)); 2]);
+    }
 }

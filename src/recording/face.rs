@@ -82,6 +82,7 @@ impl FaceRecord {
             shaped: _,
             policed: _,
             private: _,
+            kin: _,
             children,
             live: _,
         } = path;
@@ -134,6 +135,7 @@ impl FaceRecord {
             shaped: false,
             policed: false,
             private: None,
+            kin: false,
             children: self.children.iter().take(CHILDREN_MAX).map(child).collect(),
             live: Arc::default(),
         }

@@ -47,7 +47,40 @@ fn what_else_says_that_it_is_nothing_is_thrown_away_and_a_flood_does_not_reach_c
     while !edge.io.from_wan.is_empty() {
         edge.turn();
     }
-    assert_eq!((told(&edge).len(), edge.drops_in()), (500, vec![(DropReason::Dummy, 305)]));
+    assert_eq!((told(&edge).len(), edge.drops_in()), (20, vec![(DropReason::Dummy, 785)]));
+}
+
+#[test]
+fn who_floods_one_path_spoils_no_other_and_as_many_as_one_says_are_heard() {
+    let (mut edge, _) = pair();
+    let (loud, quiet) = (CarelessPop::on(0), CarelessPop::on(1));
+    let mut said = 0;
+    for second in 0..20 {
+        for number in 0..5 {
+            for _ in 0..100 {
+                edge.io.from_wan.push_back(loud.sends_as_nothing(&message(said).write()));
+            }
+            edge.io.from_wan.push_back(quiet.sends_as_nothing(&message(second * 5 + number).write()));
+            said += 1;
+            edge.now = edge.now + Duration::from_millis(200);
+            edge.turn();
+        }
+    }
+    let of = |path| told(&edge).iter().filter(|(id, ..)| *id == PathId(path)).count();
+    assert_eq!(of(1), 100, "all that it said");
+    assert!((200..=220).contains(&of(0)), "{}", of(0));
+}
+
+#[test]
+fn what_a_peer_says_that_is_no_trefoil_does_not_reach_control() {
+    let (mut edge, _) = pair();
+    edge.publish(|next| next.paths[0].kin = false);
+    for path in [0, 1] {
+        edge.io.from_wan.push_back(CarelessPop::on(path).sends_as_nothing(&message(1).write()));
+    }
+    edge.turn();
+    assert_eq!(told(&edge).iter().map(|(path, ..)| path.0).collect::<Vec<_>>(), [1]);
+    assert_eq!(edge.drops_in(), [(DropReason::Dummy, 1)]);
 }
 
 #[test]

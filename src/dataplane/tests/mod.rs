@@ -289,6 +289,7 @@ fn view(pop: bool) -> Forwarding {
             mtu: MTU,
             outer_dscp: None,
             private: Some(private(pop, path)),
+            kin: true,
             children: [ChildFace { selectors, slot: OutboundSlot(path) }].into(),
             live: Arc::default(),
         }

@@ -141,6 +141,118 @@ fn a_path_that_goes_while_packets_wait_for_it_takes_them_with_it_and_they_are_co
     assert_eq!(edge.drops_out(), [(DropReason::NoPath, 1)]);
 }
 
+/// Flows go by this path alone from now on.
+fn only_on(path: u16) -> impl FnOnce(&mut Forwarding) {
+    move |next| next.paths.iter_mut().for_each(|face| face.usable = face.id == PathId(path))
+}
+
+#[test]
+fn what_waits_for_a_path_that_goes_down_leaves_by_the_path_that_its_flow_has_then_and_in_order() {
+    for shaped in [true, false] {
+        let (mut edge, mut pop) = pair();
+        edge.cap(Some(8), None);
+        edge.publish(only_on(0));
+        edge.publish(|next| next.paths[1].shaped = shaped);
+        let lengths: Vec<usize> = (0..20).map(|number| 900 + number).collect();
+        for length in &lengths {
+            edge.io.from_site.push_back(udp_between([10, 1, 0, 5], [10, 9, 0, 7], 5, 53, *length));
+        }
+        edge.run(3);
+        let before = edge.io.to_wan.len();
+        assert!((2..8).contains(&before), "{before}");
+        edge.publish(only_on(1));
+        // One that comes as soon as it is known.
+        edge.io.from_site.push_back(udp_between([10, 1, 0, 5], [10, 9, 0, 7], 5, 53, 999));
+        edge.run(40);
+        let links: Vec<u16> = edge.io.to_wan.iter().map(|(leg, ..)| leg.underlay.0).collect();
+        assert_eq!(links[before..], vec![1; 21 - before], "nothing more is sent to a dead path");
+        cross(&mut edge, &mut pop);
+        let arrived: Vec<usize> = pop.delivered().iter().map(|packet| packet.len() - 28).collect();
+        assert_eq!(arrived, [lengths, vec![999]].concat());
+        assert_eq!((edge.drops_out(), pop.drops_in()), (vec![], vec![]));
+        let told = edge.crew.flows.get(&parse(&udp(5)).unwrap().key).unwrap();
+        assert_eq!((told.packets, told.path), (21, Some(PathId(1))), "each is counted once");
+    }
+}
+
+#[test]
+fn the_rest_of_a_super_packet_goes_on_by_another_path_and_another_worker_where_it_was() {
+    let mut edge = End::with(view(false), 1, FlowTable::new(1), 2);
+    let mut pop = End::new(view(true), 2);
+    edge.cap(Some(8), None);
+    edge.publish(only_on(0));
+    let data = bytes(30_000);
+    edge.io.super_packets.push_back(super_packet(5, &data, 1_300));
+    edge.run(10);
+    let left = edge.io.to_wan.len();
+    assert!((5..12).contains(&left), "{left}");
+    edge.publish(|next| {
+        only_on(2)(next);
+        (next.paths[2].home, next.paths[2].shaped) = (WorkerId(1), false);
+        next.paths[2].mtu = 1_000;
+    });
+    edge.run(5);
+    let elsewhere = std::mem::take(&mut edge.others[0].1.to_wan);
+    assert!(elsewhere.iter().all(|(leg, ..)| leg.underlay.0 == 2) && edge.io.to_wan.len() == left);
+    edge.io.to_wan.extend(elsewhere);
+    cross(&mut edge, &mut pop);
+    let arrived: Vec<u8> = pop.delivered().iter().flat_map(|packet| packet[40..].to_vec()).collect();
+    assert_eq!(arrived, data);
+    assert_eq!((edge.drops_out(), pop.drops_in()), (vec![], vec![]));
+}
+
+#[test]
+fn what_waits_when_the_last_path_goes_down_is_dropped_at_once_and_not_sent_when_it_is_back() {
+    let (mut edge, _) = pair();
+    edge.cap(Some(8), None);
+    edge.publish(only_on(0));
+    let packets = (0..20).map(|number| udp_between([10, 1, 0, 5], [10, 9, 0, 7], number, 53, 1_000));
+    edge.io.from_site.extend(packets);
+    edge.run(3);
+    let sent = edge.io.to_wan.len();
+    edge.publish(|next| next.paths.iter_mut().for_each(|path| path.usable = false));
+    edge.worker.turn(&mut edge.io, edge.now);
+    assert_eq!(edge.drops_out(), [(DropReason::NoPath, 20 - sent as u64)]);
+    assert!(edge.delivered().iter().all(|packet| unreachable_code(packet).is_some()), "their senders are told");
+    edge.publish(only_on(0));
+    edge.run(100);
+    assert_eq!(edge.io.to_wan.len(), sent);
+    let waiting: u64 = edge.crew.published.load().links.iter().map(|link| link.live.queue().1).sum();
+    assert_eq!(waiting, 0);
+}
+
+#[test]
+fn a_new_rate_and_the_end_of_a_cap_lose_nothing_of_what_waits() {
+    let (mut edge, mut pop) = pair();
+    edge.cap(Some(8), None);
+    edge.publish(only_on(0));
+    let packets = (0..40).map(|number| udp_between([10, 1, 0, 5], [10, 9, 0, 7], 5, 53, 900 + number));
+    edge.io.from_site.extend(packets);
+    for cap in [Some(8), Some(16), None] {
+        edge.cap(cap, None);
+        edge.run(4);
+    }
+    cross(&mut edge, &mut pop);
+    let arrived: Vec<usize> = pop.delivered().iter().map(|packet| packet.len() - 28).collect();
+    assert_eq!(arrived, (900..940).collect::<Vec<_>>());
+    assert_eq!(edge.drops_out(), []);
+}
+
+#[test]
+fn what_another_worker_left_for_a_path_that_has_gone_since_takes_the_next() {
+    let mut edge = End::with(view(false), 1, FlowTable::new(1), 2);
+    edge.publish(|next| {
+        only_on(0)(next);
+        next.paths[0].home = WorkerId(1);
+    });
+    edge.io.from_site.push_back(udp(5));
+    edge.worker.turn(&mut edge.io, edge.now);
+    edge.publish(only_on(1));
+    edge.turn();
+    let by: Vec<u16> = edge.io.to_wan.iter().map(|(leg, ..)| leg.underlay.0).collect();
+    assert_eq!((by, edge.others[0].1.to_wan.len(), edge.drops_out()), (vec![1], 0, vec![]));
+}
+
 #[test]
 fn what_exceeds_the_link_s_rate_on_arrival_is_dropped_and_counted_but_proves_the_path_alive() {
     let (mut edge, mut pop) = pair();

@@ -39,6 +39,11 @@ impl Tunnel {
         }
     }
 
+    /// The peer is a Trefoil, and is listened to.
+    pub fn is_kin(&self) -> bool {
+        self.live.is_some() && self.in_band.is_some()
+    }
+
     /// The directions in which we send and receive, where the peer is a Trefoil and enough has been measured.
     pub fn directions(&self, now: Moment) -> Option<(Direction, Direction)> {
         let two_way = &self.in_band.as_ref().filter(|_| self.live.is_some())?.two_way;
