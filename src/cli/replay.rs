@@ -54,6 +54,9 @@ fn render(report: &Report) -> String {
     for trouble in &report.troubles {
         text.push_str(&format!("passed over: {trouble}\n"));
     }
+    if report.more_troubles > 0 {
+        text.push_str(&format!("passed over: {} times more\n", report.more_troubles));
+    }
     if report.left_out > 0 {
         text.push_str(&format!("{} decisions about flows were not recorded, being too many\n", report.left_out));
     }
@@ -122,6 +125,7 @@ mod tests {
             more_steps: 0,
             left_out: 7,
             troubles: vec!["0000000001.trefoil.gz at byte 12: cut off".to_owned()],
+            more_troubles: 3,
         };
         let expected = "\
 site lisbon, 2026-11-23T05:59:00.000Z to 2026-11-23T06:00:00.000Z
@@ -130,6 +134,7 @@ site lisbon, 2026-11-23T05:59:00.000Z to 2026-11-23T06:00:00.000Z
 2026-11-23T05:59:00.007Z  clock: the time of day
 
 passed over: 0000000001.trefoil.gz at byte 12: cut off
+passed over: 3 times more
 7 decisions about flows were not recorded, being too many
 1 decisions cannot be made again: what they rest on is not in the recording
 otherwise: 2026-11-23T05:59:01.000Z the active role of pops

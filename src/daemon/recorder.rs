@@ -1,8 +1,7 @@
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -11,11 +10,10 @@ use crate::edge::{Plan, RecordingPlan, RecordingStatus};
 use crate::forward::{Forwarding, Notebook};
 use crate::model::Moment;
 use crate::net::Clock;
-use crate::recording::{Batch, Disk, Journal, News, RingLimits, Writer, WriterStatus};
-
-/// What control has told and the recorder not yet taken: seconds of a site of thousands of tunnels.
-/// Beyond it the recording has a gap; control never waits.
-const QUEUE: usize = 8_192;
+use crate::recording::{
+    Batch, Disk, Gauge, Inbox, Journal, News, Outbox, QUEUE_BYTES, QUEUE_ENTRIES, RingLimits, Writer, WriterStatus,
+    queue,
+};
 
 /// When the daemon ends, so long the disk is given for the last lines.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -25,7 +23,7 @@ const TICK: Duration = Duration::from_millis(250);
 
 /// The flight recorder: a thread of its own, that neither control nor workers ever wait for.
 pub struct Recorder {
-    queue: Option<SyncSender<(Moment, News)>>,
+    queue: Option<Outbox>,
     shared: Arc<Shared>,
     directory: String,
     thread: Option<JoinHandle<()>>,
@@ -33,7 +31,6 @@ pub struct Recorder {
 
 #[derive(Default)]
 struct Shared {
-    lost: AtomicU64,
     /// Everything must be told anew.
     wants_whole: AtomicBool,
     status: Mutex<(WriterStatus, u64)>,
@@ -48,7 +45,7 @@ impl Recorder {
         notes: Arc<Notebook>,
         clock: Clock,
     ) -> io::Result<Recorder> {
-        let (queue, inbox) = sync_channel(QUEUE);
+        let (queue, inbox) = queue();
         let shared = Arc::new(Shared::default());
         let journal = Journal::new(plan.clone(), first, clock.unix_ms_of_zero());
         let limits = RingLimits { bytes: recording.bytes, age: recording.age };
@@ -64,14 +61,8 @@ impl Recorder {
 
     /// Never waits; what finds no room is lost, and counted: that stands where it is missing.
     pub fn tell(&self, at: Moment, news: News) {
-        let fits = |news| self.queue.as_ref().is_some_and(|queue| queue.try_send((at, news)).is_ok());
-        let lost = self.shared.lost.load(Ordering::Relaxed);
-        if lost > 0 && fits(News::Lost(lost)) {
-            self.shared.lost.store(0, Ordering::Relaxed);
-        }
-        // Behind a loss that could not be told nothing is.
-        if self.shared.lost.load(Ordering::Relaxed) > 0 || !fits(news) {
-            self.shared.lost.fetch_add(1, Ordering::Relaxed);
+        if let Some(queue) = &self.queue {
+            queue.tell(at, news);
         }
     }
 
@@ -83,18 +74,27 @@ impl Recorder {
     pub fn status(&self) -> RecordingStatus {
         let (status, left_out) = self.shared.status.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let ended = self.thread.as_ref().is_none_or(JoinHandle::is_finished);
+        let gauge = self.queue.as_ref().map(Outbox::gauge);
+        let (waiting, lost) = gauge.map_or((0, 0), |gauge| (gauge.bytes() as u64, gauge.lost()));
+        let fault = match status.fault {
+            _ if ended => Some("the recorder's thread has ended; the log says why".to_owned()),
+            None if gauge.is_some_and(Gauge::is_losing) => Some(format!(
+                "the disk takes less than is told: {:.1} MB wait, and what finds no room is lost ({} MB or {QUEUE_ENTRIES} \
+                 entries may wait); it goes on, behind a gap, when there is room",
+                waiting as f64 / 1e6,
+                QUEUE_BYTES >> 20
+            )),
+            fault => fault,
+        };
         RecordingStatus {
             directory: self.directory.clone(),
             bytes: status.bytes,
             first_ms: status.first_unix_ms,
             last_ms: status.last_unix_ms,
-            lost: status.lost.saturating_add(self.shared.lost.load(Ordering::Relaxed)),
+            waiting_bytes: waiting,
+            lost: status.lost.saturating_add(lost),
             left_out,
-            fault: if ended {
-                Some("the recorder's thread has ended; the log says why".to_owned())
-            } else {
-                status.fault
-            },
+            fault,
         }
     }
 }
@@ -120,7 +120,7 @@ impl Drop for Recorder {
 
 struct Work {
     writer: Writer<Disk>,
-    inbox: Receiver<(Moment, News)>,
+    inbox: Inbox,
     notes: Arc<Notebook>,
     shared: Arc<Shared>,
     clock: Clock,
@@ -129,22 +129,20 @@ struct Work {
 impl Work {
     fn run(mut self) {
         loop {
-            let first = self.inbox.recv_timeout(TICK);
-            let ended = first.as_ref().is_err_and(|error| *error == RecvTimeoutError::Disconnected);
-            self.take(first.ok());
-            if ended {
+            let goes_on = self.inbox.wait(TICK);
+            self.take();
+            if !goes_on {
                 return self.writer.finish(self.clock.now());
             }
         }
     }
 
-    fn take(&mut self, first: Option<(Moment, News)>) {
+    fn take(&mut self) {
         // The notes first: so what they rest on, told before, is among the news.
         let notes = std::iter::from_fn(|| self.notes.take()).collect();
-        let rest = self.inbox.try_iter().take(QUEUE);
         let batch = Batch {
             notes,
-            news: first.into_iter().chain(rest).collect(),
+            news: self.inbox.take(),
             left_out: self.notes.left_out(),
             unix_ms_at_zero: self.clock.unix_ms_of_zero(),
         };
@@ -160,6 +158,51 @@ impl Work {
             self.shared.wants_whole.store(true, Ordering::Relaxed);
         }
         let status = (self.writer.status(), self.notes.left_out());
+        self.inbox.done();
         *self.shared.status.lock().unwrap_or_else(PoisonError::into_inner) = status;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::edge::{self, Fact};
+    use crate::forward::{HeavyFlow, SaTable};
+    use crate::model::{FlowKey, PathId};
+
+    #[test]
+    fn a_disk_that_hangs_costs_bounded_memory_is_told_and_keeps_nobody() {
+        let folder = tempfile::tempdir().unwrap();
+        // A pipe that nobody writes to: whoever opens it to look at its first block waits.
+        let hung = folder.path().join("0000000001.trefoil.gz");
+        nix::unistd::mkfifo(&hung, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let example = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/aws.toml");
+        let plan = Arc::new(crate::config::load(&example).unwrap().plan);
+        let first = Arc::new(edge::blank(&plan, &Arc::new(SaTable::new(1, 1))));
+        let recording =
+            RecordingPlan { directory: folder.path().to_owned(), bytes: 1 << 20, age: Duration::from_secs(3_600) };
+        let clock = Clock::new();
+        let recorder = Recorder::start(&plan, &recording, first, Arc::default(), clock.clone()).unwrap();
+        assert_eq!(recorder.status().fault, None);
+        let any = [10, 0, 0, 1].into();
+        let key =
+            FlowKey { segment: 0, protocol: 6, source: any, destination: any, source_port: 1, destination_port: 2 };
+        let flow = HeavyFlow { key, path: PathId(0), peers: 0, rate: 0, moved_at: None };
+        for number in 0..100 {
+            let flows = vec![flow; (1 << 20) / size_of::<HeavyFlow>()];
+            let fact = Fact::Surveyed { number, flows, shifts: Vec::new() };
+            recorder.tell(clock.now(), News::Fact(Box::new(fact)));
+        }
+        let status = recorder.status();
+        assert!(status.waiting_bytes <= QUEUE_BYTES as u64 && status.waiting_bytes > 30 << 20, "{status:?}");
+        assert!((65..=70).contains(&status.lost), "{status:?}");
+        let fault = status.fault.unwrap_or_default();
+        assert!(fault.starts_with("the disk takes less than is told: 3") && fault.contains("32 MB"), "{fault}");
+
+        let asked = std::time::Instant::now();
+        drop(recorder);
+        assert!(asked.elapsed() < PATIENCE * 3, "{:?}", asked.elapsed());
+        // Lets the thread go.
+        drop(std::fs::OpenOptions::new().read(true).write(true).open(&hung).unwrap());
     }
 }

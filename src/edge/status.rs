@@ -54,6 +54,9 @@ pub struct RecordingStatus {
     /// The oldest and the latest that is on disk; `null` while nothing is.
     pub first_ms: Option<u64>,
     pub last_ms: Option<u64>,
+    /// Of memory that what control has told takes until it is written.
+    #[serde(default)]
+    pub waiting_bytes: u64,
     /// Entries that were lost: of control, since the queue or the disk was full.
     pub lost: u64,
     /// Decisions about flows that were left out: more than are recorded of each kind.

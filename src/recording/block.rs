@@ -5,11 +5,12 @@ use flate2::{Compression, Crc, GzBuilder, bufread::GzDecoder};
 use super::line::Line;
 use crate::model::Moment;
 
-/// The lines of one block, in bytes, at most: the rules of the largest policy are one line.
-pub const PLAIN_MAX: usize = 64 << 20;
+/// The lines of one block, in bytes, at most: the 10,000 rules of the largest policy are one line of some MB. What is read of
+/// a line takes several times as much, so this bounds what a recording that somebody has made up costs.
+pub const PLAIN_MAX: usize = 16 << 20;
 
-/// A block as it is kept, at most.
-pub const BLOCK_MAX: usize = 64 << 20;
+/// A block as it is kept, at most: what cannot be packed grows by little.
+pub const BLOCK_MAX: usize = 17 << 20;
 
 /// What every block begins with: a gzip member (RFC 1952 2.3) with an extra field of ours.
 const MAGIC: [u8; 4] = [0x1f, 0x8b, 8, 4];
@@ -63,6 +64,8 @@ pub enum BlockError {
     Short,
     #[error("the checksum of its header is wrong")]
     Header,
+    #[error("its header tells of {length} bytes that hold {plain}: no block is so long, or so short")]
+    Length { length: u32, plain: u32 },
     #[error("its lines are damaged: {0}")]
     Lines(String),
 }
@@ -191,10 +194,13 @@ impl BlockHeader {
         };
         let sound = header.fields().get(FIELDS_LEN - LENGTH_LEN..) == Some(&fields.u32().to_le_bytes());
         let length = header.length as usize;
-        if !sound || !(HEADER_LEN..=BLOCK_MAX).contains(&length) || header.plain as usize > PLAIN_MAX {
-            return Err(BlockError::Header);
+        match () {
+            _ if !sound => Err(BlockError::Header),
+            _ if !(HEADER_LEN..=BLOCK_MAX).contains(&length) || header.plain as usize > PLAIN_MAX => {
+                Err(BlockError::Length { length: header.length, plain: header.plain })
+            }
+            _ => Ok(header),
         }
-        Ok(header)
     }
 
     /// The lines of the block at the beginning of these bytes.
@@ -216,6 +222,12 @@ impl BlockHeader {
 pub fn next_block(bytes: &[u8]) -> Option<usize> {
     let found = bytes.get(1..)?.windows(MAGIC.len()).position(|window| window == MAGIC)?;
     found.checked_add(1)
+}
+
+/// The header of the last block that begins in these bytes, wherever they begin.
+pub fn last_block(bytes: &[u8]) -> Option<BlockHeader> {
+    let mut places = bytes.windows(MAGIC.len()).enumerate().rev().filter(|(_, window)| *window == MAGIC);
+    places.find_map(|(at, _)| BlockHeader::read(bytes.get(at..)?).ok())
 }
 
 struct Fields<'a>(&'a [u8]);

@@ -25,6 +25,39 @@ pub enum News {
     Lost(u64),
 }
 
+/// What steering and the roles remember of one path, in bytes, about.
+const REMEMBERED: usize = 1_024;
+
+/// Of an event and its texts, about.
+const EVENT: usize = 512;
+
+impl News {
+    /// Of memory that it holds until it is written, about; a loss is told whatever waits. A published value shares with the next all but its paths.
+    pub fn bytes(&self) -> usize {
+        fn of<T>(items: &[T]) -> usize {
+            size_of_val(items)
+        }
+        let held = match self {
+            News::Fact(fact) => match &**fact {
+                Fact::Whole(whole) => whole.steering.standings().count().saturating_mul(REMEMBERED),
+                Fact::RoleTimeout { .. } | Fact::FailedOver { .. } | Fact::Usable { .. } | Fact::Relieved { .. } => 0,
+                Fact::Followed { verdicts, judged, standings } => {
+                    of(verdicts) + judged.as_ref().map_or(0, |judged| of(judged)) + of(standings)
+                }
+                Fact::Counted { sent, .. } => of(sent),
+                Fact::Surveyed { flows, shifts, .. } => of(flows) + of(shifts),
+            },
+            News::Published(forwarding) => {
+                let children: usize = forwarding.paths.iter().map(|path| of(&path.children)).sum();
+                of(&forwarding.paths) + children + of(&forwarding.connectors) + size_of::<Forwarding>()
+            }
+            News::Event(_) => EVENT,
+            News::Lost(_) => return 0,
+        };
+        held + size_of::<Fact>()
+    }
+}
+
 /// Turns what is told into lines, each of which says only what has changed.
 #[derive(Debug)]
 pub struct Journal {

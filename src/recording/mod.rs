@@ -2,7 +2,7 @@
 //! of JSON in compressed blocks, in a bounded ring of files; and the same read again: the answer to
 //! `explain` for a past moment, and a replay that decides everything anew.
 //!
-//! The road out: `Journal` turns what is told into `Line`s, `block` packs them, `Ring` keeps the files.
+//! The road out: `queue` brings news, `Journal` turns what is told into `Line`s, `block` packs them, `Ring` keeps the files.
 //! The road back: `Reader` finds blocks and lines, `Replay` follows them with the code that decided
 //! then, `Past` stops at a moment.
 
@@ -14,6 +14,7 @@ mod line;
 mod lookup;
 mod past;
 mod plan_record;
+mod queue;
 mod reader;
 mod replay;
 mod ring;
@@ -29,6 +30,7 @@ pub use journal::{Journal, News};
 pub use line::{Entry, FORMAT, Line, Told};
 pub use lookup::{Found, Span};
 pub use past::{PastError, explain_at};
+pub use queue::{Gauge, Inbox, Outbox, QUEUE_BYTES, QUEUE_ENTRIES, queue};
 pub use reader::{Part, ReadError, Reader, Trouble};
 pub use replay::{Checked, Difference, Replay};
 pub use ring::{Ring, RingLimits};

@@ -1,3 +1,4 @@
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::clock::{When, wall};
@@ -15,6 +16,10 @@ const AFTER: Duration = Duration::from_secs(300);
 
 /// A flow that was last noted so long ago may have ended: what is idle is forgotten.
 const IDLE: Duration = Duration::from_secs(60);
+
+/// Decisions about the flow that are looked at, the latest: workers note twenty a second at most of one that stays, and one
+/// that moves so often is a fault to be seen by fewer.
+const NOTES_MAX: usize = 100_000;
 
 /// Decisions about the flow that are told: those around the moment.
 const DECISIONS_TOLD: usize = 32;
@@ -39,7 +44,7 @@ pub fn explain_at(
     key: FlowKey,
     dscp: Option<Dscp>,
 ) -> Result<Explanation, PastError> {
-    let (places, _) = reader.index()?;
+    let places = reader.index()?;
     let found = lookup::find(&places, when, now_unix_ms).map_err(PastError::Outside)?;
     let replay = state_at(reader, &found)?;
     let damaged = || PastError::Damaged(wall(found.at, found.unix_ms_at_zero));
@@ -103,7 +108,7 @@ fn notes_of(reader: &Reader, places: &[Place], found: &Found, key: &FlowKey) -> 
     let concerned = |place: &&Place| place.header.run == found.run && place.header.first <= until;
     // Only blocks that name both ends are taken apart.
     let ends = [format!("\"{}\"", key.source), format!("\"{}\"", key.destination)];
-    let mut notes: Vec<FlowNote> = Vec::new();
+    let mut notes: VecDeque<FlowNote> = VecDeque::new();
     for text in reader.texts(places.iter().filter(concerned)) {
         let Ok(text) = std::str::from_utf8(&text) else { continue };
         if !ends.iter().all(|end| text.contains(end.as_str())) {
@@ -112,10 +117,14 @@ fn notes_of(reader: &Reader, places: &[Place], found: &Found, key: &FlowKey) -> 
         for line in text.lines().filter(|line| ends.iter().all(|end| line.contains(end.as_str()))) {
             let Ok(Line { entry: Entry::Flow(note), .. }) = serde_json::from_str(line) else { continue };
             if note.key == *key && note.at <= until {
-                notes.push(*note);
+                if notes.len() >= NOTES_MAX {
+                    notes.pop_front();
+                }
+                notes.push_back(*note);
             }
         }
     }
+    let mut notes = Vec::from(notes);
     notes.sort_by_key(|note| note.at);
     notes
 }

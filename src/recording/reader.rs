@@ -1,7 +1,9 @@
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
+
+use serde::de::IgnoredAny;
 
 use super::block::{BlockError, BlockHeader, next_block};
 use super::line::{Entry, FORMAT, Line};
@@ -10,8 +12,14 @@ use super::storage::files_in;
 /// A file of a recording has some MiB; one that is larger than this is none.
 const FILE_BYTES_MAX: u64 = 256 << 20;
 
+/// Blocks of all files together, at most: those of a year. What is known of them takes 400 MB.
+const BLOCKS_MAX: usize = 6_000_000;
+
 /// Lines that are not understood of one block are told one by one up to so many.
 const TOLD_OF_BLOCK: usize = 3;
+
+/// What is told of one trouble, in bytes: a line may say anything.
+const TROUBLE_MAX: usize = 300;
 
 /// A recording on disk: the directory of a daemon, a copy of it, or one of its files.
 #[derive(Debug)]
@@ -30,6 +38,8 @@ pub enum ReadError {
     NoFiles(PathBuf),
     #[error("{} is no recording: no block of one is in it", .0.display())]
     NoBlocks(PathBuf),
+    #[error("{} has more than {BLOCKS_MAX} blocks before its end: look at some of its files by themselves", .0.display())]
+    TooMany(PathBuf),
     #[error("{} was recorded by trefoil {version} in format {format}; this one reads format {FORMAT} at most: use a later trefoil", path.display())]
     FromTheFuture { path: PathBuf, format: u16, version: String },
 }
@@ -79,22 +89,23 @@ impl Reader {
         if files.is_empty() { Err(ReadError::NoFiles(path.to_owned())) } else { Ok(Reader { files }) }
     }
 
-    /// Every block that says of itself what it is, in order, and what is damaged.
-    pub fn index(&self) -> Result<(Vec<Place>, Vec<Trouble>), ReadError> {
-        let (mut places, mut troubles) = (Vec::new(), Vec::new());
+    /// Every block that says of itself what it is, in order.
+    pub fn index(&self) -> Result<Vec<Place>, ReadError> {
+        let mut places = Vec::new();
         for (file, path) in self.files.iter().enumerate() {
             let Some(bytes) = self.load(path)? else { continue };
             let mut offset = 0;
             while let Some(found) = next(&bytes, &mut offset) {
-                match found {
-                    Ok((offset, header)) => places.push(Place { file, offset, header }),
-                    Err((offset, what)) => troubles.push(Trouble { file: path.clone(), offset, what }),
+                let Ok((offset, header)) = found else { continue };
+                places.push(Place { file, offset, header });
+                if places.len() > BLOCKS_MAX {
+                    return Err(ReadError::TooMany(path.clone()));
                 }
             }
         }
         match self.files.first() {
             Some(first) if places.is_empty() => Err(ReadError::NoBlocks(first.clone())),
-            _ => Ok((places, troubles)),
+            _ => Ok(places),
         }
     }
 
@@ -106,6 +117,7 @@ impl Reader {
             bytes: Vec::new(),
             offset: 0,
             begun: false,
+            lines: Lines::default(),
             queue: VecDeque::new(),
             expected: None,
             failed: false,
@@ -155,7 +167,7 @@ fn next(bytes: &[u8], offset: &mut usize) -> Option<Found> {
             Some(Ok((start, header)))
         }
         Err(error) => {
-            let resumed = next_block(rest);
+            let resumed = resume(rest);
             *offset = resumed.map_or(bytes.len(), |skipped| start.saturating_add(skipped));
             let skipped = offset.saturating_sub(start);
             let what = match (&error, resumed) {
@@ -169,6 +181,46 @@ fn next(bytes: &[u8], offset: &mut usize) -> Option<Found> {
     }
 }
 
+/// Where the next block begins behind damage, as far as its header can be believed.
+fn resume(bytes: &[u8]) -> Option<usize> {
+    let mut at = 0;
+    loop {
+        let rest = bytes.get(at..)?;
+        at = at.checked_add(next_block(rest)?)?;
+        if BlockHeader::read(bytes.get(at..)?).is_ok() {
+            return Some(at);
+        }
+    }
+}
+
+/// The lines of a block that are still to be read, one at a time: all of them together would take many times their bytes.
+#[derive(Default)]
+struct Lines {
+    plain: Vec<u8>,
+    at: usize,
+    /// Where the block lies in its file.
+    offset: usize,
+    /// Lines that were not understood.
+    odd: usize,
+    /// What was passed over of them is told already.
+    gap: bool,
+}
+
+impl Lines {
+    /// The next one that is not empty.
+    fn next(&mut self) -> Option<&[u8]> {
+        loop {
+            let start = self.at;
+            let rest = self.plain.get(start..).filter(|rest| !rest.is_empty())?;
+            let length = rest.iter().position(|byte| *byte == b'\n').unwrap_or(rest.len());
+            self.at = start.saturating_add(length).saturating_add(1);
+            if length > 0 {
+                return self.plain.get(start..start.saturating_add(length));
+            }
+        }
+    }
+}
+
 /// See `Reader::parts`.
 pub struct Parts<'a> {
     reader: &'a Reader,
@@ -176,6 +228,7 @@ pub struct Parts<'a> {
     bytes: Vec<u8>,
     offset: usize,
     begun: bool,
+    lines: Lines,
     queue: VecDeque<Part>,
     /// The run and the number of the line that comes next, if nothing is missing.
     expected: Option<(u64, u64)>,
@@ -193,7 +246,11 @@ impl Iterator for Parts<'_> {
             if self.failed {
                 return None;
             }
-            if let Err(error) = self.advance()? {
+            let more = match self.read_line() {
+                Some(read) => read,
+                None => self.advance()?,
+            };
+            if let Err(error) = more {
                 self.failed = true;
                 return Some(Err(error));
             }
@@ -202,7 +259,36 @@ impl Iterator for Parts<'_> {
 }
 
 impl Parts<'_> {
-    /// Reads one block more; `None` at the end.
+    /// Reads one line more; `None` at the end of its block.
+    fn read_line(&mut self) -> Option<Result<(), ReadError>> {
+        let (text, path) = (self.lines.next()?, self.reader.files.get(self.file)?);
+        match serde_json::from_slice::<Line>(text) {
+            Ok(Line { entry: Entry::Opened { format, version }, .. }) if format > FORMAT => {
+                let version = brief(&version);
+                return Some(Err(ReadError::FromTheFuture { path: path.clone(), format, version }));
+            }
+            Ok(line) => {
+                self.lines.gap = false;
+                self.queue.push_back(Part::Line(Box::new(line)));
+            }
+            Err(error) => {
+                // One of a kind that a later version has says nothing that decisions here rest on.
+                let is_known = is_known(text);
+                self.lines.odd = self.lines.odd.saturating_add(1);
+                if self.lines.odd <= TOLD_OF_BLOCK {
+                    let what = brief(&format!("a line is not understood: {error}"));
+                    let trouble = Trouble { file: path.clone(), offset: self.lines.offset, what };
+                    self.queue.push_back(Part::Trouble(trouble));
+                }
+                if is_known && !std::mem::replace(&mut self.lines.gap, true) {
+                    self.queue.push_back(Part::Gap);
+                }
+            }
+        }
+        Some(Ok(()))
+    }
+
+    /// Takes up one block more; `None` at the end.
     fn advance(&mut self) -> Option<Result<(), ReadError>> {
         let path = self.reader.files.get(self.file)?;
         if !self.begun {
@@ -216,7 +302,7 @@ impl Parts<'_> {
             (self.file, self.begun) = (self.file.saturating_add(1), false);
             return Some(Ok(()));
         };
-        let trouble = |offset, what| Part::Trouble(Trouble { file: path.clone(), offset, what });
+        let trouble = |offset, what: String| Part::Trouble(Trouble { file: path.clone(), offset, what: brief(&what) });
         let (offset, header) = match found {
             Ok(found) => found,
             Err((offset, what)) => {
@@ -227,7 +313,12 @@ impl Parts<'_> {
         match self.expected {
             Some((run, _)) if run != header.run => self.queue.push_back(Part::Run),
             None => self.queue.push_back(Part::Run),
-            Some((_, number)) if number != header.number => self.queue.push_back(Part::Gap),
+            Some((_, number)) if number > header.number => {
+                let what = "it was recorded before what stands in front of it: files are mixed up, or there twice";
+                self.queue.push_back(trouble(offset, what.to_owned()));
+                self.queue.push_back(Part::Gap);
+            }
+            Some((_, number)) if number < header.number => self.queue.push_back(Part::Gap),
             Some(_) => {}
         }
         let behind = header.number.saturating_add(u64::from(header.lines));
@@ -241,33 +332,23 @@ impl Parts<'_> {
             }
         };
         self.expected = Some((header.run, behind));
-        let mut odd = 0;
-        for text in plain.split(|byte| *byte == b'\n').filter(|text| !text.is_empty()) {
-            match serde_json::from_slice::<Line>(text) {
-                Ok(Line { entry: Entry::Opened { format, version }, .. }) if format > FORMAT => {
-                    return Some(Err(ReadError::FromTheFuture { path: path.clone(), format, version }));
-                }
-                Ok(line) => self.queue.push_back(Part::Line(Box::new(line))),
-                Err(error) => {
-                    odd += 1;
-                    if odd <= TOLD_OF_BLOCK {
-                        self.queue.push_back(trouble(offset, format!("a line is not understood: {error}")));
-                    }
-                    // One of a kind that a later version has says nothing that decisions here rest on.
-                    let is_known =
-                        serde_json::from_slice::<serde_json::Value>(text).map_or(true, |value| is_known(&value));
-                    if is_known && !matches!(self.queue.back(), Some(Part::Gap)) {
-                        self.queue.push_back(Part::Gap);
-                    }
-                }
-            }
-        }
+        self.lines = Lines { plain, offset, ..Lines::default() };
         Some(Ok(()))
     }
 }
 
-/// Is it one of the kinds of lines that this version writes?
-fn is_known(line: &serde_json::Value) -> bool {
+/// As much of a text as is told.
+fn brief(text: &str) -> String {
+    match text.char_indices().nth(TROUBLE_MAX) {
+        Some((end, _)) => format!("{}...", text.get(..end).unwrap_or_default()),
+        None => text.to_owned(),
+    }
+}
+
+/// Is it one of the kinds of lines that this version writes, or none at all?
+fn is_known(line: &[u8]) -> bool {
     let kinds = ["opened", "clock", "plan", "fact", "published", "flow", "told", "left_out", "lost"];
-    line.as_object().is_none_or(|fields| kinds.iter().any(|kind| fields.contains_key(*kind)))
+    // What the fields hold is not kept: it may be much.
+    let fields: Result<BTreeMap<String, IgnoredAny>, _> = serde_json::from_slice(line);
+    fields.map_or(true, |fields| kinds.iter().any(|kind| fields.contains_key(*kind)))
 }

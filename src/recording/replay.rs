@@ -13,6 +13,9 @@ use crate::steer::{NewFlow, Quality};
 /// by a quarter of a second.
 const KEPT: usize = 256;
 
+/// Paths of all of them together: as many values of three thousand tunnels as that are kept, and fewer of more.
+const KEPT_PATHS: usize = KEPT * 3_000;
+
 /// Follows a recording with the very code that decided then, and compares.
 ///
 /// Hand it the lines in order. A `Gap` makes it blind until everything is told again.
@@ -131,7 +134,8 @@ impl Replay {
             None if complete => published.after(&edge::blank(plan, &Arc::new(SaTable::new(1, 1)))),
             None => return,
         };
-        if self.forwardings.len() >= KEPT {
+        let most = KEPT.min(KEPT_PATHS / next.paths.len().max(1)).max(1);
+        while self.forwardings.len() >= most {
             self.forwardings.pop_front();
         }
         self.forwardings.push_back(Arc::new(next));

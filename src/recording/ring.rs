@@ -2,7 +2,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::time::Duration;
 
-use super::block::{BlockHeader, HEADER_LEN};
+use super::block::{BlockHeader, HEADER_LEN, last_block};
 use super::storage::Storage;
 use crate::model::Moment;
 
@@ -28,7 +28,8 @@ const SYNC_PAUSE: Duration = Duration::from_secs(1);
 pub struct RingLimits {
     /// Of all files together.
     pub bytes: u64,
-    /// Of time that the daemon ran: no time of day decides what is forgotten.
+    /// Of time that the daemon ran, in this run and those before, as the blocks tell: no time of day decides what is
+    /// forgotten, neither the clock's nor a file's.
     pub age: Duration,
 }
 
@@ -51,17 +52,49 @@ pub struct Ring<S> {
 struct Kept {
     number: u64,
     bytes: u64,
-    /// When it was last written; of files of earlier runs, when this one began.
+    /// When it was last written; of files of earlier runs, when this one was found.
     last: Moment,
+    /// For how long daemons ran between its end and `last`.
+    before: Duration,
     first_unix_ms: Option<u64>,
 }
 
+/// Runs of the daemon, from the present one back.
+struct Runs {
+    run: u64,
+    /// What is known of the one looked at: from its first block to its last, or to now.
+    first: Moment,
+    last: Moment,
+    /// How long the later ones took.
+    later: Duration,
+}
+
+impl Runs {
+    /// For how long daemons have run since the last of a file, when those behind it have been asked about.
+    fn since(&mut self, first: &BlockHeader, last: &BlockHeader) -> Duration {
+        if self.run != first.run {
+            self.later = self.later.saturating_add(self.last.since(self.first));
+            (self.run, self.first, self.last) = (first.run, first.first, last.last);
+        }
+        self.first = self.first.min(first.first);
+        self.later.saturating_add(self.last.since(last.last))
+    }
+}
+
 impl<S: Storage> Ring<S> {
-    pub fn open(storage: S, limits: RingLimits, now: Moment) -> io::Result<Ring<S>> {
+    /// Goes on where earlier runs, and this one, have left off.
+    pub fn open(storage: S, limits: RingLimits, run: u64, now: Moment) -> io::Result<Ring<S>> {
         let mut files = VecDeque::new();
-        for (number, bytes) in storage.list()? {
-            let header = storage.head(number).ok().and_then(|head| BlockHeader::read(&head).ok());
-            files.push_back(Kept { number, bytes, last: now, first_unix_ms: header.map(unix_ms_of) });
+        let mut runs = Runs { run, first: now, last: now, later: Duration::ZERO };
+        for (number, bytes) in storage.list()?.into_iter().rev() {
+            let first = storage.head(number).ok().and_then(|head| BlockHeader::read(&head).ok());
+            let last = storage.tail(number).ok().and_then(|tail| last_block(&tail)).or(first);
+            let before = match first.zip(last) {
+                Some((first, last)) => runs.since(&first, &last),
+                // Damaged: it is as old as what comes after it.
+                None => files.front().map_or(Duration::ZERO, |next: &Kept| next.before),
+            };
+            files.push_front(Kept { number, bytes, last: now, before, first_unix_ms: first.map(unix_ms_of) });
         }
         let mut ring =
             Ring { storage, limits, files, open: false, began: now, synced: now, unsynced: false, urgent: false };
@@ -80,7 +113,8 @@ impl<S: Storage> Ring<S> {
     pub fn begin_file(&mut self, now: Moment) -> io::Result<()> {
         self.sync(now)?;
         let number = self.files.back().map_or(1, |last| last.number.saturating_add(1));
-        self.files.push_back(Kept { number, bytes: 0, last: now, first_unix_ms: None });
+        let before = Duration::ZERO;
+        self.files.push_back(Kept { number, bytes: 0, last: now, before, first_unix_ms: None });
         (self.open, self.began) = (true, now);
         Ok(())
     }
@@ -142,7 +176,8 @@ impl<S: Storage> Ring<S> {
         // The one that is being written stays.
         while self.files.len() > usize::from(self.open) {
             let Some(oldest) = self.files.front() else { return Ok(()) };
-            if self.bytes() <= self.limits.bytes && now.since(oldest.last) <= age {
+            let old = now.since(oldest.last).saturating_add(oldest.before);
+            if self.bytes() <= self.limits.bytes && old <= age {
                 return Ok(());
             }
             self.storage.remove(oldest.number)?;

@@ -1,5 +1,5 @@
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -9,12 +9,18 @@ use super::block::HEADER_LEN;
 const ENDING: &str = ".trefoil.gz";
 const LOCK: &str = "lock";
 
+/// Of a file's end, so many bytes are looked at for its last block: a block has a quarter of this, unless a whole policy
+/// is in it.
+const TAIL: u64 = 256 << 10;
+
 /// Where a ring keeps its files.
 pub trait Storage {
     /// Numbers and lengths of the files, in order.
     fn list(&self) -> io::Result<Vec<(u64, u64)>>;
     /// The first bytes of a file, as many as a block's header has, or fewer.
     fn head(&self, number: u64) -> io::Result<Vec<u8>>;
+    /// The last bytes of a file, some blocks of them.
+    fn tail(&self, number: u64) -> io::Result<Vec<u8>>;
     /// Appends to a file, which begins with it where there is none.
     fn append(&mut self, number: u64, bytes: &[u8]) -> io::Result<()>;
     /// Takes back what was appended in part.
@@ -79,6 +85,15 @@ impl Storage for Disk {
     fn head(&self, number: u64) -> io::Result<Vec<u8>> {
         let mut bytes = Vec::new();
         File::open(self.path(number))?.take(HEADER_LEN as u64).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    fn tail(&self, number: u64) -> io::Result<Vec<u8>> {
+        let mut file = File::open(self.path(number))?;
+        let length = file.metadata()?.len();
+        file.seek(SeekFrom::Start(length.saturating_sub(TAIL)))?;
+        let mut bytes = Vec::new();
+        file.take(TAIL).read_to_end(&mut bytes)?;
         Ok(bytes)
     }
 

@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
+use super::face::{FaceRecord, Published};
 use super::plan_record::{ConnectorRecord, LinkRecord, PlanRecord, TunnelRecord};
 use super::*;
 use crate::edge::{self, Destination, Fact, Plan, SiteEvent, Steering, TunnelState, Whole};
 use crate::forward::{Forwarding, SaTable};
 use crate::ha::{Failback, RoleSelector};
 use crate::ike::Identity;
-use crate::model::{ConnectorId, LinkId, Mbps, Moment, PathId, Role};
+use crate::model::{ConnectorId, LinkId, Mbps, Moment, PathId, Role, Selectors, TrafficSelector, Verdict};
 
 const ZERO: u64 = 1_795_356_000_000;
 
@@ -67,8 +68,38 @@ fn seconds(seconds: u64) -> Moment {
     Moment::from_millis(seconds * 1_000)
 }
 
+/// With the path, so that a moment can be explained.
 fn first(plan: &Plan) -> Arc<Forwarding> {
-    Arc::new(edge::blank(plan, &Arc::new(SaTable::new(1, 1))))
+    let all = || [TrafficSelector::of_network("0.0.0.0/0".parse().unwrap())].into();
+    let selectors = Selectors { local: all(), remote: all() };
+    let face = FaceRecord {
+        connector: ConnectorId(0),
+        role: Role::Primary,
+        link: LinkId(0),
+        epoch: 1,
+        usable: true,
+        verdict: Verdict::Healthy,
+        duty: Default::default(),
+        preference: 1,
+        weight: 50,
+        metered: false,
+        last_resort: false,
+        settled: true,
+        sla: Default::default(),
+        score: None,
+        condition: Default::default(),
+        mtu: 1_400,
+        children: vec![Arc::new(selectors)],
+    };
+    let published = Published {
+        generation: 1,
+        policy_epoch: 0,
+        minute: Default::default(),
+        active: vec![Role::Primary],
+        paths: vec![(PathId(0), face)],
+        breakouts: Vec::new(),
+    };
+    Arc::new(published.after(&edge::blank(plan, &Arc::new(SaTable::new(1, 1)))))
 }
 
 fn whole(plan: &Plan, now: Moment) -> News {
@@ -125,6 +156,10 @@ impl Storage for Memory {
         Ok(self.state().files.get(&number).map_or_else(Vec::new, |bytes| bytes.iter().copied().take(72).collect()))
     }
 
+    fn tail(&self, number: u64) -> io::Result<Vec<u8>> {
+        Ok(self.state().files.get(&number).cloned().unwrap_or_default())
+    }
+
     fn append(&mut self, number: u64, bytes: &[u8]) -> io::Result<()> {
         let mut state = self.state();
         let fits = state.room.unwrap_or(usize::MAX).min(bytes.len());
@@ -153,10 +188,14 @@ impl Storage for Memory {
 
 /// A block of about so many bytes that nothing makes shorter.
 fn bulk(bytes: usize, number: u64) -> Vec<u8> {
+    bulk_of(1, bytes, number)
+}
+
+fn bulk_of(run: u64, bytes: usize, number: u64) -> Vec<u8> {
     let mut chance = crate::model::Chance::from_number(number);
     let noise: String = (0..bytes * 4 / 3).map(|_| char::from(b'a' + chance.below(26) as u8)).collect();
     let told = Told { what: String::new(), of: noise, from: String::new(), to: String::new(), reason: String::new() };
-    let mut block = Block::new(1, number, ZERO);
+    let mut block = Block::new(run, number, ZERO);
     assert!(block.push(&Line { at: seconds(number), entry: Entry::Told(told) }));
     block.seal().unwrap()
 }
@@ -165,7 +204,7 @@ fn bulk(bytes: usize, number: u64) -> Vec<u8> {
 fn a_ring_forgets_its_oldest_files_when_it_is_full() {
     let disk = Memory::default();
     let limits = RingLimits { bytes: 4_000_000, age: Duration::from_secs(86_400) };
-    let mut ring = Ring::open(disk.clone(), limits, seconds(0)).unwrap();
+    let mut ring = Ring::open(disk.clone(), limits, 1, seconds(0)).unwrap();
     for number in 0..400 {
         let now = seconds(number);
         if ring.wants_file(now) {
@@ -181,7 +220,7 @@ fn a_ring_forgets_its_oldest_files_when_it_is_full() {
     let (first, count) = (numbers[0], numbers.len());
     assert!(first > 20 && count > 20, "{first} {count}");
     // Another run goes on where this one ended.
-    let mut next = Ring::open(disk.clone(), limits, seconds(0)).unwrap();
+    let mut next = Ring::open(disk.clone(), limits, 2, seconds(0)).unwrap();
     next.begin_file(seconds(0)).unwrap();
     next.append(&bulk(100, 1), false, seconds(1)).unwrap();
     assert!(*disk.state().files.keys().last().unwrap() > first + count as u64 - 1);
@@ -192,7 +231,7 @@ fn a_ring_forgets_its_oldest_files_when_it_is_full() {
 fn a_ring_forgets_what_is_older_than_its_limit_in_time_that_it_ran() {
     let disk = Memory::default();
     let limits = RingLimits { bytes: 100_000_000, age: Duration::from_secs(1_600) };
-    let mut ring = Ring::open(disk.clone(), limits, seconds(0)).unwrap();
+    let mut ring = Ring::open(disk.clone(), limits, 1, seconds(0)).unwrap();
     for number in 0..6_000 {
         let now = seconds(number);
         if ring.wants_file(now) {
@@ -202,6 +241,64 @@ fn a_ring_forgets_what_is_older_than_its_limit_in_time_that_it_ran() {
     }
     let files = disk.state().files.len();
     assert!((16..=18).contains(&files), "a sixteenth of the limit each: {files}");
+}
+
+/// What a run of the daemon that begins and ends at these seconds of its clock writes, a block a minute.
+fn run(disk: &Memory, limits: RingLimits, run: u64, from: u64, to: u64) -> Ring<Memory> {
+    let mut ring = Ring::open(disk.clone(), limits, run, seconds(from)).unwrap();
+    for number in (from..to).step_by(60) {
+        let now = seconds(number);
+        if ring.wants_file(now) {
+            ring.begin_file(now).unwrap();
+        }
+        ring.append(&bulk_of(run, 50, number), false, now).unwrap();
+    }
+    ring
+}
+
+#[test]
+fn what_earlier_runs_recorded_is_as_old_as_its_blocks_tell() {
+    let hours = 3_600;
+    let limits = RingLimits { bytes: 100_000_000, age: Duration::from_secs(24 * hours) };
+    let disk = Memory::default();
+    let oldest = || disk.state().files.first_key_value().map(|(_, bytes)| BlockHeader::read(bytes).unwrap()).unwrap();
+    // Ten hours each, by clocks that begin anywhere.
+    run(&disk, limits, 1, 0, 10 * hours);
+    run(&disk, limits, 2, 500 * hours, 510 * hours);
+    assert_eq!((oldest().run, oldest().first), (1, seconds(0)), "20 hours are within the limit");
+    run(&disk, limits, 3, 7, 10 * hours + 7);
+    let header = oldest();
+    assert_eq!(header.run, 1);
+    // Of 30 hours all but 24, and a file, are forgotten.
+    assert!((4 * hours..=6 * hours).contains(&(header.first.as_nanos() / 1_000_000_000)), "{header:?}");
+    // A daemon that is started ever again for a minute keeps nothing the longer for it.
+    for again in 4..700 {
+        run(&disk, limits, again, 0, 120);
+    }
+    let header = oldest();
+    assert!(header.run == 2 && header.first > seconds(504 * hours), "11 hours of those: {header:?}");
+}
+
+#[test]
+fn a_disk_that_comes_back_within_a_run_makes_nothing_younger() {
+    let limits = RingLimits { bytes: 100_000_000, age: Duration::from_secs(3_600) };
+    let disk = Memory::default();
+    run(&disk, limits, 1, 0, 3_000);
+    let files = disk.state().files.len();
+    let ring = Ring::open(disk.clone(), limits, 1, seconds(4_800)).unwrap();
+    let left: Vec<Moment> = disk.state().files.values().map(|file| BlockHeader::read(file).unwrap().first).collect();
+    assert!(left.len() < files && left[0] > seconds(900) && left[0] < seconds(1_300), "{left:?}");
+    assert_eq!(ring.first_unix_ms(), Some(ZERO + left[0].as_nanos() / 1_000_000));
+    // A file that no block can be read of is as old as the one behind it.
+    let (first, second) = {
+        let state = disk.state();
+        let mut numbers = state.files.keys().copied();
+        (numbers.next().unwrap(), numbers.next().unwrap())
+    };
+    disk.state().files.insert(first, vec![7; 100]);
+    let later = left[1] + Duration::from_secs(3_600 + 250);
+    Ring::open(disk.clone(), limits, 1, later).unwrap();
+    assert_eq!(disk.state().files.first_key_value().map(|(number, _)| *number > second), Some(true));
 }
 
 fn writer(disk: &Memory, plan: &Arc<Plan>) -> Writer<Memory> {
@@ -465,4 +562,287 @@ fn nothing_that_is_told_names_a_peer_or_its_address() {
     }
     let Told { reason, .. } = Told::of(&events[1], &plan);
     assert_eq!(reason, "(a name) ((an address)), answered by (a name): no proposal");
+}
+
+/// A daemon's recording of ten minutes in files of a few, as it lies on disk; and its plan.
+fn ten_minutes() -> (Memory, Arc<Plan>) {
+    let (disk, plan) = (Memory::default(), plan());
+    // A file for each sixteenth of the age.
+    let limits = RingLimits { bytes: 10_000_000, age: Duration::from_secs(16 * 120) };
+    let opened = disk.clone();
+    let journal = Journal::new(plan.clone(), first(&plan), ZERO);
+    let mut writer = Writer::new(journal, limits, 9, Box::new(move || Ok(opened.clone())));
+    uneventful(&mut writer, &plan, 1, 600);
+    writer.finish(seconds(600));
+    assert!((4..=6).contains(&disk.state().files.len()));
+    (disk, plan)
+}
+
+#[test]
+fn files_that_the_ring_forgets_while_they_are_read_are_a_gap_and_no_error() {
+    let (disk, _) = ten_minutes();
+    let folder = on_disk(&disk);
+    let reader = Reader::open(folder.path()).unwrap();
+    let places = reader.index().unwrap();
+    let mut parts = reader.parts(0);
+    assert_eq!(parts.next().unwrap().unwrap(), Part::Run);
+    for number in [2, 3] {
+        std::fs::remove_file(folder.path().join(format!("{number:010}.trefoil.gz"))).unwrap();
+    }
+    let rest: Vec<Part> = parts.map(Result::unwrap).collect();
+    assert_eq!(rest.iter().filter(|part| **part == Part::Gap).count(), 1);
+    assert!(!rest.iter().any(|part| matches!(part, Part::Run | Part::Trouble(_))));
+    // What lies in them is not found any more either, in whatever order it is looked for.
+    let gone = places.iter().filter(|place| [1, 2].contains(&place.file)).count();
+    assert_eq!(reader.texts(places.iter()).count(), places.len() - gone);
+    let told = report(folder.path());
+    assert_eq!((told.differences.len(), &told.troubles[..]), (0, &["something is missing here".to_owned()][..]));
+}
+
+#[test]
+fn a_block_that_is_being_written_while_it_is_read_costs_nothing_but_itself() {
+    let (disk, plan) = (Memory::default(), plan());
+    let folder = tempfile::tempdir().unwrap();
+    let (mut writer, mut last) = (writer(&disk, &plan), None);
+    for minute in 0..5 {
+        uneventful(&mut writer, &plan, minute * 60 + 1, minute * 60 + 60);
+        let file = disk.state().files[&1].clone();
+        // As a reader may find it at any moment: whole blocks, and a part of the next.
+        for more in [0, 1, 40, 200] {
+            let half = [file.as_slice(), bulk_of(9, 300, 9_000).get(..more).unwrap()].concat();
+            std::fs::write(folder.path().join("0000000001.trefoil.gz"), half).unwrap();
+            let told = report(folder.path());
+            assert_eq!((told.differences.len(), told.troubles.len()), (0, usize::from(more > 0)), "{told:?}");
+            assert!(told.to_ms >= last, "{told:?}");
+            last = told.to_ms;
+        }
+    }
+}
+
+#[test]
+fn files_in_the_wrong_order_or_there_twice_are_told_and_nothing_is_decided_by_them() {
+    let (disk, _) = ten_minutes();
+    let whole = report(on_disk(&disk).path());
+    let swapped = Memory::default();
+    swapped.state().files = disk.state().files.clone();
+    {
+        let mut state = swapped.state();
+        let third = state.files[&3].clone();
+        let second = state.files.insert(2, third).unwrap();
+        state.files.insert(3, second);
+    }
+    let told = report(on_disk(&swapped).path());
+    assert!(told.troubles.iter().any(|trouble| trouble.contains("mixed up, or there twice")), "{:?}", told.troubles);
+    assert!(told.differences.is_empty() && told.decisions <= whole.decisions, "{told:?}");
+    let twice = Memory::default();
+    twice.state().files = disk.state().files.clone();
+    let last = twice.state().files[&1].clone();
+    twice.state().files.insert(99, last);
+    let told = report(on_disk(&twice).path());
+    assert!(told.differences.is_empty() && told.troubles.iter().any(|trouble| trouble.contains("there twice")));
+}
+
+#[test]
+fn troubles_without_number_are_told_in_few_words() {
+    // What looks like beginnings of blocks, a header that is right and too short for any block, and lines of nonsense.
+    let mut noise: Vec<u8> = [0x1f, 0x8b, 8, 4].repeat(200_000);
+    let mut block = Block::new(1, 0, ZERO);
+    for number in 0..1_000 {
+        block.push_text(&format!("{{\"at\":1,\"flow\":\"{}\"}}", "x".repeat(number)));
+    }
+    let sealed = block.seal().unwrap();
+    (0..200).for_each(|_| noise.extend([&sealed[..], b"?"].concat()));
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("0000000001.trefoil.gz");
+    std::fs::write(&file, &noise).unwrap();
+    let told = report(&file);
+    assert!(told.troubles.len() == 64 && told.more_troubles > 500, "{} {}", told.troubles.len(), told.more_troubles);
+    assert!(told.troubles.iter().all(|trouble| trouble.len() < 400), "{:?}", told.troubles);
+    assert!(told.troubles[0].contains("800000 bytes passed over"), "one stretch, one word: {}", told.troubles[0]);
+}
+
+#[test]
+fn a_line_of_another_kind_costs_no_decision_and_one_of_a_known_kind_all_until_everything_is_told_again() {
+    for (odd, gaps) in [(r#"{"at":1,"telepathy":{}}"#, 0), (r#"{"at":1,"fact":{"is":"guessed"}}"#, 1), ("?", 1)] {
+        let (disk, plan) = (Memory::default(), plan());
+        let mut writer = writer(&disk, &plan);
+        uneventful(&mut writer, &plan, 1, 200);
+        writer.finish(seconds(200));
+        let whole = report(on_disk(&disk).path());
+        let folder = on_disk(&disk);
+        let mut block = Block::new(9, 0, ZERO);
+        for (number, part) in Reader::open(folder.path()).unwrap().parts(0).enumerate() {
+            if let Part::Line(line) = part.unwrap() {
+                assert!(block.push(&line));
+            }
+            if number == 40 {
+                block.push_text(odd);
+            }
+        }
+        std::fs::write(folder.path().join("0000000001.trefoil.gz"), block.seal().unwrap()).unwrap();
+        let told = report(folder.path());
+        assert_eq!((told.troubles.len(), told.differences.len()), (1 + gaps, 0), "{:?}", told.troubles);
+        assert_eq!(told.not_compared > 0, gaps > 0, "{odd}: {told:?}");
+        assert_eq!(told.decisions == whole.decisions, gaps == 0);
+        assert!(told.to_ms == whole.to_ms && told.decisions > 0);
+    }
+}
+
+#[test]
+fn fields_that_a_later_version_adds_are_passed_over_and_those_that_an_older_one_lacks_have_their_defaults() {
+    let (disk, plan) = (Memory::default(), plan());
+    let mut writer = writer(&disk, &plan);
+    uneventful(&mut writer, &plan, 1, 100);
+    writer.finish(seconds(100));
+    let whole = report(on_disk(&disk).path());
+    let folder = on_disk(&disk);
+    let mut block = Block::new(9, 0, ZERO);
+    for part in Reader::open(folder.path()).unwrap().parts(0) {
+        let Part::Line(line) = part.unwrap() else { continue };
+        let mut value = serde_json::to_value(&line).unwrap();
+        later(&mut value);
+        value["seen_by"] = serde_json::json!("a later version");
+        let again: Line = serde_json::from_value(value.clone()).unwrap_or_else(|error| panic!("{error}: {value}"));
+        assert_eq!(again, *line, "what is not known says nothing");
+        block.push(&line);
+    }
+    let told = {
+        std::fs::write(folder.path().join("0000000001.trefoil.gz"), block.seal().unwrap()).unwrap();
+        report(folder.path())
+    };
+    assert_eq!((told.decisions, told.equal, told.troubles.len()), (whole.decisions, whole.equal, 0));
+    // As the first version wrote them.
+    let first = [
+        r#"{"at":5,"published":{"generation":1,"policy_epoch":0,"minute":0,"active":["primary"],"paths":[]}}"#,
+        r#"{"at":5,"fact":{"is":"followed"}}"#,
+        r#"{"at":5,"told":{"what":"verdict","of":"pop/primary/fibre"}}"#,
+    ];
+    for text in first {
+        let line: Line = serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"));
+        assert_eq!(line.at, Moment::from_nanos(5));
+    }
+}
+
+/// Every object of a line with a field that nobody knows.
+fn later(value: &mut serde_json::Value) {
+    match value {
+        serde_json::Value::Object(fields) => {
+            fields.values_mut().for_each(later);
+            // Of an enum's value, the one field names it.
+            if fields.len() > 1 && !fields.contains_key("nanos") {
+                fields.insert("added_later".to_owned(), serde_json::json!([{ "x": 1 }]));
+            }
+        }
+        serde_json::Value::Array(items) => items.iter_mut().for_each(later),
+        _ => {}
+    }
+}
+
+#[test]
+fn a_clock_that_is_set_back_while_it_records_begins_a_block_and_disturbs_no_order() {
+    let (disk, plan) = (Memory::default(), plan());
+    let mut writer = writer(&disk, &plan);
+    let back = ZERO - 7_200_000;
+    for second in 1..120 {
+        let now = seconds(second);
+        let mut news = vec![(now, judged())];
+        if writer.wants_whole() || second % 60 == 0 {
+            news.push((now, whole(&plan, now)));
+        }
+        let unix_ms_at_zero = if second < 62 { ZERO } else { back };
+        writer.handle(Batch { news, unix_ms_at_zero, ..Batch::default() }, now).unwrap();
+    }
+    writer.finish(seconds(120));
+    let folder = on_disk(&disk);
+    let reader = Reader::open(folder.path()).unwrap();
+    let places = reader.index().unwrap();
+    for place in &places {
+        let expected = if place.header.first < seconds(62) { ZERO } else { back };
+        assert_eq!(place.header.unix_ms_at_zero, expected, "a block has one clock: {place:?}");
+        assert!(place.header.last < seconds(62) || place.header.first >= seconds(62), "{place:?}");
+    }
+    assert!(
+        places.is_sorted_by_key(|place| place.header.number) && places.is_sorted_by_key(|place| place.header.first)
+    );
+    let told = report(folder.path());
+    assert_eq!((told.differences.len(), told.troubles.len()), (0, 0), "{told:?}");
+    let clocks: Vec<u64> = told.steps.iter().filter(|step| step.what == "clock").map(|step| step.at_ms).collect();
+    assert_eq!(clocks, [ZERO + 2_000, back + 62_000]);
+    assert_eq!(writer.status().last_unix_ms, Some(back + 120_000));
+}
+
+#[test]
+fn what_is_urgent_reaches_the_disk_within_a_second_and_the_rest_within_thirty() {
+    let (disk, plan) = (Memory::default(), plan());
+    let mut writer = writer(&disk, &plan);
+    let mut now = seconds(1);
+    let mut tick = |writer: &mut Writer<Memory>, news: Vec<News>| {
+        now = now + Duration::from_millis(250);
+        writer.handle(batch(news.into_iter().map(|news| (now, news)).collect()), now).unwrap();
+        let bytes: usize = disk.state().files.values().map(Vec::len).sum();
+        (bytes, disk.state().syncs)
+    };
+    tick(&mut writer, vec![]);
+    let begun = whole(&plan, seconds(1));
+    tick(&mut writer, vec![begun]);
+    for _ in 0..8 {
+        tick(&mut writer, vec![judged()]);
+    }
+    let (bytes, syncs) = tick(&mut writer, vec![judged()]);
+    let event = SiteEvent::Rekeyed { path: PathId(0), what: "IKE SA" };
+    let (after, synced) = tick(&mut writer, vec![News::Event(Box::new(event.clone()))]);
+    assert!(after > bytes && synced == syncs + 1, "at once, when nothing was for a second: {synced} {syncs}");
+    let (more, again) = tick(&mut writer, vec![News::Event(Box::new(event))]);
+    assert!(more > after && again == synced, "and not twice within one");
+    let outcomes: Vec<usize> = (0..4).map(|_| tick(&mut writer, vec![]).1).collect();
+    assert_eq!(outcomes[3], synced + 1, "though nothing more is told: {outcomes:?}");
+    let quiet = (0..115).map(|_| tick(&mut writer, vec![judged()]).1).max().unwrap();
+    assert_eq!(quiet, synced + 1);
+    assert_eq!((0..12).map(|_| tick(&mut writer, vec![judged()]).1).max(), Some(synced + 2));
+}
+
+#[test]
+fn a_file_that_could_not_be_begun_leaves_nothing_and_every_line_that_is_lost_is_counted() {
+    let (disk, plan) = (Memory::default(), plan());
+    disk.state().room = Some(30);
+    let mut writer = writer(&disk, &plan);
+    uneventful(&mut writer, &plan, 1, 9);
+    assert!(disk.state().files.is_empty(), "no empty file, and none that nothing can be read of");
+    let status = writer.status();
+    // Opened, clock, plan, whole, published, and those of each second until it was to be written; and after it.
+    assert!(status.fault.is_some() && status.lost >= 11, "{status:?}");
+    disk.state().room = None;
+    uneventful(&mut writer, &plan, 40, 60);
+    writer.finish(seconds(60));
+    let told = report(on_disk(&disk).path());
+    assert_eq!((told.troubles.len(), told.differences.len()), (0, 0), "{told:?}");
+}
+
+#[test]
+fn a_moment_between_two_files_is_explained_by_what_was_in_force_before_the_second() {
+    let (disk, plan) = (Memory::default(), plan());
+    let limits = RingLimits { bytes: 10_000_000, age: Duration::from_secs(16 * 120) };
+    let opened = disk.clone();
+    let journal = Journal::new(plan.clone(), first(&plan), ZERO);
+    let mut writer = Writer::new(journal, limits, 9, Box::new(move || Ok(opened.clone())));
+    for second in 1..600 {
+        let now = seconds(second);
+        writer.handle(batch(vec![(now, judged())]), now).unwrap();
+        if writer.wants_whole() || second % 60 == 0 {
+            let now = now + Duration::from_millis(500);
+            writer.handle(batch(vec![(now, whole(&plan, now))]), now).unwrap();
+        }
+    }
+    writer.finish(seconds(600));
+    let folder = on_disk(&disk);
+    let reader = Reader::open(folder.path()).unwrap();
+    let places = reader.index().unwrap();
+    let second = places.iter().position(|place| place.file == 1).unwrap();
+    let (before, after) = (places[second - 1].header.last, places[second].header.first);
+    assert!(before < after, "{before:?} {after:?}");
+    let between = ZERO + (before.as_nanos() + after.as_nanos()) / 2_000_000;
+    for when in [When::Wall(between), When::Ago(Duration::from_millis(ZERO + 600_000 - between))] {
+        let told = explain_at(&reader, when, ZERO + 600_000, key(), None).unwrap();
+        assert_eq!(told.candidates.len(), 1, "{told:#?}");
+    }
 }

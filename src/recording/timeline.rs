@@ -4,18 +4,25 @@ use super::clock::{When, wall};
 use super::line::{Entry, Line, Told};
 use super::lookup;
 use super::reader::{Part, ReadError, Reader};
-use super::replay::{Checked, Replay, tunnel_name};
+use super::replay::{Checked, Difference, Replay, tunnel_name};
 use crate::edge::{Fact, Plan};
 use crate::model::{Moment, PathId};
 
 /// Differences that are told one by one; of the others only the number.
 const DIFFERENCES_TOLD: usize = 16;
 
+/// What a difference says of each side, in bytes at most: all that is remembered of a large site is no reading.
+const SIDE_MAX: usize = 16 << 10;
+
+/// Troubles that are told one by one; of the others only the number.
+const TROUBLES_TOLD: usize = 64;
+
 /// The two clocks drift apart by seconds a day: what is less is no step, in milliseconds.
 const CLOCK_STEP_MS: u64 = 1_000;
 
-/// The steps of a timeline, at most: what is more is counted.
+/// The steps of a timeline, and the bytes of their texts, at most: what is more is counted.
 const STEPS_MAX: usize = 100_000;
+const STEPS_BYTES: usize = 32 << 20;
 
 /// What a replay comes to. Fields are only ever added. Times are milliseconds since the Unix epoch, by
 /// the clock as it stood.
@@ -36,8 +43,10 @@ pub struct Report {
     pub more_steps: u64,
     /// Decisions about flows that the recorder left out.
     pub left_out: u64,
-    /// What of the recording is damaged or missing, in plain words.
+    /// What of the recording is damaged or missing, in plain words: the first ones.
     pub troubles: Vec<String>,
+    #[serde(default)]
+    pub more_troubles: u64,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -61,7 +70,7 @@ pub struct Step {
 
 /// Replays a recording up to a moment of it.
 pub fn replay(reader: &Reader, until: Option<When>, now_unix_ms: u64) -> Result<Report, ReplayError> {
-    let (places, _) = reader.index()?;
+    let places = reader.index()?;
     let until = match until {
         None => None,
         Some(when) => Some(lookup::find(&places, when, now_unix_ms).map_err(ReplayError::Outside)?),
@@ -79,9 +88,9 @@ pub fn replay(reader: &Reader, until: Option<When>, now_unix_ms: u64) -> Result<
             }
             Part::Gap => {
                 teller.replay.handle_gap();
-                teller.report.troubles.push("something is missing here".to_owned());
+                teller.tell_trouble("something is missing here".to_owned());
             }
-            Part::Trouble(trouble) => teller.report.troubles.push(trouble.to_string()),
+            Part::Trouble(trouble) => teller.tell_trouble(trouble.to_string()),
             Part::Line(line) => {
                 if let Some(found) = until.as_ref().filter(|found| Some(found.run) == run)
                     && line.at > found.at
@@ -99,6 +108,16 @@ pub fn replay(reader: &Reader, until: Option<When>, now_unix_ms: u64) -> Result<
     Ok(teller.finish())
 }
 
+/// As much of one side of a difference as is told.
+fn brief(mut text: String) -> String {
+    if text.len() > SIDE_MAX {
+        let end = (0..=SIDE_MAX).rev().find(|end| text.is_char_boundary(*end)).unwrap_or_default();
+        text.truncate(end);
+        text.push_str("...");
+    }
+    text
+}
+
 /// Why a recording cannot be replayed.
 #[derive(Debug, thiserror::Error)]
 pub enum ReplayError {
@@ -112,9 +131,19 @@ pub enum ReplayError {
 struct Teller {
     replay: Replay,
     report: Report,
+    /// Of the steps' texts.
+    step_bytes: usize,
 }
 
 impl Teller {
+    fn tell_trouble(&mut self, trouble: String) {
+        if self.report.troubles.len() < TROUBLES_TOLD {
+            self.report.troubles.push(trouble);
+        } else {
+            self.report.more_troubles += 1;
+        }
+    }
+
     fn handle_run(&mut self) {
         self.replay.handle_run();
     }
@@ -133,7 +162,8 @@ impl Teller {
         for difference in differences {
             if self.report.differences.len() < DIFFERENCES_TOLD {
                 let at_ms = self.wall(difference.at);
-                let (of, recorded, now) = (difference.of, difference.recorded, difference.now);
+                let Difference { of, recorded, now, .. } = difference;
+                let (recorded, now) = (brief(recorded), brief(now));
                 self.report.differences.push(DifferenceStatus { at_ms, of, recorded, now });
             }
         }
@@ -143,7 +173,10 @@ impl Teller {
             _ => self.steps(line, at_ms),
         };
         for step in steps {
-            if self.report.steps.len() < STEPS_MAX {
+            let Step { what, of, from, to, reason, .. } = &step;
+            let bytes = [what, of, from, to, reason].into_iter().map(String::len).sum::<usize>();
+            if self.report.steps.len() < STEPS_MAX && self.step_bytes.saturating_add(bytes) <= STEPS_BYTES {
+                self.step_bytes = self.step_bytes.saturating_add(bytes);
                 self.report.steps.push(step);
             } else {
                 self.report.more_steps += 1;
@@ -200,7 +233,7 @@ impl Teller {
             }
             Entry::Lost { entries } => {
                 let reason = format!("{entries} entries were lost: the disk was slow");
-                self.report.troubles.push(reason.clone());
+                self.tell_trouble(reason.clone());
                 vec![step("lost", nothing(), nothing(), nothing(), reason)]
             }
         }

@@ -187,7 +187,7 @@ impl<S: Storage> Writer<S> {
         if now < until {
             return;
         }
-        match (self.open)().and_then(|storage| Ring::open(storage, self.limits, now)) {
+        match (self.open)().and_then(|storage| Ring::open(storage, self.limits, self.run, now)) {
             Ok(ring) => self.state = State::Waiting(ring),
             Err(error) => {
                 self.fault = Some(error.to_string());
