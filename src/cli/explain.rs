@@ -56,7 +56,9 @@ pub fn run(args: &ExplainArgs) -> ExitCode {
         Err(reason) => return output::fail(&reason),
     };
     if !args.json {
-        return output::finish(&render(&told), ExitCode::SUCCESS);
+        // Its names may be those of a recording from anywhere.
+        let text: String = render(&told).lines().map(|line| output::one_line(line) + "\n").collect();
+        return output::finish(&text, ExitCode::SUCCESS);
     }
     match serde_json::to_string_pretty(&told) {
         Ok(text) => output::finish(&format!("{text}\n"), ExitCode::SUCCESS),

@@ -16,6 +16,11 @@ fn finish_on(out: &mut impl Write, text: &str, code: ExitCode) -> ExitCode {
     }
 }
 
+/// A text that others have written, on one line and without anything that a terminal obeys.
+pub fn one_line(text: &str) -> String {
+    text.chars().map(|letter| if letter.is_control() { char::REPLACEMENT_CHARACTER } else { letter }).collect()
+}
+
 /// Why a verb did not do what it was told.
 pub fn fail(reason: &str) -> ExitCode {
     complain(&format!("trefoil: {reason}"));

@@ -41,9 +41,11 @@ pub fn run(args: &ReplayArgs) -> ExitCode {
 
 fn render(report: &Report) -> String {
     let time = |at: Option<u64>| at.map_or_else(|| "?".to_owned(), |at| WallTime(at).to_string());
-    let mut text = format!("site {}, {} to {}\n\n", report.site, time(report.from_ms), time(report.to_ms));
+    // A recording may come from anywhere.
+    let site = output::one_line(&report.site);
+    let mut text = format!("site {site}, {} to {}\n\n", time(report.from_ms), time(report.to_ms));
     for step in &report.steps {
-        text.push_str(&format!("{}  {}\n", WallTime(step.at_ms), in_words(step)));
+        text.push_str(&format!("{}  {}\n", WallTime(step.at_ms), output::one_line(&in_words(step))));
     }
     if report.more_steps > 0 {
         text.push_str(&format!("... and {} steps more\n", report.more_steps));
@@ -52,7 +54,7 @@ fn render(report: &Report) -> String {
         text.push('\n');
     }
     for trouble in &report.troubles {
-        text.push_str(&format!("passed over: {trouble}\n"));
+        text.push_str(&format!("passed over: {}\n", output::one_line(trouble)));
     }
     if report.more_troubles > 0 {
         text.push_str(&format!("passed over: {} times more\n", report.more_troubles));
@@ -70,9 +72,9 @@ fn render(report: &Report) -> String {
         text.push_str(&format!(
             "otherwise: {} {}\n  recorded: {}\n  now:      {}\n",
             WallTime(difference.at_ms),
-            difference.of,
-            difference.recorded,
-            difference.now
+            output::one_line(&difference.of),
+            output::one_line(&difference.recorded),
+            output::one_line(&difference.now)
         ));
     }
     text.push_str(&format!("{} decisions, {} equal\n", report.decisions, report.equal));
@@ -120,7 +122,7 @@ mod tests {
             }],
             steps: vec![
                 step("verdict", "pops/primary/dsl", "healthy", "down", "5 probes unanswered"),
-                step("clock", "", "", "", "the time of day"),
+                step("clock", "", "", "", "the \u{1b}[2Jtime\nof day"),
             ],
             more_steps: 0,
             left_out: 7,
@@ -131,7 +133,7 @@ mod tests {
 site lisbon, 2026-11-23T05:59:00.000Z to 2026-11-23T06:00:00.000Z
 
 2026-11-23T05:59:00.007Z  verdict pops/primary/dsl healthy -> down: 5 probes unanswered
-2026-11-23T05:59:00.007Z  clock: the time of day
+2026-11-23T05:59:00.007Z  clock: the \u{fffd}[2Jtime\u{fffd}of day
 
 passed over: 0000000001.trefoil.gz at byte 12: cut off
 passed over: 3 times more

@@ -146,7 +146,7 @@ impl Block {
 }
 
 impl BlockHeader {
-    fn fields(&self) -> [u8; FIELDS_LEN] {
+    pub(super) fn fields(&self) -> [u8; FIELDS_LEN] {
         let mut bytes = [0; FIELDS_LEN];
         let mut rest = bytes.as_mut_slice();
         let mut put = |value: &[u8]| {

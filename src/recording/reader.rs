@@ -38,6 +38,8 @@ pub enum ReadError {
     NoFiles(PathBuf),
     #[error("{} is no recording: no block of one is in it", .0.display())]
     NoBlocks(PathBuf),
+    #[error("{} ends within the first block of a recording: is it a whole copy?", .0.display())]
+    CutOff(PathBuf),
     #[error("{} has more than {BLOCKS_MAX} blocks before its end: look at some of its files by themselves", .0.display())]
     TooMany(PathBuf),
     #[error("{} was recorded by trefoil {version} in format {format}; this one reads format {FORMAT} at most: use a later trefoil", path.display())]
@@ -91,10 +93,12 @@ impl Reader {
 
     /// Every block that says of itself what it is, in order.
     pub fn index(&self) -> Result<Vec<Place>, ReadError> {
-        let mut places = Vec::new();
+        let (mut places, mut is_short) = (Vec::new(), false);
         for (file, path) in self.files.iter().enumerate() {
             let Some(bytes) = self.load(path)? else { continue };
             let mut offset = 0;
+            is_short |=
+                bytes.len() > 4 && BlockHeader::read(&bytes).map_or_else(|error| error == BlockError::Short, |_| true);
             while let Some(found) = next(&bytes, &mut offset) {
                 let Ok((offset, header)) = found else { continue };
                 places.push(Place { file, offset, header });
@@ -104,6 +108,7 @@ impl Reader {
             }
         }
         match self.files.first() {
+            Some(first) if places.is_empty() && is_short => Err(ReadError::CutOff(first.clone())),
             Some(first) if places.is_empty() => Err(ReadError::NoBlocks(first.clone())),
             _ => Ok(places),
         }

@@ -478,6 +478,13 @@ fn what_is_no_recording_is_refused_with_a_reason() {
         std::fs::write(&file, bytes).unwrap();
         assert!(why(folder.path()).contains("is no recording"), "{}", why(folder.path()));
     }
+    let whole = bulk(3_000, 1);
+    for length in [20, 71, 72, 90, whole.len() - 1] {
+        std::fs::write(&file, &whole[..length]).unwrap();
+        assert!(why(&file).contains("is it a whole copy?"), "{length}: {}", why(&file));
+    }
+    std::fs::File::create(&file).unwrap().set_len((256 << 20) + 1).unwrap();
+    assert!(why(&file).contains("is larger than any file of a recording"), "{}", why(&file));
 }
 
 #[test]
@@ -844,5 +851,66 @@ fn a_moment_between_two_files_is_explained_by_what_was_in_force_before_the_secon
     for when in [When::Wall(between), When::Ago(Duration::from_millis(ZERO + 600_000 - between))] {
         let told = explain_at(&reader, when, ZERO + 600_000, key(), None).unwrap();
         assert_eq!(told.candidates.len(), 1, "{told:#?}");
+    }
+}
+
+#[test]
+fn what_is_told_of_a_recording_is_bounded_in_bytes_whatever_its_lines_hold() {
+    let long = "x".repeat(3 << 20);
+    let told = |number: u64| {
+        let mut block = Block::new(1, number, ZERO);
+        let (of, reason) = (String::new(), long.clone());
+        let told = Told { what: String::new(), of, from: String::new(), to: String::new(), reason };
+        assert!(block.push(&Line { at: seconds(1), entry: Entry::Told(told) }));
+        block.seal().unwrap()
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("0000000001.trefoil.gz");
+    let bytes: Vec<u8> = (0..20).flat_map(told).collect();
+    std::fs::write(&file, bytes).unwrap();
+    let report = report(&file);
+    let kept: usize = report.steps.iter().map(|step| step.reason.len()).sum();
+    assert!(kept <= 32 << 20 && report.steps.len() + report.more_steps as usize == 20, "{kept}");
+    // What cannot be a line is none, and a writer writes none.
+    let mut block = Block::new(1, 0, ZERO);
+    let reason = "x".repeat(17 << 20);
+    let told = Told { what: String::new(), of: String::new(), from: String::new(), to: String::new(), reason };
+    assert!(!block.push(&Line { at: seconds(1), entry: Entry::Told(told) }) && block.is_empty());
+}
+
+#[test]
+fn headers_that_lie_are_told_and_cost_only_themselves() {
+    let sound = bulk(300, 1);
+    let header = BlockHeader::read(&sound).unwrap();
+    let lying = |change: fn(&mut BlockHeader)| {
+        let mut header = header;
+        change(&mut header);
+        // With the checksum that belongs to it.
+        let mut bytes = sound.clone();
+        bytes[16..72].copy_from_slice(&header.fields());
+        bytes
+    };
+    let lies = [
+        lying(|header| header.plain = u32::MAX),
+        lying(|header| header.plain += 1),
+        lying(|header| header.length = u32::MAX),
+        lying(|header| header.length = 1),
+        lying(|header| header.length = 72),
+        lying(|header| header.length -= 1),
+        lying(|header| header.length += 9_000),
+        lying(|header| (header.lines, header.number) = (u32::MAX, u64::MAX)),
+        lying(|header| (header.first, header.last) = (Moment::from_nanos(u64::MAX), Moment::ZERO)),
+        lying(|header| header.unix_ms_at_zero = u64::MAX),
+    ];
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("0000000001.trefoil.gz");
+    for (number, lie) in lies.iter().enumerate() {
+        std::fs::write(&file, [&lie[..], &sound].concat()).unwrap();
+        let told = report(&file);
+        assert!(!told.steps.is_empty() && told.troubles.len() <= 4, "{number}: {:?}", told.troubles);
+        assert!(number > 6 || !told.troubles.is_empty(), "{number}");
+        for when in [When::Ago(Duration::ZERO), When::Wall(ZERO), When::Wall(u64::MAX)] {
+            assert!(explain_at(&Reader::open(&file).unwrap(), when, ZERO, key(), None).is_err());
+        }
     }
 }
