@@ -82,9 +82,9 @@ impl<'a> Pilot<'a, '_> {
     /// A name was learned since, which may be what the host asked for before it sent this: no connection yet knows
     /// another way. One that broke out has perhaps, for its answers are not seen here.
     fn may_catch_up(&self, leaving: &Leaving) -> bool {
-        leaving.entry.names_epoch != self.forwarding.names_epoch()
+        leaving.unanswered_since.is_some_and(|began| self.now.since(began) < CATCHES_UP)
             && leaving.entry.breakout.is_none()
-            && leaving.unanswered_since.is_some_and(|began| self.now.since(began) < CATCHES_UP)
+            && leaving.entry.names_epoch != self.forwarding.names_epoch()
     }
 
     fn connector_of(&self, key: &FlowKey) -> Result<&'a ConnectorFace, NoWay> {

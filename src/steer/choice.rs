@@ -46,6 +46,8 @@ pub enum Why {
     FellBackNoLink { among: u8 },
     /// All links that the rule prefers are `verdict`, and another one is healthy.
     FellBackHealth { verdict: Verdict, among: u8 },
+    /// All links that the rule prefers are healthy at best, and were down several times of late; another one was not.
+    FellBackUnsteady { among: u8 },
     /// No link that the rule prefers meets its SLA class, and another one does.
     FellBackSla { class: SlaId, among: u8 },
     /// It is answered on the path that it arrived on.
@@ -151,6 +153,7 @@ impl Why {
             | Why::LeastBad { .. }
             | Why::FellBackNoLink { .. }
             | Why::FellBackHealth { .. }
+            | Why::FellBackUnsteady { .. }
             | Why::FellBackSla { .. }
             | Why::BrokenOut { .. }
             | Why::Arrival => None,
@@ -183,6 +186,10 @@ impl fmt::Display for Why {
             Why::FellBackHealth { verdict, among } => {
                 write!(f, "every link that the rule prefers is {verdict}; chosen among {among} healthy others")
             }
+            Why::FellBackUnsteady { among } => write!(
+                f,
+                "every link that the rule prefers was down several times of late; chosen among {among} healthy others"
+            ),
             Why::FellBackSla { among, .. } => {
                 write!(
                     f,

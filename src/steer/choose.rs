@@ -183,6 +183,7 @@ impl<'a> Field<'a> {
         match (fell_back, steering.strategy) {
             (Some(FellBack::NoLink), _) => Why::FellBackNoLink { among },
             (Some(FellBack::Health(verdict)), _) => Why::FellBackHealth { verdict, among },
+            (Some(FellBack::Unsteady), _) => Why::FellBackUnsteady { among },
             (Some(FellBack::Sla(class)), _) => Why::FellBackSla { class, among },
             (None, _) if up == 1 => Why::OnlyCandidate,
             (None, PathStrategy::Best) => Why::BestMeasured { among },
@@ -208,9 +209,12 @@ impl<'a> Field<'a> {
         // unknown one might be no better.
         if level > Level::GOOD && others.is_some_and(|(level, _)| level == Level::GOOD) {
             self.remove(|candidate| is_named(candidate).then(|| Level::standing(candidate, steering)));
-            return Some(match steering.sla {
-                Some(class) if verdict == Verdict::Healthy => FellBack::Sla(class),
-                _ => FellBack::Health(verdict),
+            return Some(match (verdict, steering.sla) {
+                (Verdict::Healthy, _) if level == Level::DEGRADED => FellBack::Unsteady,
+                (Verdict::Healthy, Some(class)) => FellBack::Sla(class),
+                (Verdict::Healthy | Verdict::Unknown | Verdict::Degraded | Verdict::Down, _) => {
+                    FellBack::Health(verdict)
+                }
             });
         }
         self.remove(|candidate| (!is_named(candidate)).then_some(Standing::NotNamed));
@@ -335,6 +339,7 @@ impl<'a> Field<'a> {
 enum FellBack {
     NoLink,
     Health(Verdict),
+    Unsteady,
     Sla(SlaId),
 }
 

@@ -161,6 +161,13 @@ fn calls_keep_off_a_path_that_was_down_again_and_again_and_all_flows_off_one_tha
     assert_eq!(spread(&bulk, &[in_condition(fleeting, good(FIBRE)), down]).0, [0], "it is better than none");
     let standings = choose(&calls, &flow(1), &[in_condition(unsteady, good(FIBRE)), good(DSL)]).standings;
     assert_eq!(standings[0], Standing::Unsteady);
+    let links = Links::Prefer(vec![FIBRE]);
+    for sla in [None, Some(VOICE)] {
+        let on_fibre =
+            rules(Steering { links: links.clone(), strategy: PathStrategy::Best, sla, ..Steering::default() });
+        let why = choose(&on_fibre, &flow(1), &[in_condition(unsteady, good(FIBRE)), good(DSL)]).why;
+        assert_eq!(why, Why::FellBackUnsteady { among: 1 });
+    }
 }
 
 #[test]

@@ -16,6 +16,13 @@ use super::topology::{SERVER, Topology};
 use super::traffic::ping;
 
 const POLICY: &str = r#"[[rule]]
+name = "tills"
+site = ["madrid", "lisbon"]
+segment = "tills"
+links = ["radio"]
+mode = "strict"
+
+[[rule]]
 name = "guests"
 segment = "guests"
 links = ["lte"]
@@ -72,6 +79,13 @@ fn guests_leave_by_their_link_and_a_cable_that_is_moved_is_followed() {
     let told = explain();
     assert_eq!(told.interface.as_deref(), Some("guest (segment guests)"));
     assert_eq!(told.rule.map(|rule| rule.rule).as_deref(), Some("guests"));
+    let passed: Vec<(&str, &str)> =
+        told.passed_over.iter().map(|one| (one.rule.as_str(), one.because.as_str())).collect();
+    assert_eq!(passed, [("tills", "it is for other sites: madrid, lisbon")]);
+    let (table, all) = (trefoil.verb(&["rules"]), trefoil.verb(&["rules", "--all"]));
+    say(&format!("trefoil rules --all\n{all}"));
+    assert!(!table.contains("tills") && table.contains("1 rule is for other sites (--all shows it)"), "{table}");
+    assert!(all.contains("it is for other sites: madrid, lisbon") && all.contains("guests"), "{all}");
     assert!(trefoil.log().contains("interface that does not exist"), "{}", trefoil.log());
 
     // Without the interface of the longer prefix, its addresses are those of the LAN.

@@ -39,6 +39,7 @@ pub fn run(args: &DiffArgs) -> ExitCode {
         Ok(policy) => policy,
         Err(diagnostics) => return refuse(&args.new.display().to_string(), &diagnostics),
     };
+    let old = with_names_of(old, &new);
     let flows = match &args.flows {
         None => examples(&old, &new),
         Some(file) => match read_flows(file, &new.flow_words(), FLOWS_MAX) {
@@ -52,6 +53,12 @@ pub fn run(args: &DiffArgs) -> ExitCode {
 /// Links, connectors and interfaces are compared by their numbers.
 fn load_beside(file: &Path, old: &PolicyFiles) -> Result<PolicyFiles, Vec<Diagnostic>> {
     config::load_policy_beside(&[file.to_path_buf()], old)
+}
+
+/// What only the new file names is there for the old one too: a link that came with a rule is no other way for
+/// the flows of all others.
+fn with_names_of(old: PolicyFiles, new: &PolicyFiles) -> PolicyFiles {
+    PolicyFiles { links: new.links.clone(), connectors: new.connectors.clone(), lan: new.lan.clone(), ..old }
 }
 
 /// A flow of each rule and each test.
@@ -127,8 +134,7 @@ fn rules_that_changed(old_policy: &PolicyFiles, new_policy: &PolicyFiles) -> Str
 
 /// Whether the flow goes elsewhere while all links are well, or while one of them is down.
 fn difference(old: &PolicyFiles, new: &PolicyFiles, flow: &NewFlow) -> Option<String> {
-    let names: Vec<&str> = old.links.iter().chain(&new.links).map(|link| link.name.as_str()).collect();
-    let states = std::iter::once(None).chain(names.into_iter().map(Some));
+    let states = std::iter::once(None).chain(new.links.iter().map(|link| Some(link.name.as_str())));
     for down in states {
         let (before, after) = (decide(old, flow, down), decide(new, flow, down));
         let way = |policy: &PolicyFiles, outcome: &Outcome| {
@@ -180,6 +186,7 @@ mod tests {
         );
         let old = load(&[old], None).unwrap();
         let new = load_beside(&new, &old).unwrap();
+        let old = with_names_of(old, &new);
         let text = compare(&old, &new, &examples(&old, &new)).replace(&format!("{}/", folder.path().display()), "");
         assert_eq!(
             text,
@@ -191,6 +198,33 @@ mod tests {
              after:  lte by rule \"web\" (new.toml:1)\n  \
              why:    link 2 of the rule, healthy: the healthiest that the rule names, then the first\n\
              1 of 1 flow would go elsewhere\n"
+        );
+    }
+
+    #[test]
+    fn a_link_that_comes_with_one_rule_changes_nothing_for_the_flows_of_others() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = |name: &str, out: &str| {
+            let path = folder.path().join(name);
+            let text = format!(
+                "[[rule]]\nname = \"out\"\nfqdn = \"*.meet.example\"\nsite = \"lyon\"\nmode = \"breakout\"\nlinks = {out}\n\
+                 [[rule]]\nname = \"web\"\nprotocol = \"tcp\"\nlinks = [\"dsl\"]\n"
+            );
+            std::fs::write(&path, text).unwrap();
+            path
+        };
+        let old = load(&[file("old.toml", "[\"dsl\"]")], None).unwrap();
+        let new = load_beside(&file("new.toml", "[\"cable\", \"dsl\"]"), &old).unwrap();
+        let old = with_names_of(old, &new);
+        let text = compare(&old, &new, &examples(&old, &new)).replace(&format!("{}/", folder.path().display()), "");
+        assert_eq!(
+            text,
+            "~ rule \"out\" (old.toml:1 -> new.toml:1): what it does\n\
+             tcp 10.0.0.1:50000 -> 203.0.113.9:443 (*.meet.example) at site lyon\n  \
+             before: dsl outside of the tunnels by rule \"out\" (old.toml:1)\n  \
+             after:  cable outside of the tunnels by rule \"out\" (new.toml:1)\n  \
+             why:    outside of the tunnels by WAN link 1 of the rule, the first that is up or where it is\n\
+             1 of 2 flows would go elsewhere\n"
         );
     }
 }

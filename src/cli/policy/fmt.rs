@@ -12,17 +12,22 @@ use crate::config::FILE_BYTES_MAX;
 const LINE_MAX: usize = 100;
 
 /// The order of keys: name, what is matched, what is done.
-const ORDER: [&str; 26] = [
+const ORDER: [&str; 32] = [
+    "sites",
     "name",
     "flow",
+    "site",
     "source",
     "destination",
+    "fqdn",
     "application",
     "protocol",
     "source_port",
     "destination_port",
     "dscp",
     "connector",
+    "segment",
+    "interface",
     "time",
     "prefixes",
     "links",
@@ -36,6 +41,7 @@ const ORDER: [&str; 26] = [
     "jitter_ms",
     "state",
     "expect",
+    "breakout",
     "rule",
     "verdict",
     "service",
@@ -232,6 +238,14 @@ mod tests {
     fn spaces_and_order_change_and_comments_stay_with_what_they_are_about() {
         let text = "# Rules of Lyon.\n\n\n# Calls.\n[[rule]]   # first\n  links=[ 'fibre','dsl' ]  # in order\n   # The mark.\n dscp   =\"ef\"\nname = \"voice\"\n\n\n\n[[rule]]\nname=\"rest\"\nmode=\"balance\"\n# The end.\n";
         let expected = "# Rules of Lyon.\n\n# Calls.\n[[rule]] # first\nname = \"voice\"\n# The mark.\ndscp = \"ef\"\nlinks = ['fibre', 'dsl'] # in order\n\n[[rule]]\nname = \"rest\"\nmode = \"balance\"\n\n# The end.\n";
+        assert_eq!(format(text).unwrap(), expected);
+        assert_eq!(format(expected).unwrap(), expected, "once is enough");
+    }
+
+    #[test]
+    fn what_is_matched_comes_before_what_is_done() {
+        let text = "sites=['lyon']\n[[rule]]\nlinks = \"lte\"\nfqdn = \"*.example\"\nsite = \"lyon\"\nname = \"a\"\nsegment = \"guests\"\n";
+        let expected = "sites = ['lyon']\n\n[[rule]]\nname = \"a\"\nsite = \"lyon\"\nfqdn = \"*.example\"\nsegment = \"guests\"\nlinks = \"lte\"\n";
         assert_eq!(format(text).unwrap(), expected);
         assert_eq!(format(expected).unwrap(), expected, "once is enough");
     }

@@ -73,7 +73,9 @@ fn load(args: &SimulateArgs, scenario: &Scenario) -> Result<(Plan, Vec<Diagnosti
         Some(site) => config::policy_files_of(site)?,
         None => {
             let mut plan = open_plan(scenario)?;
-            plan.site.name = args.as_site.clone().unwrap_or(plan.site.name);
+            plan.site.name = args.as_site.clone().unwrap_or_default();
+            // The segments that the rules name, whatever belongs to them.
+            plan.lan = config::load_policy(&args.files, None)?.lan;
             (plan, Vec::new())
         }
     };
@@ -137,8 +139,8 @@ fn story(flow: &FlowStory) -> String {
 fn in_words(step: &Step) -> String {
     let rule = step.rule.as_ref().map_or_else(|| "no rule".to_owned(), |rule| format!("rule \"{rule}\""));
     let reason = step.reason.as_ref().map_or_else(String::new, |reason| format!("{reason}; "));
-    let outside = step.link.as_ref().filter(|_| step.breakout).map(|link| format!("{link} outside of the tunnels"));
-    let to = step.tunnel.clone().or(outside);
+    // That it is outside of the tunnels, the reason says.
+    let to = step.tunnel.clone().or(step.link.clone().filter(|_| step.breakout));
     let way = match (&step.from, to) {
         (_, None) => return format!("{} by {rule} {}\n", seconds(step.at_ms), step.why),
         (None, Some(to)) => to,

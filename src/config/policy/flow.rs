@@ -97,6 +97,9 @@ impl FlowWords {
         let index = self.sites.iter().position(|known| known == name);
         match (&self.site, index.and_then(|index| u16::try_from(index + 1).ok())) {
             (Some(site), _) if site == name => Ok(SiteId::default()),
+            (Some(site), _) if site.is_empty() => {
+                complain(format!("a flow of site {}", quoted(name)), "no site is meant; --as says which one")
+            }
             (Some(site), _) => {
                 complain(format!("a flow of site {}", quoted(name)), format!("all flows are of one site, {site}"))
             }

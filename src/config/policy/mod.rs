@@ -75,7 +75,7 @@ pub fn read(mut files: Vec<Table<'_>>, vocabulary: &Vocabulary, report: &Report)
         file.finish();
         full = full || !reader.read_rules(rules);
     }
-    if let Some(site) = vocabulary.site() {
+    if let Some(site) = vocabulary.site().filter(|site| !site.is_empty()) {
         definitions.check_site(site, report);
     }
     let (rules, elsewhere) = reader.finish();

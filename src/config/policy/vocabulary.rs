@@ -19,7 +19,7 @@ pub struct Vocabulary {
     connectors: RefCell<Vec<String>>,
     lan: RefCell<LanPlan>,
     patterns: RefCell<NamePatterns>,
-    /// The one that is meant; `None`: rules for all sites are looked at together.
+    /// The one that is meant, empty when it has no name; `None`: rules for all sites are looked at together.
     site: Option<String>,
     /// By `SiteId`, from 1.
     sites: RefCell<Vec<String>>,

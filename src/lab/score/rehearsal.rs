@@ -293,8 +293,13 @@ fn ms(at: Moment) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::Arc;
+
     use crate::config::{self, FlowWords};
+    use crate::edge::LanPlan;
     use crate::lab::score::shipped;
+    use crate::model::{LinkId, NameId};
+    use crate::steer::{Action, Breakout, Matcher, NamePatterns, Rule, RuleSet};
 
     fn cut() -> Scenario {
         let found = shipped().into_iter().find(|scenario| scenario.name == "cut");
@@ -334,11 +339,43 @@ mod tests {
     }
 
     #[test]
+    fn flows_that_break_out_take_the_link_itself_and_leave_it_when_it_is_cut() {
+        let mut plan = site::open_plan(&cut()).expect("a site");
+        let out = Breakout { links: vec![LinkId(0), LinkId(2)], set_dscp: None };
+        let patterns = NamePatterns::new(vec!["*.meet.example".to_owned()]);
+        let matcher = Matcher { names: vec![NameId(1)], ..Matcher::default() };
+        let rule = Rule { name: "out".into(), place: String::new(), matcher, action: Action::BreakOut(out) };
+        plan.rules = Arc::new(RuleSet::new(vec![rule], Vec::new()).with_names(patterns));
+        let words = FlowWords::of_plan(&plan);
+        let lines = [
+            "udp 10.20.1.5:40000 203.0.113.9:16400 fqdn=eu.meet.example",
+            "udp 10.20.1.5:40000 203.0.113.10:16400 fqdn=elsewhere.example",
+        ];
+        let lines = lines.map(|line| config::flow_line(line, &words).expect("a flow"));
+        let told = rehearse(plan, &cut(), &lines).expect("played");
+        let way = |step: &Step| (step.breakout, step.from.clone(), step.link.clone(), step.tunnel.is_some());
+        let [out, inside] = [0, 1].map(|flow| told.flows[flow].steps.iter().map(way).collect::<Vec<_>>());
+        let name = |text: &str| Some(text.to_owned());
+        assert_eq!(out, [(true, None, name("fibre"), false), (true, name("fibre"), name("lte"), false)]);
+        assert!(inside.iter().all(|step| !step.0 && step.3), "{inside:?}");
+        // 50 packets of 200 bytes a second for a minute by the one, and half a minute by the other.
+        let bytes: Vec<u64> = told.flows[0].bytes.iter().map(|link| link.out).collect();
+        assert!((600_000..620_000).contains(&bytes[0]) && (280_000..300_000).contains(&bytes[1]), "{bytes:?}");
+        assert!((100..2_000).contains(&told.flows[0].outage_ms), "{} ms", told.flows[0].outage_ms);
+    }
+
+    #[test]
     fn what_cannot_be_played_is_refused_with_the_reason() {
         let why = |plan: Plan, lines: &[&str]| rehearse(plan, &cut(), &flows(lines)).expect_err("it cannot").0;
         let plan = || site::open_plan(&cut()).expect("a site");
         let twice = why(plan(), &["udp 10.0.0.1:1 10.0.0.2:2", "udp 10.0.0.1:1 10.0.0.2:2 dscp=ef"]);
         assert!(twice.contains("stands there twice"), "{twice}");
+        let lan = LanPlan { interfaces: vec!["lan1".to_owned()], segments: Vec::new() };
+        let words = FlowWords { lan, ..FlowWords::default() };
+        let line = |text: &str| config::flow_line(text, &words).expect("a flow");
+        let lines = [line("udp 10.0.0.1:1 10.0.0.2:2 interface=lan1"), line("udp 10.0.0.1:3 10.0.0.2:2")];
+        let two = rehearse(plan(), &cut(), &lines).expect_err("it cannot").0;
+        assert!(two.starts_with("not all flows of 10.0.0.1 come by the same interface"), "{two}");
         let mut other = plan();
         other.links[0].name = "cable".to_owned();
         assert_eq!(why(other, &[]), "the site has no link \"fibre\" of the scenario");

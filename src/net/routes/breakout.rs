@@ -229,8 +229,12 @@ impl Routes {
     /// Removes all that was made for flows that leave outside of the tunnels, also by an earlier run.
     pub async fn remove_breakouts(&self) -> io::Result<()> {
         let standing = self.standing_rules(Family::V4).await?;
-        let rules = standing.iter().filter(|rule| Rule::is_ours(rule) && Rule::read(rule).interface.is_some()).count();
-        self.remove_rules(Family::V4, |rule| rule.interface.is_some()).await?;
+        // Beside those of another daemon in this network namespace.
+        let devices: Vec<String> =
+            (0..LINKS_MAX as u16).map(|link| device_name(&self.plan.device, LinkId(link))).collect();
+        let of_ours = |rule: &Rule| rule.interface.as_ref().is_some_and(|name| devices.contains(name));
+        let rules = standing.iter().filter(|rule| Rule::is_ours(rule) && of_ours(&Rule::read(rule))).count();
+        self.remove_rules(Family::V4, of_ours).await?;
         let first = table_of(&self.plan, LinkId(0));
         let mut routes = 0;
         for route in self.routes_of_v4().await? {
