@@ -11,7 +11,7 @@ use crate::net::{BreakoutNeed, BreakoutRoutes};
 /// Changes that come together are looked at once, this much later.
 const SETTLING: Duration = Duration::from_millis(50);
 
-/// Even when nothing was heard: whoever throws away what nftables knows says nothing to us.
+/// Even when nothing was heard: the kernel may have had too much to tell.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
 
 /// The links by which flows can leave outside of the tunnels at present.

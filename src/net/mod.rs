@@ -16,6 +16,7 @@ mod memory_site;
 mod mmsg;
 #[cfg(test)]
 mod namespace;
+mod nft_watch;
 mod road;
 mod routes;
 mod thread;

@@ -52,8 +52,9 @@ fn overlapping(policy: &PolicyFiles) -> String {
     let mut text = String::new();
     for overlap in Coverage::new(rules).overlaps(OVERLAPS_SHOWN) {
         if let Some((earlier, later)) = rules.get(overlap.earlier).zip(rules.get(overlap.later)) {
+            let site = policy.site_name(overlap.site).map_or_else(String::new, |name| format!(" at site {name}"));
             text.push_str(&format!(
-                "{} note: rule \"{}\" overlaps rule \"{}\" at {}, which comes first: {}\n",
+                "{} note: rule \"{}\" overlaps rule \"{}\" at {}, which comes first: {}{site}\n",
                 later.place, later.name, earlier.name, earlier.place, overlap.example
             ));
         }
@@ -75,5 +76,26 @@ mod tests {
         assert!(text.lines().last().unwrap().starts_with("branch: good: "), "{text}");
         let overlap = text.lines().find(|line| line.contains("rule \"card-terminals\" overlaps rule \"voice\" at "));
         assert!(overlap.is_some_and(|line| line.contains("tcp 10.20.30.0 -> any:443 dscp 40")), "{text}");
+    }
+
+    #[test]
+    fn rules_overlap_only_at_sites_that_they_have_in_common() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("p.toml");
+        let rule = |name: &str, sites: &str, matched: &str, link: &str| {
+            format!("[[rule]]\nname = \"{name}\"\nsite = {sites}\n{matched}\nlinks = \"{link}\"\n")
+        };
+        let text = rule("voice", "[\"lyon\", \"madrid\"]", "dscp = \"ef\"", "dsl")
+            + &rule("web", "\"porto\"", "protocol = \"tcp\"", "lte")
+            + &rule("tills", "[\"porto\", \"madrid\"]", "destination = \"10.1.0.0/16\"", "fibre");
+        std::fs::write(&file, text).unwrap();
+        let text = report(&Named { files: vec![file], site: None }.load().unwrap(), true, "p");
+        let notes: Vec<&str> = text.lines().filter(|line| line.contains("note:")).collect();
+        assert_eq!(notes.len(), 2, "{text}");
+        assert!(
+            notes[0].contains("\"tills\" overlaps rule \"voice\"") && notes[0].ends_with("at site madrid"),
+            "{text}"
+        );
+        assert!(notes[1].contains("\"tills\" overlaps rule \"web\"") && notes[1].ends_with("at site porto"), "{text}");
     }
 }

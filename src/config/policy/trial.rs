@@ -8,7 +8,7 @@ use super::vocabulary::PolicyLink;
 use crate::config::diagnostic::Diagnostic;
 use crate::edge::LanPlan;
 use crate::model::{Dscp, LinkId, PathId, RuleId};
-use crate::steer::{Candidate, MAX_CANDIDATES, NamePatterns, NewFlow, Rule, RuleSet, SlaStanding, Why, choose};
+use crate::steer::{Candidate, MAX_CANDIDATES, NamePatterns, NewFlow, Rule, RuleSet, SiteId, SlaStanding, Why, choose};
 
 /// Policy files that are right, and the links that their rules choose among.
 #[derive(Debug)]
@@ -156,9 +156,13 @@ impl PolicyFiles {
         let from = self.lan.in_words(flow.ends.interface).map_or_else(String::new, |name| format!(" from {name}"));
         let names: Vec<&str> = flow.ends.names.iter().filter_map(|id| self.patterns.text(id)).collect();
         let names = if names.is_empty() { String::new() } else { format!(" ({})", names.join(", ")) };
-        let site = usize::from(flow.ends.site.0).checked_sub(1).and_then(|index| self.sites.get(index));
-        let site = site.map_or_else(String::new, |name| format!(" at site {name}"));
+        let site = self.site_name(flow.ends.site).map_or_else(String::new, |name| format!(" at site {name}"));
         format!("{:?}{names}{dscp}{from}{site}", flow.key)
+    }
+
+    /// `None`: one that no rule names.
+    pub fn site_name(&self, site: SiteId) -> Option<&str> {
+        self.sites.get(usize::from(site.0).checked_sub(1)?).map(String::as_str)
     }
 
     /// What a file of flows may refer to.

@@ -21,6 +21,7 @@ use super::{Family, Lead, MAIN, Routes, metric, table, to_io};
 use crate::edge::{RoutePlan, UnderlayPlan};
 use crate::model::LinkId;
 use crate::net::breakout::device_name;
+use crate::net::nft_watch::NftWatch;
 use crate::net::{HostWatch, Interface};
 
 /// Links that a site may have: so many tables are ours.
@@ -54,6 +55,8 @@ pub struct BreakoutNeed {
 pub struct BreakoutRoutes {
     routes: Routes,
     host: HostWatch,
+    /// `None`: a kernel that says nothing of nftables.
+    nft: Option<NftWatch>,
     needs: Vec<BreakoutNeed>,
     /// As nftables was last told.
     ruleset: String,
@@ -78,12 +81,23 @@ impl BreakoutRoutes {
     /// Needs a tokio runtime, and the devices.
     pub fn open(plan: &RoutePlan, needs: Vec<BreakoutNeed>) -> io::Result<BreakoutRoutes> {
         let (routes, host) = (Routes::open(plan)?, HostWatch::open()?);
-        Ok(BreakoutRoutes { routes, host, needs, ruleset: String::new(), told_strict: Vec::new() })
+        let nft = NftWatch::open().inspect_err(|error| tracing::debug!(%error, "nftables cannot be listened to")).ok();
+        Ok(BreakoutRoutes { routes, host, nft, needs, ruleset: String::new(), told_strict: Vec::new() })
     }
 
     /// Returns when something of the host has changed.
     pub async fn changed(&mut self) {
-        self.host.changed().await;
+        let BreakoutRoutes { host, nft, .. } = self;
+        let removed = async {
+            match nft {
+                Some(nft) => nft.removed().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = host.changed() => {}
+            () = removed => {}
+        }
     }
 
     /// Brings everything in line with what the host has now, and tells by which links packets can leave, and

@@ -1,8 +1,9 @@
 use std::net::{IpAddr, Ipv4Addr};
 
+use super::row::SITE;
 use super::{Family, Row};
 use crate::model::protocol;
-use crate::steer::Rule;
+use crate::steer::{Rule, SiteId};
 
 /// Parts that a row may fall into while earlier rows are taken from it. Beyond, nothing is said: it
 /// would take a rule as ragged as nobody writes.
@@ -34,6 +35,8 @@ pub struct Overlap {
     pub later: usize,
     /// One such flow, in words.
     pub example: String,
+    /// The site that it leaves.
+    pub site: SiteId,
 }
 
 /// Looks at the rules as they stand in the file.
@@ -125,12 +128,19 @@ impl Coverage<'_> {
                 // An exception before the rule that it is an exception of is how lists are written.
                 let is_exception = its_rows.iter().all(|row| rows.iter().any(|other| row.is_within(other)));
                 if !is_exception {
-                    overlaps.push(Overlap { earlier, later, example: example(row, other) });
+                    let (example, site) = (example(row, other), common_site(row, other));
+                    overlaps.push(Overlap { earlier, later, example, site });
                 }
             }
         }
         overlaps
     }
+}
+
+/// One that no rule names, unless the rows are for some only.
+fn common_site(row: &Row, other: &Row) -> SiteId {
+    let common = row.axes[SITE].intersection(&other.axes[SITE]).first().unwrap_or(0);
+    SiteId(u16::try_from(common).unwrap_or_default())
 }
 
 /// A flow that two rows have in common, with what can be said of it in few words.
@@ -212,10 +222,11 @@ mod tests {
         let rules = rules(vec![to(&["10.1.2.0/24"]), to(&["10.1.0.0/16"]), voice, Matcher::default()]);
         let overlaps = Coverage::new(&rules).overlaps(10);
         let example = "tcp any -> 10.1.2.0 dscp 46".to_string();
+        let site = SiteId::default();
         let wider = "tcp any -> 10.1.0.0 dscp 46".to_string();
         assert_eq!(
             overlaps,
-            [Overlap { earlier: 0, later: 2, example }, Overlap { earlier: 1, later: 2, example: wider },]
+            [Overlap { earlier: 0, later: 2, example, site }, Overlap { earlier: 1, later: 2, example: wider, site }]
         );
     }
 }

@@ -10,8 +10,11 @@ use crate::steer::{Ends, KnownNames, Matcher, NewFlow, Service, SiteId};
 /// connector, minute of the week, interface of the source, name of the destination, site.
 pub const AXES: usize = 11;
 
+/// The axis of the site.
+pub const SITE: usize = 10;
+
 /// The axes in the order in which rules differ most.
-const BY_VARIETY: [usize; AXES] = [1, 0, 10, 4, 2, 3, 5, 6, 7, 8, 9];
+const BY_VARIETY: [usize; AXES] = [1, 0, SITE, 4, 2, 3, 5, 6, 7, 8, 9];
 
 /// One way to match a rule, for one address family: on every axis, one of some ranges of values.
 /// The order is that of the axes.
@@ -121,7 +124,7 @@ impl Row {
             some_or_whole(matcher.minutes.is_empty(), Ranges::of(minutes), 7),
             some_or_whole(matcher.interfaces.is_empty(), Ranges::of(interfaces), 8),
             some_or_whole(matcher.names.is_empty(), Ranges::of(names), 9),
-            some_or_whole(matcher.sites.is_empty(), Ranges::of(sites), 10),
+            some_or_whole(matcher.sites.is_empty(), Ranges::of(sites), SITE),
         ];
         let possible = axes.iter().all(|ranges| !ranges.is_empty());
         possible.then_some(Row { family, axes })
@@ -161,7 +164,7 @@ impl Row {
             connector: ConnectorId(pick(6, 0) as u16),
             minute: WeekMinute::new(pick(7, 9 * 60) as u16).unwrap_or_default(),
             ends: Ends {
-                site: SiteId(pick(10, 0) as u16),
+                site: SiteId(pick(SITE, 0) as u16),
                 interface: InterfaceId(pick(8, 0) as u8),
                 names: KnownNames::new([NameId(pick(9, 0) as u16)]),
             },
