@@ -60,8 +60,9 @@ pub struct Leaving {
     pub ordered: Option<PathId>,
     /// Since the packet before.
     pub paused: Duration,
-    /// When it began, while nothing of it has arrived: there is no connection yet.
-    pub unanswered_since: Option<Moment>,
+    pub began: Moment,
+    /// Something of it has arrived: there may be a connection.
+    pub answered: bool,
 }
 
 /// What is remembered of a flow, under its key as it leaves the site.
@@ -203,8 +204,8 @@ impl FlowTable {
             // One that is sent once more, by another path, has been counted.
             flow.packets = flow.packets.saturating_add(u64::from(bytes > 0));
             flow.last_left = now;
-            let unanswered_since = (flow.last_arrived == Moment::ZERO).then_some(flow.first);
-            Leaving { entry: flow.entry, ordered, paused, unanswered_since }
+            let answered = flow.last_arrived != Moment::ZERO;
+            Leaving { entry: flow.entry, ordered, paused, began: flow.first, answered }
         })
     }
 
@@ -465,9 +466,9 @@ pub(super) mod tests {
         assert!(table.pin(key(1), entry(3), None, 100, START));
         let found = table.leave(&key(1), 50, START + Duration::from_secs(1)).unwrap();
         let paused = Duration::from_secs(1);
-        assert_eq!(found, Leaving { entry: entry(3), ordered: None, paused, unanswered_since: Some(START) });
+        assert_eq!(found, Leaving { entry: entry(3), ordered: None, paused, began: START, answered: false });
         table.arrive(&key(1), PathId(3), START + paused);
-        assert_eq!(table.leave(&key(1), 0, START + paused).unwrap().unanswered_since, None);
+        assert!(table.leave(&key(1), 0, START + paused).unwrap().answered);
         let told = table.get(&key(1)).unwrap();
         let counts = (told.path, told.bytes, told.packets);
         assert_eq!(counts, (Some(PathId(3)), 150, 2), "what leaves once more has no bytes, and was counted");

@@ -6,10 +6,10 @@ use super::noting::NotePad;
 use crate::forward::{ConnectorFace, Forwarding, Held, Way};
 use crate::model::{DropReason, Dscp, FlowKey, LinkId, Moment};
 use crate::packet::Refusal;
-use crate::steer::{NewFlow, Stay};
+use crate::steer::{KnownNames, NewFlow, Stay};
 
 /// A flow whose first packet was quicker than control, which had just heard a name of its destination, follows within
-/// this time: a SYN is sent again after one second, and after two more (RFC 6298).
+/// this time: names are published every 50 ms, and a SYN is sent again after one second, and after two more (RFC 6298).
 const CATCHES_UP: Duration = Duration::from_millis(3_500);
 
 /// Finds the way of each packet that leaves the site: the flow table, and the one decision. A
@@ -50,8 +50,8 @@ impl<'a> Pilot<'a, '_> {
     /// The course that the flow is pinned to, or a new choice; and what to mark its packets with.
     pub fn course_of(&mut self, leaving: &Departure) -> Result<(Course<'a>, Option<Dscp>), NoWay> {
         let known = self.flows.leave(&leaving.key, leaving.bytes, self.now);
-        if let Some(leaving @ Leaving { entry, ordered: None, .. }) = &known
-            && let Some(course) = self.pinned(leaving)
+        if let Some(present @ Leaving { entry, ordered: None, .. }) = &known
+            && let Some(course) = self.pinned(&leaving.key, present)
         {
             return Ok((course, entry.mark));
         }
@@ -60,7 +60,7 @@ impl<'a> Pilot<'a, '_> {
     }
 
     /// The course of an entry, while all that it was chosen by is still so.
-    fn pinned(&self, leaving: &Leaving) -> Option<Course<'a>> {
+    fn pinned(&self, key: &FlowKey, leaving: &Leaving) -> Option<Course<'a>> {
         let Leaving { entry, paused, .. } = leaving;
         if let Some(link) = entry.breakout {
             let holds = entry.policy_epoch == self.forwarding.policy_epoch
@@ -71,7 +71,7 @@ impl<'a> Pilot<'a, '_> {
         let holds = entry.path_epoch == path.epoch
             && entry.policy_epoch == self.forwarding.policy_epoch
             && path.usable
-            && !self.may_catch_up(leaving)
+            && self.news_of(key, leaving).is_none()
             && !(entry.draining && path.duty.lets_go(*paused, self.now))
             && (entry.kept || self.forwarding.connector(path.connector)?.active == path.role);
         let child = path.children.get(usize::from(entry.child)).filter(|_| holds)?;
@@ -79,12 +79,15 @@ impl<'a> Pilot<'a, '_> {
         self.forwarding.has_sa(way).then_some(Course::Tunnel(way))
     }
 
-    /// A name was learned since, which may be what the host asked for before it sent this: no connection yet knows
-    /// another way. One that broke out has perhaps, for its answers are not seen here.
-    fn may_catch_up(&self, leaving: &Leaving) -> bool {
-        leaving.unanswered_since.is_some_and(|began| self.now.since(began) < CATCHES_UP)
-            && leaving.entry.breakout.is_none()
-            && leaving.entry.names_epoch != self.forwarding.names_epoch()
+    /// The names of the destination, where they were answered before the flow began and not yet known when it was
+    /// decided: perhaps it is what the host had asked for. One that broke out stays there, since
+    /// its connection would not survive another address.
+    fn news_of(&self, key: &FlowKey, leaving: &Leaving) -> Option<KnownNames> {
+        let young = self.now.since(leaving.began) < CATCHES_UP;
+        let behind =
+            young && leaving.entry.breakout.is_none() && leaving.entry.names_epoch != self.forwarding.names_epoch();
+        let names = behind.then(|| self.forwarding.names_at(key, leaving.began)).flatten();
+        names.filter(|names| *names != leaving.entry.names)
     }
 
     fn connector_of(&self, key: &FlowKey) -> Result<&'a ConnectorFace, NoWay> {
@@ -105,15 +108,12 @@ impl<'a> Pilot<'a, '_> {
         let Departure { key, dscp, bytes } = *leaving;
         let minute = self.forwarding.minute;
         let decided = known.filter(|known| known.entry.path.is_some() || known.entry.breakout.is_some());
+        let news = decided.as_ref().and_then(|known| self.news_of(&key, known));
         let ends = match &decided {
-            Some(known) => {
-                let began = known.unanswered_since.filter(|_| self.may_catch_up(known));
-                let caught_up = began.and_then(|began| self.forwarding.names_at(&key, began));
-                self.forwarding.ends_with(&key, caught_up.unwrap_or(known.entry.names))
-            }
+            Some(known) => self.forwarding.ends_with(&key, news.unwrap_or(known.entry.names)),
             None => self.forwarding.ends_of(&key),
         };
-        let flow = NewFlow { key, dscp, connector: connector.id, minute, ends };
+        let mut flow = NewFlow { key, dscp, connector: connector.id, minute, ends };
         let held = known.map_or_else(Held::default, |known| Held {
             path: known.entry.path,
             breakout: known.entry.breakout,
@@ -123,7 +123,12 @@ impl<'a> Pilot<'a, '_> {
             ordered: known.ordered,
             paused: known.paused,
         });
-        let decision = self.forwarding.decide(connector, &flow, &held, self.now);
+        let mut decision = self.forwarding.decide(connector, &flow, &held, self.now);
+        if let Some(known) = decided.filter(|known| news.is_some() && known.answered && decision.breakout.is_some()) {
+            // Nor does one that is there survive to be let out.
+            flow.ends = self.forwarding.ends_with(&key, known.entry.names);
+            decision = self.forwarding.decide(connector, &flow, &held, self.now);
+        }
         if let Some(notes) = &mut self.notes {
             notes.note(self.forwarding, connector, &flow, &held, &decision, self.now);
         }
@@ -147,7 +152,7 @@ impl<'a> Pilot<'a, '_> {
         let entry = FlowEntry {
             path: decision.way.map(|way| way.path.id),
             breakout: decision.breakout,
-            names: ends.names,
+            names: flow.ends.names,
             names_epoch: self.forwarding.names_epoch(),
             path_epoch: decision.way.map_or(0, |way| way.path.epoch),
             policy_epoch: self.forwarding.policy_epoch,

@@ -67,21 +67,24 @@ fn an_answer_steers_what_begins_after_it_and_leaves_alone_what_others_have_open(
 }
 
 #[test]
-fn a_flow_that_was_quicker_than_control_follows_while_nothing_has_answered_it() {
+fn a_flow_that_was_quicker_than_control_follows_and_one_that_was_there_before_does_not() {
     let (mut edge, _) = pair();
     named_rules(&edge, [Action::strict([LinkId(1)]), Action::strict([LinkId(2)])]);
     let answered = edge.now;
-    // Both began after the answer to their host, and before it was published; one is connected by then.
+    // Both began after the answer to their host, and before it was published; one is connected by then, which another
+    // tunnel does no harm.
     edge.now = edge.now + Duration::from_millis(1);
     assert_eq!(links(&mut edge, &[1, 2]), [0, 0]);
     edge.crew.flows.arrive(&parse(&udp(2)).unwrap().key, PathId(0), edge.now);
     learn(&edge, &[1], answered);
     edge.now = edge.now + Duration::from_secs(1);
-    assert_eq!(links(&mut edge, &[1, 2]), [1, 0]);
-    // Too late for one that began long ago, and for one that began before the answer.
-    assert_eq!(links(&mut edge, &[3]), [1]);
+    assert_eq!(links(&mut edge, &[1, 2, 3]), [1, 1, 1]);
+    // The next answer came after all of them, and one was published very late.
     learn(&edge, &[2], edge.now + Duration::from_millis(1));
-    assert_eq!(links(&mut edge, &[3]), [1]);
+    assert_eq!(links(&mut edge, &[1, 2, 3]), [1, 1, 1]);
+    learn(&edge, &[2], answered);
+    edge.now = edge.now + Duration::from_millis(2_600);
+    assert_eq!(links(&mut edge, &[1, 2, 3]), [1, 1, 2]);
 }
 
 #[test]
@@ -97,4 +100,13 @@ fn what_breaks_out_stays_outside_and_what_is_in_a_tunnel_inside_whatever_is_answ
     learn(&edge, &[2], edge.now);
     edge.now = edge.now + Duration::from_millis(100);
     assert_eq!(links(&mut edge, &[1, 2, 3]), [0, 99, 1]);
+
+    // Quicker than control: what is connected by then stays inside, what is not goes out.
+    edge.publish(|next| next.names = Some(Arc::default()));
+    assert_eq!(links(&mut edge, &[4, 5]), [0, 0]);
+    edge.crew.flows.arrive(&parse(&udp(4)).unwrap().key, PathId(0), edge.now);
+    let answered = edge.now;
+    edge.now = edge.now + Duration::from_millis(50);
+    learn(&edge, &[1], answered);
+    assert_eq!(links(&mut edge, &[4, 5, 4]), [0, 99, 0]);
 }
