@@ -3,7 +3,7 @@
 use super::trains::{bytes, super_packet, tcp};
 use super::*;
 use crate::forward::{LinkFace, PathCounters};
-use crate::model::Mbps;
+use crate::model::{Chance, Mbps};
 use crate::packet::{ChecksumState, SegmentKind, Segments};
 
 /// ESP, UDP and IPv4 around an inner packet, in bytes at most.
@@ -236,6 +236,73 @@ fn a_new_rate_and_the_end_of_a_cap_lose_nothing_of_what_waits() {
     let arrived: Vec<usize> = pop.delivered().iter().map(|packet| packet.len() - 28).collect();
     assert_eq!(arrived, (900..940).collect::<Vec<_>>());
     assert_eq!(edge.drops_out(), []);
+}
+
+/// Paths come and go, caps and homes change, and super-packets are among what waits.
+#[test]
+fn whatever_happens_to_the_paths_each_packet_leaves_by_one_that_is_usable_and_in_order_or_is_counted() {
+    for seed in 0..40 {
+        let workers = 1 + (seed % 2) as u16;
+        let mut chance = Chance::from_number(seed);
+        let (mut edge, mut pop) = (End::with(view(false), 1, FlowTable::new(1), workers), End::new(view(true), 2));
+        let mut usable = [true; PATHS as usize];
+        let (mut given, mut seen) = (Vec::new(), [0; 2]);
+        for round in 0..30 {
+            if round % 10 == 5 {
+                edge.cap(Some(4 + chance.below(20)).filter(|_| chance.below(4) > 0), None);
+            }
+            if chance.below(2) == 0 {
+                usable[chance.below(3) as usize] ^= true;
+            }
+            let home = chance.below(u32::from(workers)) as u16;
+            edge.publish(|next| {
+                for path in &mut next.paths {
+                    path.usable = usable[usize::from(path.id.0)];
+                }
+                // All of a link have one home.
+                if round % 7 == 6 {
+                    let mut links = next.links.to_vec();
+                    links.iter_mut().for_each(|link| link.home = WorkerId(home));
+                    next.links = links.into();
+                    next.paths.iter_mut().for_each(|path| path.home = WorkerId(home));
+                }
+            });
+            for _ in 0..chance.below(30) {
+                let (flow, length) = (chance.below(6) as u16, 100 + given.len());
+                edge.io.from_site.push_back(udp_between([10, 1, 0, 5], [10, 9, 0, 7], flow, 53, length));
+                given.push((flow, length));
+            }
+            edge.run(u64::from(chance.below(12)));
+            let ends = std::iter::once(&edge.io).chain(edge.others.iter().map(|(_, io)| io));
+            for (io, seen) in ends.zip(&mut seen) {
+                let new = &io.to_wan[*seen..];
+                assert!(new.iter().all(|(leg, ..)| usable[usize::from(leg.underlay.0)]), "{seed} {round}");
+                *seen = io.to_wan.len();
+            }
+        }
+        usable = [true; PATHS as usize];
+        edge.publish(|next| next.paths.iter_mut().for_each(|path| path.usable = usable[usize::from(path.id.0)]));
+        edge.run(3_000);
+        for other in 0..edge.others.len() {
+            let sent = std::mem::take(&mut edge.others[other].1.to_wan);
+            edge.io.to_wan.extend(sent);
+        }
+        let sent = edge.io.to_wan.len() as u64;
+        let dropped: u64 = edge.drops_out().iter().map(|(_, packets)| packets).sum();
+        assert_eq!(sent + dropped, given.len() as u64, "{seed}: {:?}", edge.drops_out());
+        assert!(edge.drops_out().iter().all(|(reason, _)| [DropReason::NoPath, DropReason::Shaped].contains(reason)));
+        assert!(sent > given.len() as u64 / 3, "{seed}: {sent} of {}", given.len());
+        cross(&mut edge, &mut pop);
+        let mut arrived = pop.delivered();
+        assert_eq!(arrived.len() as u64, sent);
+        if workers == 1 {
+            arrived.dedup_by_key(|packet| packet.len());
+            for flow in 0..6 {
+                let of_flow = |packet: &&Vec<u8>| parse(packet).is_some_and(|parsed| parsed.key.source_port == flow);
+                assert!(arrived.iter().filter(of_flow).is_sorted_by_key(|packet| packet.len()), "{seed} {flow}");
+            }
+        }
+    }
 }
 
 #[test]
