@@ -914,3 +914,21 @@ fn headers_that_lie_are_told_and_cost_only_themselves() {
         }
     }
 }
+
+#[test]
+fn what_is_too_long_to_be_recorded_is_counted_and_told_until_the_next_file() {
+    let (disk, mut plan) = (Memory::default(), plan());
+    Arc::make_mut(&mut plan).site.name = "x".repeat(17 << 20);
+    let mut writer = writer(&disk, &plan);
+    for second in 1..6 {
+        let now = seconds(second);
+        let news = if writer.wants_whole() { vec![(now, whole(&plan, now))] } else { vec![(now, judged())] };
+        writer.handle(batch(news), now).unwrap();
+    }
+    writer.finish(seconds(6));
+    let status = writer.status();
+    assert_eq!(status.lost, 1);
+    assert!(status.fault.is_some_and(|fault| fault.starts_with("a line of more than 16 MB is left out")));
+    let told = report(on_disk(&disk).path());
+    assert!(told.decisions == 0 && told.not_compared > 0, "{told:?}");
+}

@@ -1,7 +1,7 @@
 use std::io;
 use std::time::Duration;
 
-use super::block::Block;
+use super::block::{Block, PLAIN_MAX};
 use super::journal::{Journal, News};
 use super::line::Line;
 use super::ring::{Ring, RingLimits};
@@ -34,6 +34,8 @@ pub struct Writer<S> {
     left_out: u64,
     lost: u64,
     fault: Option<String>,
+    /// In the present file something was too long for any block.
+    too_long: bool,
     last: Moment,
     /// Something was lost on the way: what follows cannot be followed.
     anew: bool,
@@ -96,6 +98,7 @@ impl<S: Storage> Writer<S> {
             left_out: 0,
             lost: 0,
             fault: None,
+            too_long: false,
             last: Moment::ZERO,
             anew: false,
         }
@@ -173,12 +176,16 @@ impl<S: Storage> Writer<S> {
         };
         let last =
             (self.last > Moment::ZERO).then(|| self.unix_ms_at_zero.saturating_add(self.last.as_nanos() / 1_000_000));
+        // Most likely the rules.
+        let too_long = self.too_long.then(|| {
+            format!("a line of more than {} MB is left out; what rests on it cannot be explained", PLAIN_MAX >> 20)
+        });
         WriterStatus {
             bytes: ring.map_or(0, Ring::bytes),
             first_unix_ms: ring.and_then(Ring::first_unix_ms),
             last_unix_ms: last,
             lost: self.lost,
-            fault: self.fault.clone(),
+            fault: self.fault.clone().or(too_long),
         }
     }
 
@@ -218,6 +225,7 @@ impl<S: Storage> Writer<S> {
             return self.settle(Err(error), 0, now);
         }
         self.journal.open_file();
+        self.too_long = false;
         self.state = State::Writing { ring, block: self.block(), since: now, urgent: false };
     }
 
@@ -238,6 +246,7 @@ impl<S: Storage> Writer<S> {
             *urgent |= line.entry.is_urgent();
             if !block.push(&line) {
                 self.lost = self.lost.saturating_add(1);
+                self.too_long = true;
             }
             if block.len() >= BLOCK_BYTES {
                 self.flush(now);
