@@ -44,6 +44,16 @@ fn the_corpus_of_dns_messages_replays() {
 }
 
 #[test]
+fn the_corpus_of_what_trefoils_tell_each_other_replays() {
+    replay("in_band", targets::in_band);
+}
+
+#[test]
+fn the_corpus_of_recordings_replays() {
+    replay("recording", targets::recording);
+}
+
+#[test]
 fn the_corpus_of_ike_messages_replays() {
     replay("ike_message", targets::ike_message);
 }

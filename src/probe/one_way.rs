@@ -14,7 +14,7 @@ const SENT: std::ops::Range<usize> = 12..20;
 /// direction that it travels, and tells of the other.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Measure {
-    /// Chosen anew by the sender for each IKE SA that it sets up.
+    /// Chosen anew by the sender for each IKE SA that it sets up; never 0.
     pub session: u32,
     /// Counts the sender's messages of the session.
     pub number: u32,
@@ -64,7 +64,8 @@ impl Measure {
         let report =
             Report { session: word(20)?, highest: word(24)?, arrived: long(28)?, jitter: word(36)?, rise: word(40)? };
         let report = Some(report).filter(|report| report.session != 0);
-        Some(Measure { session: word(4)?, number: word(8)?, sent: long(SENT.start)?, report })
+        let session = word(4).filter(|session| *session != 0)?;
+        Some(Measure { session, number: word(8)?, sent: long(SENT.start)?, report })
     }
 
     /// Puts the time into a message that is about to leave.
@@ -94,6 +95,7 @@ mod tests {
             if ours {
                 bytes.resize(MEASURE_BYTES, 0);
                 bytes[..4].copy_from_slice(&MAGIC);
+                bytes[7] |= 1;
             }
             match Measure::read(&bytes) {
                 Some(read) if read.report.is_some() => {
@@ -127,5 +129,7 @@ mod tests {
         let mut other = bytes;
         other[3] = b'2';
         assert_eq!((Measure::read(&other), Measure::read(&[])), (None, None));
+        // Nothing could be reported of it.
+        assert_eq!(Measure::read(&Measure { session: 0, number: 5, sent: 0, report: None }.write()), None);
     }
 }
