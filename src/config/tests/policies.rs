@@ -347,3 +347,20 @@ rule = "none"
         ]
     );
 }
+
+#[test]
+fn name_servers_whose_answers_count_can_be_named() {
+    let with = |text: &str| changed(LAST, &format!("{LAST}\n[names]\nresolvers = {text}"));
+    let loaded = with("[\"10.0.0.53\", \"10.1.0.0/24\"]").load().unwrap_or_else(|found| panic!("{found:#?}"));
+    let resolvers: Vec<String> = loaded.plan.resolvers.iter().map(ToString::to_string).collect();
+    assert_eq!(resolvers, ["10.0.0.53/32", "10.1.0.0/24"]);
+    assert!(changed("[site]", "[site]").load().unwrap().plan.resolvers.is_empty(), "whoever is asked");
+    let wrong = ["[]", "\"dns.example\""].map(|text| with(text).findings().join("\n"));
+    assert_eq!(
+        wrong,
+        [
+            "site.toml:29:13 resolvers is empty (at least one address or network, or no resolvers for any)",
+            "site.toml:29:13 \"dns.example\" is not a network (such as \"10.20.0.0/16\")",
+        ]
+    );
+}
