@@ -132,11 +132,21 @@ impl Report {
         }
     }
 
+    /// Leaves a warning out, so that there is room for an error: nobody gets on without it.
+    fn gave_up_a_warning(&self) -> bool {
+        let mut found = self.found.borrow_mut();
+        let place = found.iter().rposition(|one| one.severity == Severity::Warning);
+        let Some(place) = place else { return false };
+        found.remove(place);
+        self.leave_out(Severity::Warning);
+        true
+    }
+
     fn push(&self, at: &Spot, severity: Severity, what: String, instead: String) {
         if severity == Severity::Error {
             self.errors.set(self.errors.get() + 1);
         }
-        if self.is_full() {
+        if self.is_full() && !(severity == Severity::Error && self.gave_up_a_warning()) {
             return self.leave_out(severity);
         }
         self.found.borrow_mut().push(Diagnostic {

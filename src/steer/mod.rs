@@ -20,7 +20,7 @@ mod tests;
 pub use candidate::{Candidate, Condition, Quality, Recent, SlaStanding};
 pub use choice::{Choice, Standing, Stay, Why};
 pub use choose::{MAX_CANDIDATES, Present, SWITCH_MARGIN, choose, choose_by, shares};
-pub use classify::{Coverage, Finding, Overlap};
+pub use classify::{Comparison, Coverage, Finding, Overlap, Witnesses};
 pub use matcher::{Ends, Matcher, NewFlow, Service, SiteId};
 pub use names::{KnownNames, NAMES_OF_ADDRESS, NamePatterns};
 pub use rebalance::{Elephant, Load, Shift, rebalance};

@@ -8,7 +8,7 @@ use super::{counted, load, refuse};
 use crate::cli::output;
 use crate::config::{self, Diagnostic, LinkState, Outcome, PolicyFiles};
 use crate::model::{FlowKey, LinkId, Verdict};
-use crate::steer::{Action, Ends, NewFlow, Rule, Steering};
+use crate::steer::{Action, Comparison, Ends, NewFlow, Rule, Steering};
 
 /// Flows that are looked at: beyond, nobody reads on.
 const FLOWS_MAX: usize = 100_000;
@@ -22,7 +22,8 @@ pub struct DiffArgs {
     #[arg(value_name = "NEW")]
     new: PathBuf,
     /// Flows to look at, one a line: `tcp 10.20.1.5:51000 203.0.113.9:443 dscp=ef interface=lan1 site=lyon
-    /// fqdn=www.example.com`. Without it, a flow of each rule and each test of both files
+    /// fqdn=www.example.com`. Without it, a flow of each rule and each test of both files, and of each two
+    /// rules that flows go from one to the other of
     #[arg(long, value_name = "FILE")]
     flows: Option<PathBuf>,
     /// The site file: its links and connectors are the ones that rules may name, and rules for other sites are left out
@@ -40,14 +41,14 @@ pub fn run(args: &DiffArgs) -> ExitCode {
         Err(diagnostics) => return refuse(&args.new.display().to_string(), &diagnostics),
     };
     let old = with_names_of(old, &new);
-    let flows = match &args.flows {
+    let (flows, note) = match &args.flows {
         None => examples(&old, &new),
         Some(file) => match read_flows(file, &new.flow_words(), FLOWS_MAX) {
-            Ok(lines) => lines.into_iter().map(|line| line.flow).collect(),
+            Ok(lines) => (lines.into_iter().map(|line| line.flow).collect(), ""),
             Err(reason) => return output::fail(&reason),
         },
     };
-    output::finish(&compare(&old, &new, &flows), ExitCode::SUCCESS)
+    output::finish(&format!("{}{note}", compare(&old, &new, &flows)), ExitCode::SUCCESS)
 }
 
 /// Links, connectors and interfaces are compared by their numbers.
@@ -61,19 +62,43 @@ fn with_names_of(old: PolicyFiles, new: &PolicyFiles) -> PolicyFiles {
     PolicyFiles { links: new.links.clone(), connectors: new.connectors.clone(), lan: new.lan.clone(), ..old }
 }
 
-/// A flow of each rule and each test.
-fn examples(old: &PolicyFiles, new: &PolicyFiles) -> Vec<NewFlow> {
+/// A flow of each rule and each test, and one for each two rules that some flow goes from one to the other of; with
+/// what is to be said of them.
+fn examples(old: &PolicyFiles, new: &PolicyFiles) -> (Vec<NewFlow>, &'static str) {
     let mut seen: BTreeMap<(FlowKey, u8, u16, u16, Ends), NewFlow> = BTreeMap::new();
-    for policy in [old, new] {
-        let of_rules = policy.rules.rules().iter().filter_map(|rule| rule.matcher.samples().next());
-        for flow in of_rules.chain(policy.tests.iter().map(|test| test.flow)) {
-            let key = (flow.key, flow.dscp.value(), flow.connector.0, flow.minute.value(), flow.ends);
-            if seen.len() < FLOWS_MAX {
-                seen.insert(key, flow);
-            }
+    let acts_otherwise = |one: Option<&Rule>, other: Option<&Rule>| match (one, other) {
+        (Some(one), Some(other)) => !acts_alike((old, one), (new, other)),
+        (None, None) => false,
+        (Some(_), None) | (None, Some(_)) => true,
+    };
+    let traded = Comparison::new(&old.rules, &new.rules).witnesses(FLOWS_MAX, acts_otherwise);
+    let policies = [old, new].into_iter();
+    let of_rules =
+        policies.clone().flat_map(|policy| policy.rules.rules()).filter_map(|rule| rule.matcher.samples().next());
+    let of_tests = policies.flat_map(|policy| &policy.tests).map(|test| test.flow);
+    for flow in traded.flows.into_iter().chain(of_rules).chain(of_tests) {
+        let key = (flow.key, flow.dscp.value(), flow.connector.0, flow.minute.value(), flow.ends);
+        if seen.len() < FLOWS_MAX {
+            seen.insert(key, flow);
         }
     }
-    seen.into_values().collect()
+    let note = match traded.is_cut_short {
+        true => "the rules overlap too much to compare each with each: other flows may go elsewhere, too\n",
+        false => "",
+    };
+    (seen.into_values().collect(), note)
+}
+
+/// Do both rules treat flows the same? Classes are compared themselves, since their numbers may differ.
+fn acts_alike((old_policy, old): (&PolicyFiles, &Rule), (new_policy, new): (&PolicyFiles, &Rule)) -> bool {
+    let sla = |policy: &PolicyFiles, rule: &Rule| {
+        rule.action.steering().and_then(|steering| policy.rules.sla_class(steering.sla?).cloned())
+    };
+    let without_sla = |rule: &Rule| match &rule.action {
+        Action::Steer(steering) => Action::Steer(Steering { sla: None, ..steering.clone() }),
+        other @ (Action::BreakOut(_) | Action::Drop) => other.clone(),
+    };
+    without_sla(old) == without_sla(new) && sla(old_policy, old) == sla(new_policy, new)
 }
 
 fn compare(old: &PolicyFiles, new: &PolicyFiles, flows: &[NewFlow]) -> String {
@@ -109,16 +134,7 @@ fn rules_that_changed(old_policy: &PolicyFiles, new_policy: &PolicyFiles) -> Str
                 let _ = writeln!(text, "+ rule \"{}\" ({}){was}", rule.name, rule.place);
             }
             Some(earlier) => {
-                // The class itself, since its number may differ.
-                let sla = |policy: &PolicyFiles, rule: &Rule| {
-                    rule.action.steering().and_then(|steering| policy.rules.sla_class(steering.sla?).cloned())
-                };
-                let without_sla = |rule: &Rule| match &rule.action {
-                    Action::Steer(steering) => Action::Steer(Steering { sla: None, ..steering.clone() }),
-                    other @ (Action::BreakOut(_) | Action::Drop) => other.clone(),
-                };
-                let acts_alike = without_sla(earlier) == without_sla(rule);
-                let acts_alike = acts_alike && sla(old_policy, earlier) == sla(new_policy, rule);
+                let acts_alike = acts_alike((old_policy, earlier), (new_policy, rule));
                 let changed = match (earlier.matcher != rule.matcher, !acts_alike) {
                     (true, true) => "what it matches and what it does",
                     (true, false) => "what it matches",
@@ -127,6 +143,15 @@ fn rules_that_changed(old_policy: &PolicyFiles, new_policy: &PolicyFiles) -> Str
                 };
                 let _ = writeln!(text, "~ rule \"{}\" ({} -> {}): {changed}", rule.name, earlier.place, rule.place);
             }
+        }
+    }
+    for (before, after) in Comparison::new(&old_policy.rules, &new_policy.rules).moved() {
+        if let Some((before, after)) = old.get(before).zip(new.get(after)) {
+            let _ = writeln!(
+                text,
+                "~ rule \"{}\" ({} -> {}): its place in the order",
+                after.name, before.place, after.place
+            );
         }
     }
     text
@@ -187,7 +212,7 @@ mod tests {
         let old = load(&[old], None).unwrap();
         let new = load_beside(&new, &old).unwrap();
         let old = with_names_of(old, &new);
-        let text = compare(&old, &new, &examples(&old, &new)).replace(&format!("{}/", folder.path().display()), "");
+        let text = compare(&old, &new, &examples(&old, &new).0).replace(&format!("{}/", folder.path().display()), "");
         assert_eq!(
             text,
             "- rule \"rest\" (old.toml:6)\n\
@@ -199,6 +224,31 @@ mod tests {
              why:    link 2 of the rule, healthy: the healthiest that the rule names, then the first\n\
              1 of 1 flow would go elsewhere\n"
         );
+    }
+
+    #[test]
+    fn what_a_wider_rule_and_another_order_take_is_found_without_a_list_of_flows() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = |name: &str, text: &str| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            path
+        };
+        let rule = |name: &str, rest: &str| format!("[[rule]]\nname = \"{name}\"\n{rest}\n");
+        let low =
+            |last: u32| rule("low", &format!("protocol = \"tcp\"\ndestination_port = \"1-{last}\"\nmode = \"drop\""));
+        let (voice, telnet) = (
+            rule("voice", "dscp = \"ef\"\nlinks = [\"fibre\"]"),
+            rule("telnet", "protocol = \"tcp\"\ndestination_port = 2300\nmode = \"drop\""),
+        );
+        let old = load(&[file("old.toml", &format!("{voice}{telnet}{}", low(1_000)))], None).unwrap();
+        let new = load_beside(&file("new.toml", &format!("{telnet}{voice}{}", low(2_000))), &old).unwrap();
+        let old = with_names_of(old, &new);
+        let text = compare(&old, &new, &examples(&old, &new).0);
+        assert!(text.contains("its place in the order"), "{text}");
+        assert!(text.contains("tcp 10.0.0.1:50000 -> 203.0.113.9:1001\n"), "{text}");
+        assert!(text.contains("203.0.113.9:2300 dscp 46\n"), "{text}");
+        assert!(text.ends_with("2 of 5 flows would go elsewhere\n"), "{text}");
     }
 
     #[test]
@@ -216,7 +266,7 @@ mod tests {
         let old = load(&[file("old.toml", "[\"dsl\"]")], None).unwrap();
         let new = load_beside(&file("new.toml", "[\"cable\", \"dsl\"]"), &old).unwrap();
         let old = with_names_of(old, &new);
-        let text = compare(&old, &new, &examples(&old, &new)).replace(&format!("{}/", folder.path().display()), "");
+        let text = compare(&old, &new, &examples(&old, &new).0).replace(&format!("{}/", folder.path().display()), "");
         assert_eq!(
             text,
             "~ rule \"out\" (old.toml:1 -> new.toml:1): what it does\n\

@@ -236,6 +236,17 @@ fn all_findings_are_counted_and_a_thousand_are_shown() {
 }
 
 #[test]
+fn no_number_of_warnings_hides_an_error() {
+    let never_reached: String =
+        (0..1_200).map(|number| format!("[[rule]]\nname = \"r{number}\"\nlinks = \"a\"\n")).collect();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("p.toml");
+    std::fs::write(&file, format!("{never_reached}[[rule]]\nname = \"typo\"\nmode = \"strictt\"\n")).unwrap();
+    let found = crate::config::load_policy(&[file], None).unwrap_err();
+    assert!(found[0].what.contains("strictt"), "{}", found[0]);
+}
+
+#[test]
 fn private_addresses_are_apart_from_each_other() {
     let files = changed("wan = \"fibre\"", "wan = \"fibre\"\nprivate_local = \"169.254.1.1/29\"")
         .with_change(LAST, "wan = \"dsl\"\nprivate_local = \"169.254.1.6/30\"\nprivate_remote = \"169.254.1.6/30\"");

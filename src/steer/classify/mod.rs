@@ -5,6 +5,7 @@
 //! (Lakshman and Stiliadis, SIGCOMM 1998; the summaries are those of Baboescu and Varghese, 2001).
 
 mod axis;
+mod comparison;
 mod coverage;
 mod ranges;
 mod row;
@@ -14,6 +15,7 @@ mod tests;
 use arrayvec::ArrayVec;
 
 use axis::{Allowed, Axis, WORD};
+pub use comparison::{Comparison, Witnesses};
 pub use coverage::{Coverage, Finding, Overlap};
 pub use ranges::Ranges;
 use row::last_values;

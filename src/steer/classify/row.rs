@@ -197,6 +197,14 @@ impl Row {
         self.family == other.family && BY_VARIETY.into_iter().all(meet)
     }
 
+    /// What both have; `None` when that is nothing.
+    pub fn common(&self, other: &Row) -> Option<Row> {
+        self.meets(other).then(|| {
+            let axes = std::array::from_fn(|axis| self.axes[axis].intersection(&other.axes[axis]));
+            Row { family: self.family, axes }
+        })
+    }
+
     /// What `self` has and `other` has not, in parts that do not meet each other.
     pub fn without(&self, other: &Row) -> Vec<Row> {
         if !self.meets(other) {
