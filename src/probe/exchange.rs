@@ -29,6 +29,8 @@ pub struct Exchange {
     local: SocketAddr,
     remote: SocketAddr,
     state: State,
+    /// A handshake was done, and a conversation has begun.
+    has_talked: bool,
     heard: u8,
     /// To be sent now.
     waiting: Option<Box<[u8]>>,
@@ -111,13 +113,12 @@ impl Exchange {
                 greet(local, remote, Some(Session::Tls(Hello::new(name.as_deref(), target.address)?)), chance)?
             }
         };
-        Some(Exchange { local, remote, state, heard: 0, waiting: Some(packet) })
+        Some(Exchange { local, remote, state, has_talked: false, heard: 0, waiting: Some(packet) })
     }
 
     /// Whether a packet with this key comes from whom was asked, to where the question came from.
     pub fn expects(&self, key: &FlowKey) -> bool {
-        self.local == SocketAddr::new(key.destination, key.destination_port)
-            && self.remote == SocketAddr::new(key.source, key.source_port)
+        self.ends() == sides(key)
     }
 
     /// Whether what answers one could be taken for an answer to the other.
@@ -177,7 +178,7 @@ impl Exchange {
                 let mut conversation = Conversation::begin(session, begun, received, rtt, now);
                 self.waiting = conversation.say().packet(self.local, self.remote);
                 let until = conversation.until();
-                self.state = State::Talking(conversation);
+                (self.state, self.has_talked) = (State::Talking(conversation), true);
                 Heard::Greeted { until }
             }
             State::Talking(conversation) => {
@@ -229,6 +230,15 @@ impl Exchange {
         matches!(self.state, State::Over)
     }
 
+    /// Its own and whom it asks.
+    pub(super) fn ends(&self) -> (SocketAddr, SocketAddr) {
+        (self.local, self.remote)
+    }
+
+    pub(super) fn has_talked(&self) -> bool {
+        self.has_talked
+    }
+
     fn say(&mut self, segment: TcpSegment<'_>) {
         self.waiting = segment.packet(self.local, self.remote);
     }
@@ -238,11 +248,18 @@ impl Exchange {
 /// that was lost would ask for a minute (RFC 9293 3.10.7.1).
 pub fn tidy(packet: &[u8], parsed: &Parsed) -> Option<Box<[u8]>> {
     let segment = TcpSegment::read(packet, parsed)?;
-    let reset = TcpSegment { sequence: segment.acknowledged, rst: true, ..TcpSegment::default() };
-    let end = |address, port| SocketAddr::new(address, port);
-    let (ours, theirs) =
-        (end(parsed.key.destination, parsed.key.destination_port), end(parsed.key.source, parsed.key.source_port));
-    (segment.syn && segment.ack && !segment.rst).then(|| reset.packet(ours, theirs)).flatten()
+    (segment.syn && segment.ack && !segment.rst).then(|| reset(&segment, &parsed.key)).flatten()
+}
+
+/// What ends the connection that a segment is of.
+pub(super) fn reset(segment: &TcpSegment<'_>, key: &FlowKey) -> Option<Box<[u8]>> {
+    let (ours, theirs) = sides(key);
+    TcpSegment { sequence: segment.acknowledged, rst: true, ..TcpSegment::default() }.packet(ours, theirs)
+}
+
+/// Where a packet that has come is to, and where it is from.
+pub(super) fn sides(key: &FlowKey) -> (SocketAddr, SocketAddr) {
+    (SocketAddr::new(key.destination, key.destination_port), SocketAddr::new(key.source, key.source_port))
 }
 
 fn greet(

@@ -4,6 +4,7 @@
 
 mod conversation;
 mod dns;
+mod ended;
 mod exchange;
 mod http;
 mod one_way;
@@ -13,6 +14,7 @@ mod tests;
 mod tls;
 mod two_way;
 
+pub use ended::{After, Ended};
 pub use exchange::{Exchange, Heard, PORTS, Refusal, tidy};
 pub use one_way::{MEASURE_BYTES, Measure};
 pub use target::{Ask, Record, Target};

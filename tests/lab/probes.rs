@@ -145,6 +145,8 @@ fn every_kind_of_probe_is_answered_behind_a_pop_and_what_lies_there_is_told_from
         let liar = &probes[LIAR];
         assert!(liar.unexpected > 0 && liar.malformed > 0 && liar.refused == 0, "{liar:?}");
         assert!(tunnel(&status, "primary", link.name).stray_answers > 0);
+        // A web server's page and FIN after the line that was read are nobody's stray answers.
+        assert_eq!((probes[HTTP - 1].unexpected, probes[HTTP].unexpected), (0, 0), "{probes:#?}");
     }
     say(&bench.trefoil.table());
 

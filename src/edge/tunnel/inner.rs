@@ -6,7 +6,7 @@ use crate::edge::Effect;
 use crate::forward::{InnerOrder, SentAt, ToWorker};
 use crate::model::{Moment, PathId};
 use crate::packet::{Parsed, parse};
-use crate::probe::{Exchange, Heard, Target, tidy};
+use crate::probe::{After, Ended, Exchange, Heard, Target, tidy};
 
 /// Questions of a tunnel that are not answered: eight targets ten times a second, for as long as they are kept,
 /// would be more; then the oldest goes.
@@ -24,6 +24,7 @@ const PORT_DRAWS: usize = 8;
 pub(super) struct Questions {
     /// In the order in which they were asked.
     open: VecDeque<Question>,
+    ended: Ended,
     /// Packets to our ports from whom nothing was asked.
     strays: u64,
 }
@@ -80,7 +81,8 @@ impl Tunnel {
             self.send_inside(packet, Some(sent.clone()), context);
         }
         if self.questions.open.len() >= MAX_OPEN {
-            self.questions.open.pop_front();
+            let oldest = self.questions.open.pop_front();
+            oldest.iter().for_each(|one| self.questions.ended.remember(&one.exchange, one.target, context.now));
         }
         self.questions.open.push_back(Question { id, target, exchange, ordered: context.now, sent, rtt: None });
     }
@@ -100,8 +102,8 @@ impl Tunnel {
             question.rtt = Some(since);
         }
         let (reply, over) = (question.exchange.poll_transmit(), question.exchange.is_over());
-        if over {
-            self.questions.open.remove(index);
+        if over && let Some(question) = self.questions.open.remove(index) {
+            self.questions.ended.remember(&question.exchange, target, context.now);
         }
         if let Some(reply) = reply {
             self.send_inside(reply, None, context);
@@ -123,10 +125,15 @@ impl Tunnel {
     pub(super) fn look_after_questions(&mut self, context: &mut Context) {
         let now = context.now;
         let mut said = Vec::new();
+        let ended = &mut self.questions.ended;
         self.questions.open.retain_mut(|question| {
             question.exchange.handle_timeout(now);
             said.extend(question.exchange.poll_transmit());
-            !question.exchange.is_over() && question.ordered + KEPT > now
+            let stays = !question.exchange.is_over() && question.ordered + KEPT > now;
+            if !stays {
+                ended.remember(&question.exchange, question.target, now);
+            }
+            stays
         });
         for packet in said {
             self.send_inside(packet, None, context);
@@ -139,14 +146,23 @@ impl Tunnel {
     }
 
     fn handle_stray(&mut self, inner: InnerPacket, context: &mut Context) {
-        let key = &inner.parsed.key;
+        let InnerPacket { packet, parsed, .. } = inner;
+        let known = match self.questions.ended.handle_packet(packet, parsed, context.now) {
+            Some(After::Tail { reset }) => {
+                reset.into_iter().for_each(|reset| self.send_inside(reset, None, context));
+                return;
+            }
+            Some(After::Again { target }) => Some(target),
+            None => None,
+        };
+        let key = &parsed.key;
         let from = |target: &Target| {
             (target.address, target.port(), target.protocol()) == (key.source, key.source_port, key.protocol)
         };
-        match self.plan(context.plan).probes.targets.iter().position(from) {
+        match known.or_else(|| self.plan(context.plan).probes.targets.iter().position(from)) {
             Some(target) => {
                 self.health.handle_unexpected(target);
-                if let Some(reset) = tidy(inner.packet, inner.parsed) {
+                if let Some(reset) = tidy(packet, parsed) {
                     self.send_inside(reset, None, context);
                 }
             }
