@@ -246,10 +246,10 @@ fn row(tunnel: &TunnelStatus, active: &str) -> [String; COLUMNS] {
 fn probe_line(probe: &ProbeStatus) -> String {
     let measured = |value: Option<f64>, unit: &str| value.map_or("-".to_owned(), |value| format!("{value:.1}{unit}"));
     let refusal = probe.refusal.as_ref().map_or_else(String::new, |refusal| format!(" ({refusal})"));
+    let state = if probe.state == "never" { "has never answered" } else { &probe.state };
     format!(
-        "probe {} {}{refusal}: loss {}, rtt {}, jitter {}, {} of {} answered",
+        "probe {} {state}{refusal}: loss {}, rtt {}, jitter {}, {} of {} answered",
         probe.target,
-        probe.state,
         measured(probe.loss_percent, "%"),
         measured(probe.rtt_ms, "ms"),
         measured(probe.jitter_ms, "ms"),

@@ -221,7 +221,7 @@ impl fmt::Display for OneWayStatus {
 pub struct ProbeStatus {
     pub target: String,
     /// `answers`, `silent` (it answered, and does not any more, or says no), `elsewhere` (over another tunnel, which
-    /// says nothing) or `never`.
+    /// says nothing) or `never` (not once, or it has said no every time).
     pub state: String,
     pub loss_percent: Option<f64>,
     pub rtt_ms: Option<f64>,

@@ -204,6 +204,11 @@ impl InnerTarget {
         }
     }
 
+    /// At any time, over whatever path; who says no does not answer.
+    pub fn has_answered(&self) -> bool {
+        self.counts.answered + self.counts.late + self.counts.elsewhere > 0
+    }
+
     pub fn excuse(&mut self, until: Moment) {
         for pending in self.pending.iter_mut().filter(|pending| !pending.excused) {
             pending.deadline = pending.deadline.max(until);

@@ -105,6 +105,7 @@ pub enum TargetStanding {
     Silent,
     /// Over another tunnel, which says nothing.
     Elsewhere,
+    /// Not once, or it has always said no.
     Never,
 }
 
@@ -374,6 +375,7 @@ impl PathHealth {
             standing: match target.returns {
                 Returns::Never => TargetStanding::Never,
                 Returns::OtherPath => TargetStanding::Elsewhere,
+                Returns::SamePath if self.is_silent(target) && !target.has_answered() => TargetStanding::Never,
                 Returns::SamePath if self.is_silent(target) => TargetStanding::Silent,
                 Returns::SamePath => TargetStanding::Answers,
             },
@@ -403,9 +405,14 @@ impl PathHealth {
         if answered && self.liveness.lost_in_row >= self.settings.down_after && self.verdict != Verdict::Down {
             return Some("inner probes are answered, IKE is not".into());
         }
-        if let Some(silent) = silent {
+        if silent.is_some() {
+            let ceased = named(&|target| self.is_silent(target) && target.has_answered());
+            let ceased = ceased.map(|names| format!("inner probes to {names} are not answered any more"));
+            let never = named(&|target| self.is_silent(target) && !target.has_answered());
+            let never = never.map(|names| format!("inner probes to {names} have never been answered"));
+            let both: Vec<String> = ceased.into_iter().chain(never).collect();
             // Where nothing is answered, the verdict says it all.
-            return answered.then(|| format!("inner probes to {silent} are not answered any more, others are"));
+            return answered.then(|| format!("{}, others are", both.join(", ")));
         }
         if let Some(elsewhere) = named(&|target| target.returns == Returns::OtherPath) {
             return Some(format!(

@@ -173,6 +173,20 @@ fn a_target_that_says_no_is_named_with_what_it_said_and_is_no_loss() {
 }
 
 #[test]
+fn a_target_that_has_only_ever_said_no_is_not_told_to_have_ceased() {
+    let mut world = World::new(every(1000), &[target(1), target(2)], 1, line(20, 0));
+    world.refusing = true;
+    world.run(30.0);
+    let report = world.health.targets().next().unwrap();
+    assert_eq!((report.standing, report.refusal), (TargetStanding::Never, Some("HTTP status 503")));
+    let note = world.health.note().unwrap();
+    assert_eq!(note, "inner probes to 10.9.0.1 (HTTP status 503) have never been answered, others are");
+    world.refusing = false;
+    world.run(40.0);
+    assert_eq!(world.health.targets().next().unwrap().standing, TargetStanding::Answers);
+}
+
+#[test]
 fn inner_targets_have_an_interval_of_their_own() {
     let settings = HealthSettings { inner_interval: ms(100), ..every(1000) };
     let mut world = World::new(settings, &[target(1)], 1, line(20, 0));
