@@ -19,10 +19,10 @@ pub struct ExplainArgs {
     protocol: u8,
     /// Where the flow comes from: ADDRESS:PORT, or ADDRESS where the protocol has no ports
     #[arg(value_parser = end)]
-    source: (IpAddr, u16),
+    source: (IpAddr, Option<u16>),
     /// Where it goes
     #[arg(value_parser = end)]
-    destination: (IpAddr, u16),
+    destination: (IpAddr, Option<u16>),
     /// The flow's code point, such as ef, af41 or 46; else that of the live flow, or default
     #[arg(long, value_parser = code_point)]
     dscp: Option<u8>,
@@ -41,10 +41,14 @@ pub struct ExplainArgs {
 }
 
 pub fn run(args: &ExplainArgs) -> ExitCode {
-    let ((source, source_port), (destination, destination_port)) = (args.source, args.destination);
+    let (source, destination) = (args.source.0, args.destination.0);
     if source.is_ipv4() != destination.is_ipv4() {
         return output::fail("one address is IPv4 and the other IPv6");
     }
+    let (source_port, destination_port) = match ports(args.protocol, args.source, args.destination) {
+        Ok(ports) => ports,
+        Err(reason) => return output::fail(&reason),
+    };
     let (protocol, dscp) = (args.protocol, args.dscp);
     let request = Request::Explain { protocol, source, source_port, destination, destination_port, dscp };
     let told = match args.at {
@@ -116,9 +120,24 @@ fn protocol_number(text: &str) -> Result<u8, String> {
     }
 }
 
-fn end(text: &str) -> Result<(IpAddr, u16), String> {
-    let with_port = text.parse::<SocketAddr>().map(|end| (end.ip(), end.port()));
-    with_port.or_else(|_| text.parse().map(|address| (address, 0))).map_err(|_| {
+/// Of the source and of the destination; 0 where there are none.
+fn ports(number: u8, source: (IpAddr, Option<u16>), destination: (IpAddr, Option<u16>)) -> Result<(u16, u16), String> {
+    let ((source, source_port), (destination, destination_port)) = (source, destination);
+    match (number, source_port, destination_port) {
+        (protocol::TCP | protocol::UDP, Some(source), Some(destination)) => Ok((source, destination)),
+        (protocol::TCP | protocol::UDP, _, _) => {
+            let source = SocketAddr::new(source, source_port.unwrap_or(51_000));
+            let destination = SocketAddr::new(destination, destination_port.unwrap_or(443));
+            Err(format!("a TCP or UDP flow has ports at both ends, such as {source} {destination}"))
+        }
+        (_, None, None) => Ok((0, 0)),
+        (_, _, _) => Err(format!("this protocol has no ports: {source} {destination}")),
+    }
+}
+
+fn end(text: &str) -> Result<(IpAddr, Option<u16>), String> {
+    let with_port = text.parse::<SocketAddr>().map(|end| (end.ip(), Some(end.port())));
+    with_port.or_else(|_| text.parse().map(|address| (address, None))).map_err(|_| {
         "an address with a port, such as 10.20.1.5:51000 or [2001:db8::5]:51000, or an address alone".to_owned()
     })
 }
@@ -144,7 +163,8 @@ fn render(told: &Explanation) -> String {
         text.push_str(&format!("connector {connector}, traffic on the {role} role\n"));
         text.push_str("\nrules\n");
         if told.more_passed_over > 0 {
-            text.push_str(&format!("  {} earlier ones do not match\n", told.more_passed_over));
+            let (ones, do_not) = if told.more_passed_over == 1 { ("one", "does") } else { ("ones", "do") };
+            text.push_str(&format!("  {} earlier {ones} {do_not} not match\n", told.more_passed_over));
         }
         for passed in &told.passed_over {
             text.push_str(&format!("  {}{}: no, {}\n", passed.rule, place(&passed.place), passed.because));
@@ -337,13 +357,31 @@ the flow is on pop/primary/dsl; it began 60 s ago, sent 9000 packets, the last 0
   30 s ago: pop/primary/fibre -> pop/primary/dsl: another path was in better health
 ";
         assert_eq!(render(&told), expected);
+        let one_more = render(&Explanation { more_passed_over: 1, ..told });
+        assert!(one_more.contains("  1 earlier one does not match\n"), "{one_more}");
+    }
+
+    #[test]
+    fn ports_are_asked_for_where_there_are_some_and_refused_where_there_are_none() {
+        let asked = |number: u8, source: &str, destination: &str| {
+            ports(number, end(source).unwrap(), end(destination).unwrap())
+        };
+        assert_eq!(asked(protocol::TCP, "10.20.1.5:51000", "203.0.113.9:443"), Ok((51_000, 443)));
+        assert_eq!(asked(protocol::ICMP, "10.20.1.5", "203.0.113.9"), Ok((0, 0)));
+        for (source, destination) in [("10.20.1.5", "203.0.113.9:80"), ("10.20.1.5:5", "203.0.113.9")] {
+            assert!(asked(protocol::UDP, source, destination).is_err());
+        }
+        let told = "a TCP or UDP flow has ports at both ends, such as [2001:db8::5]:51000 [2001:db8::9]:443";
+        assert_eq!(asked(protocol::TCP, "2001:db8::5", "2001:db8::9"), Err(told.to_owned()));
+        let told = "this protocol has no ports: 10.20.1.5 203.0.113.9";
+        assert_eq!(asked(protocol::ICMP, "10.20.1.5:5", "203.0.113.9:5"), Err(told.to_owned()));
     }
 
     #[test]
     fn a_flow_is_named_as_one_would_write_it() {
-        assert_eq!(end("10.20.1.5:51000"), Ok(([10, 20, 1, 5].into(), 51_000)));
-        assert_eq!(end("[2001:db8::5]:443").map(|(_, port)| port), Ok(443));
-        assert_eq!(end("10.20.1.5"), Ok(([10, 20, 1, 5].into(), 0)));
+        assert_eq!(end("10.20.1.5:51000"), Ok(([10, 20, 1, 5].into(), Some(51_000))));
+        assert_eq!(end("[2001:db8::5]:443").map(|(_, port)| port), Ok(Some(443)));
+        assert_eq!(end("10.20.1.5"), Ok(([10, 20, 1, 5].into(), None)));
         assert!(end("10.20.1:7").is_err());
         assert_eq!((protocol_number("udp"), protocol_number("47")), (Ok(17), Ok(47)));
         assert!(protocol_number("quic").is_err());

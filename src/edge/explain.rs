@@ -7,9 +7,7 @@ use super::report::{StatusFacts, unix_ms};
 use super::{ConnectorPlan, Plan, Steering};
 use crate::forward::{Decision, Duty, FlowReport, Forwarding, Held, Way};
 use crate::model::{DropReason, Dscp, FlowKey, LinkId, Moment, PathId, Role};
-use crate::steer::{
-    Action, Breakout, Ends, Links, Listed, NewFlow, OnFailback, Quality, Rule, RuleSet, SlaId, Standing,
-};
+use crate::steer::{Action, Breakout, Ends, Links, Listed, NewFlow, OnFailback, Quality, Rule, RuleSet, Standing};
 
 /// Rules before the one that matched that are shown.
 const RULES_SHOWN: usize = 8;
@@ -261,9 +259,9 @@ impl<There: Fn(Way) -> bool> Grounds<'_, There> {
             asks: asks(rule, plan),
         });
         let role = plan.connectors.get(usize::from(connector.id.0));
-        let sla = matched.and_then(|(_, rule)| rule.action.steering()?.sla);
         let paths = role.map_or_else(Vec::new, |connector_plan| of_role(connector_plan, connector.active));
-        told.candidates = paths.into_iter().map(|path| self.candidate(path, &decision, sla)).collect();
+        told.candidates =
+            paths.into_iter().map(|path| self.candidate(path, &decision, matched.map(|(_, rule)| rule))).collect();
         told.breakout = decision.breakout.map(|link| named_link(plan, link));
         told.tunnel = decision.way.map(|way| tunnel_name(plan, way.path.id));
         told.why = match (decision.way, decision.uncovered) {
@@ -276,8 +274,9 @@ impl<There: Fn(Way) -> bool> Grounds<'_, There> {
         told
     }
 
-    fn candidate(&self, path: PathId, decision: &Decision, sla: Option<SlaId>) -> CandidateStatus {
-        let standing = standing_of(decision, path);
+    fn candidate(&self, path: PathId, decision: &Decision, rule: Option<&Rule>) -> CandidateStatus {
+        let (standing, set_aside) = (standing_of(decision, path), rule.and_then(set_aside));
+        let sla = rule.and_then(|rule| rule.action.steering()?.sla);
         let face = self.forwarding.path(path);
         let metrics = (self.measured)(path);
         let ms = |span: std::time::Duration| (span.as_secs_f64() * 1e6).round() / 1e3;
@@ -285,13 +284,14 @@ impl<There: Fn(Way) -> bool> Grounds<'_, There> {
             tunnel: tunnel_name(self.plan, path),
             link: link_name(self.plan, path),
             verdict: face.map_or("down", |face| face.verdict.name()).to_owned(),
-            standing: match standing {
-                Some(standing) => standing.to_string(),
-                None if face.is_some_and(|face| face.usable) => "its traffic selectors do not cover it".into(),
-                None if face.is_some_and(|face| face.duty == Duty::Down) => "taken down by the operator".into(),
-                None => Standing::Down.to_string(),
+            standing: match (set_aside, standing) {
+                (Some(why), _) => why.to_owned(),
+                (None, Some(standing)) => standing.to_string(),
+                (None, None) if face.is_some_and(|face| face.usable) => "its traffic selectors do not cover it".into(),
+                (None, None) if face.is_some_and(|face| face.duty == Duty::Down) => "taken down by the operator".into(),
+                (None, None) => Standing::Down.to_string(),
             },
-            best: standing == Some(Standing::Best),
+            best: standing == Some(Standing::Best) && set_aside.is_none(),
             preference: face.map_or(0, |face| face.preference),
             weight: face.map_or(0, |face| face.weight),
             metered: face.is_some_and(|face| face.metered),
@@ -311,6 +311,15 @@ impl<There: Fn(Way) -> bool> Grounds<'_, There> {
 fn standing_of(decision: &Decision, path: PathId) -> Option<Standing> {
     let index = decision.candidates.iter().position(|candidate| candidate.path == path)?;
     decision.choice.standings.get(index).copied()
+}
+
+/// Why no tunnel has the flows of a rule, whatever its health.
+fn set_aside(rule: &Rule) -> Option<&'static str> {
+    match rule.action {
+        Action::Drop => Some("the rule drops its flows"),
+        Action::BreakOut(_) => Some("the rule leads its flows out of the tunnels"),
+        Action::Steer(_) => None,
+    }
 }
 
 fn of_role(connector: &ConnectorPlan, role: Role) -> Vec<PathId> {
@@ -372,5 +381,50 @@ fn refusal(reason: DropReason) -> &'static str {
     match reason {
         DropReason::NotNative => "refused: the source is not in the site's native ranges",
         _ => "refused: no connector's network ranges contain the destination",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::steer::Matcher;
+
+    /// Every standing once; one that is added breaks this.
+    fn after(standing: Option<Standing>) -> Option<Standing> {
+        Some(match standing {
+            None => Standing::Best,
+            Some(Standing::Best) => Standing::Down,
+            Some(Standing::Down) => Standing::NotAllowed,
+            Some(Standing::NotAllowed) => Standing::Drained,
+            Some(Standing::Drained) => Standing::LastResort,
+            Some(Standing::LastResort) => Standing::NotNamed,
+            Some(Standing::NotNamed) => Standing::Health,
+            Some(Standing::Health) => Standing::Sla,
+            Some(Standing::Sla) => Standing::Unsteady,
+            Some(Standing::Unsteady) => Standing::Full,
+            Some(Standing::Full) => Standing::LaterLink,
+            Some(Standing::LaterLink) => Standing::Metered,
+            Some(Standing::Metered) => Standing::Preference,
+            Some(Standing::Preference) => Standing::Score,
+            Some(Standing::Score) => return None,
+        })
+    }
+
+    #[test]
+    fn every_standing_that_a_tunnel_can_have_is_in_the_table_of_the_page() {
+        let page = include_str!("../../docs/explain.md");
+        let table = page.split("| standing | |").nth(1).and_then(|rest| rest.split("\n\n").next()).unwrap();
+        let first: Vec<&str> =
+            table.lines().filter_map(|line| line.split('|').nth(1)).flat_map(|one| one.split(';')).collect();
+        let listed = |standing: &str| first.iter().any(|one| one.trim() == standing);
+        for standing in std::iter::successors(after(None), |standing| after(Some(*standing))) {
+            assert!(listed(&standing.to_string()), "{standing}");
+        }
+        let rule =
+            |action: Action| Rule { name: "a".to_owned(), place: String::new(), matcher: Matcher::default(), action };
+        assert_eq!(set_aside(&rule(Action::Steer(crate::steer::Steering::default()))), None);
+        for action in [Action::Drop, Action::BreakOut(Breakout::default())] {
+            assert!(set_aside(&rule(action)).is_some_and(listed));
+        }
     }
 }
