@@ -2,10 +2,13 @@ use std::path::Path;
 
 use crate::config::{self, FlowLine, FlowWords};
 
-/// The flows of a file, one a line; `#` begins a comment.
+/// Wrong lines that are told; more would not be read.
+const WRONG_SHOWN: usize = 50;
+
+/// The flows of a file, one a line; `#` begins a comment. The error is every line that is none.
 pub(super) fn read_flows(file: &Path, words: &FlowWords, most: usize) -> Result<Vec<FlowLine>, String> {
     let text = std::fs::read_to_string(file).map_err(|error| format!("{} cannot be read: {error}", file.display()))?;
-    let mut flows = Vec::new();
+    let (mut flows, mut wrong) = (Vec::new(), Vec::new());
     for (number, line) in text.lines().enumerate() {
         let line = line.split('#').next().unwrap_or("").trim();
         if line.is_empty() {
@@ -14,11 +17,24 @@ pub(super) fn read_flows(file: &Path, words: &FlowWords, most: usize) -> Result<
         if flows.len() == most {
             return Err(format!("{} has more than {most} flows", file.display()));
         }
-        let at = || format!("{}:{}", file.display(), number + 1);
-        let flow = config::flow_line(line, words);
-        flows.push(flow.map_err(|complaint| format!("{} {} ({})", at(), complaint.what, complaint.instead))?);
+        match config::flow_line(line, words) {
+            Ok(flow) => flows.push(flow),
+            Err(complaint) => {
+                let place = format!("{}:{}", file.display(), number + 1);
+                wrong.push(format!("{place} {} ({})", complaint.what, complaint.instead));
+            }
+        }
     }
-    Ok(flows)
+    let more = wrong.len().saturating_sub(WRONG_SHOWN);
+    if more > 0 {
+        wrong.truncate(WRONG_SHOWN);
+        wrong.push(format!("{more} more lines are wrong"));
+    }
+    match wrong.len() {
+        0 => Ok(flows),
+        1 => Err(wrong.concat()),
+        _ => Err(format!("{} is not right:\n{}", file.display(), wrong.join("\n"))),
+    }
 }
 
 #[cfg(test)]
@@ -26,14 +42,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn flows_are_read_line_by_line_and_a_wrong_one_is_told_with_its_place() {
+    fn flows_are_read_line_by_line_and_all_wrong_ones_are_told_with_their_places() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("flows.txt");
-        std::fs::write(&file, "# seen on Monday\ntcp 10.0.0.1:5 10.0.0.2:80 dscp=ef # web\n\nudp 10.0.0.1 1\n")
+        std::fs::write(&file, "# seen on Monday\ntcp 10.0.0.1:5 10.0.0.2:80 dscp=ef # web\n\nudp 10.0.0.1 1\ntcp 10.0.0.1:5 10.0.0.2:80\nping\n")
             .unwrap();
         let reason = read_flows(&file, &FlowWords::default(), 10).unwrap_err();
+        let lines: Vec<&str> = reason.lines().collect();
+        assert!(lines.len() == 3 && lines[2].contains("flows.txt:6 \"ping\" is not a flow"), "{reason}");
         assert!(
-            reason
+            lines[1]
                 .ends_with("flows.txt:4 \"1\" is not an address (such as \"10.20.1.5:443\" or \"[2001:db8::1]:443\")"),
             "{reason}"
         );

@@ -92,13 +92,15 @@ fn format_file(file: &Path, check: bool) -> Result<bool, String> {
     Ok(true)
 }
 
-/// Whoever reads the file meanwhile sees the old text or the new one, never half of it.
+/// Whoever reads the file meanwhile sees the old text or the new one, never half of it. A link stays one: what it
+/// leads to is replaced.
 fn replace(file: &Path, text: &str) -> std::io::Result<()> {
+    let file = std::fs::canonicalize(file)?;
     let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let name = file.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let beside = folder.join(format!(".{name}.formatted"));
     let mut new = std::fs::File::create(&beside)?;
-    new.set_permissions(std::fs::metadata(file)?.permissions())?;
+    new.set_permissions(std::fs::metadata(&file)?.permissions())?;
     new.write_all(text.as_bytes())?;
     new.sync_all()?;
     std::fs::rename(&beside, file)
@@ -260,6 +262,19 @@ mod tests {
         let with_comment = "[[group]]\nname = \"a\"\nprefixes = [\n  \"10.0.0.0/8\", # ours\n]\n";
         assert_eq!(format(with_comment).unwrap(), with_comment);
         assert!(format("[[rule]\n").is_err());
+    }
+
+    #[test]
+    fn a_link_to_a_file_stays_one_and_the_file_behind_it_is_formatted() {
+        let folder = tempfile::tempdir().unwrap();
+        let (shared, link) = (folder.path().join("shared.toml"), folder.path().join("site.toml"));
+        std::fs::write(&shared, "[[rule]]\nlinks=[\"dsl\"]\nname=\"a\"\n").unwrap();
+        std::os::unix::fs::symlink("shared.toml", &link).unwrap();
+        assert_eq!(format_file(&link, false), Ok(true));
+        assert!(std::fs::symlink_metadata(&link).unwrap().is_symlink());
+        let text = std::fs::read_to_string(&shared).unwrap();
+        assert_eq!(text, "[[rule]]\nname = \"a\"\nlinks = [\"dsl\"]\n");
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2, "nothing is left beside them");
     }
 
     #[test]
