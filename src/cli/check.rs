@@ -5,8 +5,8 @@ use std::process::ExitCode;
 use super::output;
 use crate::config::{self, Diagnostic, Loaded, Severity};
 use crate::daemon;
-use crate::edge::{Mode, OnStop, Plan, SiteKind, TunnelPlan};
-use crate::model::{LinkId, Permille, Role};
+use crate::edge::{CapPlan, LinkPlan, Mode, OnStop, Plan, SiteKind, TunnelPlan};
+use crate::model::{LinkId, Mbps, Permille, Role};
 
 /// Checks a site file and all files that it names; reports every error at once.
 #[derive(clap::Args, Debug)]
@@ -66,6 +66,16 @@ fn summarise(plan: &Plan, out: &mut String) -> fmt::Result {
     };
     let native = listed(plan.site.native.iter().map(ToString::to_string), "any");
     writeln!(out, "site {} ({kind}), native ranges {native}", plan.site.name)?;
+    if let Some(license) = plan.site.license {
+        let held = directions(plan.site.cap).map_or_else(
+            || "holds nothing back: no cap in [site]".to_owned(),
+            |directions| format!("holds all links together {directions}"),
+        );
+        let sum =
+            |mbps: fn(&LinkPlan) -> Mbps| plan.links.iter().map(|link| u64::from(mbps(link).value())).sum::<u64>();
+        let (down, up) = (sum(|link| link.downstream), sum(|link| link.upstream));
+        writeln!(out, "  license {license}, {held}; the links have {down} Mbps down, {up} Mbps up together")?;
+    }
     for link in &plan.links {
         let underlay = plan.underlays.get(usize::from(link.underlay.0));
         let interface = underlay.and_then(|underlay| underlay.interface.clone());
@@ -73,12 +83,13 @@ fn summarise(plan: &Plan, out: &mut String) -> fmt::Result {
         let over = [interface, address].into_iter().flatten().collect::<Vec<_>>().join(" ");
         writeln!(
             out,
-            "  link {:<12} {over}, {} down, {} up, preference {}{}",
+            "  link {:<12} {over}, {} down, {} up, preference {}{}{}",
             link.name,
             link.downstream,
             link.upstream,
             link.preference,
-            if link.metered { ", metered" } else { "" }
+            if link.metered { ", metered" } else { "" },
+            directions(link.cap).map_or_else(String::new, |directions| format!(", capped {directions}"))
         )?;
     }
     for connector in &plan.connectors {
@@ -116,6 +127,16 @@ fn summarise(plan: &Plan, out: &mut String) -> fmt::Result {
         plan.routes.device,
         plan.routes.table,
     )
+}
+
+/// In which a bandwidth holds back.
+fn directions(cap: CapPlan) -> Option<&'static str> {
+    match (cap.downstream, cap.upstream) {
+        (true, true) => Some("down and up"),
+        (true, false) => Some("down"),
+        (false, true) => Some("up"),
+        (false, false) => None,
+    }
 }
 
 fn summarise_tunnel(plan: &Plan, tunnel: &TunnelPlan, out: &mut String) -> fmt::Result {
@@ -171,6 +192,7 @@ mod tests {
         assert_eq!(code, ExitCode::SUCCESS);
         for piece in [
             "site lyon (branch), native ranges 10.20.0.0/16",
+            "  license 500 Mbps, holds nothing back: no cap in [site]; the links have 650 Mbps down, 560 Mbps up together",
             "  link lte          wwan0, 50 Mbps down, 20 Mbps up, preference 2, metered",
             "  secondary: 3 tunnels, PoP Frankfurt",
             "paris-dsl        over dsl to a1b2c3d4.ipsec.dev.catonetworks.org as lyon-dsl.example.com, \

@@ -25,6 +25,7 @@ pub fn check(site: &SiteDraft, profiles: &Profiles, report: &Report) {
     check.identities();
     check.private_networks();
     check.device();
+    check.license();
     check.caps();
     for connector in &site.connectors {
         check.roles(connector);
@@ -44,6 +45,9 @@ pub fn check(site: &SiteDraft, profiles: &Profiles, report: &Report) {
         check.unused_links();
     }
 }
+
+/// A smaller part of the links' bandwidth than one in this is hardly meant: more likely it is in another unit.
+const LICENSE_PART_LEAST: u64 = 20;
 
 /// The connector by its number, and the role.
 type Place = (usize, Role);
@@ -336,6 +340,22 @@ impl Check<'_> {
                     );
                 }
             }
+        }
+    }
+
+    /// A license that no link can use up, or that all but shuts them, is a slip of the pen.
+    fn license(&self) {
+        let Some(license) = &self.site.license else { return };
+        let (licensed, links) = (u64::from(license.value.value()), self.site.wan.total_mbps());
+        if self.report.error_count() > 0 {
+            return;
+        }
+        let all_links = format!("all WAN links together have {links} Mbps in their faster direction");
+        if licensed > links {
+            self.report.warn(&license.spot, format!("the license is {}", license.value), all_links);
+        } else if licensed.saturating_mul(LICENSE_PART_LEAST) < links {
+            let what = format!("the license is {}, less than a {LICENSE_PART_LEAST}th of the links", license.value);
+            self.report.warn(&license.spot, what, format!("license_mbps in Mbps: {all_links}"));
         }
     }
 

@@ -8,7 +8,7 @@ use super::build;
 use super::check;
 use super::diagnostic::{Diagnostic, Report};
 use super::files::{Disk, Files};
-use super::policy::{self, Names, PolicyFiles, Vocabulary};
+use super::policy::{self, Names, PolicyFiles, Ranges, Vocabulary};
 use super::profile::Profiles;
 use super::psk::{PSK_CHARACTERS_MAX, PskFiles};
 use super::scenario::{self, Scenario};
@@ -185,7 +185,9 @@ impl Loader<'_> {
         let links = site.wan.names().map(|(_, name)| name.value.clone());
         let connectors = site.connectors.iter().map(|connector| connector.name.value.clone());
         let name = site.name.as_deref().unwrap_or_default();
+        let ranges = site.connectors.iter().map(|one| one.ranges.iter().map(|at| at.value.range).collect());
         let vocabulary = Vocabulary::of_names(name, links, connectors, site.lan.clone());
+        let vocabulary = vocabulary.with_ranges(Ranges::new(ranges));
         let policy = policy::read(tables.collect(), &vocabulary, report);
         check::check(&site, &profiles, report);
         build::build(site, &profiles, policy.rules, vocabulary.into_names().lan)

@@ -86,7 +86,7 @@ pub fn read(
     let mut state = Vec::new();
     if let Some(mut links) = table.table("state") {
         for (name, value) in links.named_values() {
-            let link = vocabulary.link_called(name.value, &name.spot, report);
+            let link = vocabulary.link_stated(name.value, &name.spot, report);
             let told = read_state(&value);
             state.extend(link.zip(told));
         }

@@ -7,6 +7,7 @@ mod definitions;
 mod fields;
 mod flow;
 mod hours;
+mod reach;
 mod trial;
 mod vocabulary;
 
@@ -16,6 +17,7 @@ pub use case::{Expected, LinkState, PolicyTest};
 use definitions::Definitions;
 pub use flow::{FlowLine, FlowWords, flow, flow_line};
 pub use hours::utc_offset;
+pub use reach::Ranges;
 pub use trial::{Failure, Outcome, PolicyFiles};
 pub use vocabulary::{Names, PolicyLink, Vocabulary};
 
@@ -83,13 +85,24 @@ pub fn read(mut files: Vec<Table<'_>>, vocabulary: &Vocabulary, report: &Report)
         report.error(table.spot(), "one test too many", format!("at most {TESTS_MAX} in all policy files"));
     }
     let (mut ours, mut tests_elsewhere) = (Vec::new(), 0);
+    let mut names: BTreeMap<(SiteId, String), String> = BTreeMap::new();
     for table in tests.into_iter().take(TESTS_MAX) {
+        let spot = table.spot().clone();
         match case::read(table, vocabulary, &definitions, report) {
-            Some(Some(test)) => ours.push(test),
+            Some(Some(test)) => {
+                // Two sites may well be asked the same.
+                let named = (test.flow.ends.site, test.name.clone());
+                if let Some(earlier) = names.insert(named, test.place.clone()) {
+                    let what = format!("test {} is already at {earlier}", wording::quoted(&test.name));
+                    report.warn(&spot, what, "a name of its own for each test");
+                }
+                ours.push(test);
+            }
             Some(None) => tests_elsewhere += 1,
             None => {}
         }
     }
+    vocabulary.warn_of_stated(report);
     let rules = RuleSet::new(rules, definitions.into_sla_classes());
     let rules = rules.with_names(vocabulary.patterns()).with_elsewhere(elsewhere);
     Policy { rules, tests: ours, tests_elsewhere }
@@ -199,6 +212,9 @@ impl Reader<'_> {
                 }
                 Finding::Unreachable { rule, taken_by } => self.tell_unreachable(rule, &taken_by),
             }
+        }
+        for (rule, spot) in self.rules.iter().zip(&self.spots) {
+            Ranges::check_breakout(self.vocabulary.ranges(), rule, spot, self.report);
         }
         (self.rules, self.elsewhere)
     }

@@ -1,5 +1,7 @@
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 
+use super::Ranges;
 use crate::config::diagnostic::Report;
 use crate::config::lan;
 use crate::config::source::{At, Spot};
@@ -23,6 +25,10 @@ pub struct Vocabulary {
     site: Option<String>,
     /// By `SiteId`, from 1.
     sites: RefCell<Vec<String>>,
+    /// What is routed to the site's connectors; `None` where that is not known.
+    ranges: Option<Ranges>,
+    /// Links that only the state of a test has named so far, and where.
+    stated: RefCell<BTreeMap<LinkId, Spot>>,
     is_open: bool,
 }
 
@@ -91,6 +97,9 @@ impl Vocabulary {
             sites: Vec::new(),
             is_open: false,
         })
+        .with_ranges(Ranges::new(
+            plan.connectors.iter().map(|connector| connector.ranges.iter().map(|one| one.range).collect()),
+        ))
     }
 
     /// Without a site: any name.
@@ -109,8 +118,18 @@ impl Vocabulary {
             patterns: RefCell::new(patterns),
             site,
             sites: RefCell::new(sites),
+            ranges: None,
+            stated: RefCell::default(),
             is_open,
         }
+    }
+
+    pub fn with_ranges(self, ranges: Ranges) -> Vocabulary {
+        Vocabulary { ranges: Some(ranges), ..self }
+    }
+
+    pub fn ranges(&self) -> Option<&Ranges> {
+        self.ranges.as_ref()
     }
 
     pub fn link(&self, item: &Value<'_>) -> Option<LinkId> {
@@ -119,15 +138,33 @@ impl Vocabulary {
         if found.is_none() {
             item.error(format!("unknown WAN link {}", wording::quoted(text)), self.known_links());
         }
+        self.stated.borrow_mut().remove(&found?);
         found
     }
 
-    pub fn link_called(&self, name: &str, spot: &Spot, report: &Report) -> Option<LinkId> {
+    /// A link that a test says how it is; by this alone it is not used.
+    pub fn link_stated(&self, name: &str, spot: &Spot, report: &Report) -> Option<LinkId> {
+        let known = self.links.borrow().len();
         let found = self.find_link(name);
+        if let Some(new) = found.filter(|found| usize::from(found.0) >= known) {
+            self.stated.borrow_mut().insert(new, spot.clone());
+        }
         if found.is_none() {
             report.error(spot, format!("unknown WAN link {}", wording::quoted(name)), self.known_links());
         }
         found
+    }
+
+    /// Of a policy by itself, the links of which only tests say how they are: no rule and no expectation names them.
+    pub fn warn_of_stated(&self, report: &Report) {
+        let (stated, links) = (self.stated.borrow(), self.links.borrow());
+        let numbered = || (0u16..).map(LinkId).zip(links.iter());
+        let used = numbered().filter(|(id, _)| !stated.contains_key(id)).map(|(_, link)| &link.name);
+        let used = wording::known(used);
+        for (spot, link) in numbered().filter_map(|(id, link)| Some((stated.get(&id)?, link))) {
+            let what = format!("no rule and no expectation names the link {}", wording::quoted(&link.name));
+            report.warn(spot, what, &used);
+        }
     }
 
     pub fn connector(&self, item: &Value<'_>) -> Option<ConnectorId> {

@@ -149,6 +149,20 @@ fn a_bandwidth_is_a_cap_where_the_site_says_so_and_in_no_other_direction() {
 }
 
 #[test]
+fn a_license_that_the_links_cannot_use_or_that_all_but_shuts_them_is_warned_of() {
+    let licensed = |mbps: u32| said("name = \"lyon\"", &format!("name = \"lyon\"\nlicense_mbps = {mbps}"));
+    let links = "all WAN links together have 99 Mbps in their faster direction";
+    assert_eq!(licensed(100), [format!("site.toml:4:16 warning: the license is 100 Mbps ({links})")]);
+    assert_eq!(
+        licensed(4),
+        [format!(
+            "site.toml:4:16 warning: the license is 4 Mbps, less than a 20th of the links (license_mbps in Mbps: {links})"
+        )]
+    );
+    assert_eq!((licensed(99), licensed(5)), (vec![], vec![]));
+}
+
+#[test]
 fn caps_and_claims_beyond_the_license_are_warned_of() {
     let licensed = SITE.replace("name = \"lyon\"", "name = \"lyon\"\nlicense_mbps = 30");
     let capped = licensed.replace("upstream_mbps = 40", "upstream_mbps = 40\ncap = { upstream = true }");

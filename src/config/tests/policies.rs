@@ -364,3 +364,59 @@ fn name_servers_whose_answers_count_can_be_named() {
         ]
     );
 }
+
+#[test]
+fn a_link_that_only_the_state_of_a_test_names_is_warned_of() {
+    let test = |name: &str, state: &str| {
+        format!(
+            "[[test]]\nname = \"{name}\"\nflow = \"tcp 10.20.0.1 203.0.113.9:443\"\nstate = {{ {state} }}\nexpect = \"dsl\"\n"
+        )
+    };
+    let rules = "[[rule]]\nname = \"a\"\nlinks = [\"fibre\", \"lte\"]\n";
+    let told = findings(&format!("{rules}{}", test("typo", "fibr = \"down\", lte = \"down\"")));
+    assert_eq!(
+        told,
+        ["p.toml:7:11 warning: no rule and no expectation names the link \"fibr\" (known: fibre, lte, dsl)"]
+    );
+    // What a later expectation names is no typo.
+    let two = format!("{rules}{}{}", test("one", "dsl = \"down\""), test("two", "lte = \"down\""));
+    assert_eq!(findings(&two), [""; 0]);
+}
+
+#[test]
+fn two_tests_of_one_name_are_warned_of_unless_they_are_for_two_sites() {
+    let test = |more: &str| {
+        format!("[[test]]\nname = \"a\"\n{more}flow = \"tcp 10.20.0.1 203.0.113.9:443\"\nrule = \"none\"\n")
+    };
+    let told = findings(&format!("{}{}", test(""), test("")));
+    assert_eq!(told, ["p.toml:5:1 warning: test \"a\" is already at p.toml:1 (a name of its own for each test)"]);
+    assert_eq!(findings(&format!("{}{}", test("site = \"lyon\"\n"), test("site = \"porto\"\n"))), [""; 0]);
+}
+
+#[test]
+fn what_can_never_break_out_is_warned_of() {
+    let rule = |matched: &str| format!("[[rule]]\nname = \"out\"\n{matched}\nmode = \"breakout\"\nlinks = \"dsl\"\n");
+    let at_site = |policy: &str| changed("\n[site]", "policy = \"p.toml\"\n[site]").with("p.toml", policy).findings();
+    let never = |networks: &str| {
+        [format!(
+            "p.toml:1:1 warning: no flow to {networks} comes to this rule: no network range of the connectors is there \
+             (network_ranges that cover what is to break out; what none covers leaves as the host routes it)"
+        )]
+    };
+    let outside = rule("destination = [\"203.0.113.0/24\", \"10.9.0.0/16\"]");
+    assert_eq!(at_site(&outside), never("203.0.113.0/24"));
+    assert_eq!(findings(&outside), [""; 0], "without a site nobody knows");
+    let application = "[[application]]\nname = \"meetings\"\nservice = [{ destination = \"198.51.100.0/24\" }]\n";
+    assert_eq!(at_site(&format!("{}{application}", rule("application = \"meetings\""))), never("198.51.100.0/24"));
+    // What is wider than a range is reached in part; a connector without ranges carries everything.
+    assert_eq!(at_site(&rule("destination = \"0.0.0.0/0\"")), [""; 0]);
+    let everything = changed("\n[site]", "policy = \"p.toml\"\n[site]").with("p.toml", &outside);
+    assert_eq!(everything.with_change("network_ranges = [\"hq:10.0.0.0/8\"]\n", "").findings(), [""; 0]);
+    let ipv6 = "p.toml:1:1 warning: IPv6 never breaks out: all flows of this rule are refused \
+                (IPv4 networks; to refuse them, mode = \"drop\")";
+    for matched in ["source = \"2001:db8::/32\"", "destination = \"2001:db8::/32\"", "protocol = \"icmpv6\""] {
+        assert_eq!(findings(&rule(matched)), [ipv6], "{matched}");
+        assert_eq!(at_site(&rule(matched)), [ipv6], "{matched}");
+    }
+    assert_eq!(findings(&rule("source = [\"2001:db8::/32\", \"10.0.0.0/8\"]")), [""; 0]);
+}

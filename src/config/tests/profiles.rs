@@ -10,7 +10,8 @@ fn with_profile(profile: &str) -> Memory {
 #[test]
 fn cbc_is_for_sites_below_100_mbps() {
     let profile = "[phase1]\nencryption = [\"AES-CBC-256\"]\nintegrity = [\"SHA2 256\"]\n[phase2]\n";
-    let told = |files: &Memory| files.findings().into_iter().filter(|line| line.contains("Mbps")).collect::<Vec<_>>();
+    let told =
+        |files: &Memory| files.findings().into_iter().filter(|line| line.contains("Mbps (from")).collect::<Vec<_>>();
     let refusal = |line: u32| {
         [format!(
             "profiles/old.toml:2:15 aes-cbc-256 for connector \"pop\" at site.toml:{line}, on a site of 100 Mbps (from 100 Mbps aes-gcm-256 or aes-gcm-128)"
