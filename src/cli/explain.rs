@@ -177,16 +177,18 @@ fn render(told: &Explanation) -> String {
         text.push_str(&candidates(told));
     }
     text.push('\n');
-    if let Some(tunnel) = &told.tunnel {
-        text.push_str(&format!("goes to {tunnel}: "));
-    }
-    if let Some(link) = &told.breakout {
-        text.push_str(&format!("breaks out by {link}: "));
-    }
-    text.push_str(&told.why);
-    text.push('\n');
-    if let Some(stays) = &told.stays {
-        text.push_str(&format!("{stays}\n"));
+    let is_best = told.candidates.iter().any(|one| one.best && Some(&one.tunnel) == told.tunnel.as_ref());
+    match (&told.tunnel, &told.stays, &told.breakout) {
+        // What is told of the best paths is not told of this one.
+        (Some(tunnel), Some(stays), _) if !is_best => {
+            text.push_str(&format!("stays on {tunnel}: {stays}\na new flow: {}\n", told.why));
+        }
+        (Some(tunnel), stays, _) => {
+            let stays = stays.as_ref().map_or_else(String::new, |stays| format!("{stays}\n"));
+            text.push_str(&format!("goes to {tunnel}: {}\n{stays}", told.why));
+        }
+        (None, _, Some(link)) => text.push_str(&format!("breaks out by {link}: {}\n", told.why)),
+        (None, _, None) => text.push_str(&format!("{}\n", told.why)),
     }
     if let Some(past) = &told.past {
         text.push_str(&history(past, told.at_ms));
@@ -281,6 +283,7 @@ fn candidates(told: &Explanation) -> String {
 mod tests {
     use super::*;
     use crate::edge::{LearnedName, PassedOver, RuleMatch};
+    use crate::steer::Stay;
 
     fn candidate(link: &str, best: bool) -> CandidateStatus {
         CandidateStatus {
@@ -357,8 +360,14 @@ the flow is on pop/primary/dsl; it began 60 s ago, sent 9000 packets, the last 0
   30 s ago: pop/primary/fibre -> pop/primary/dsl: another path was in better health
 ";
         assert_eq!(render(&told), expected);
-        let one_more = render(&Explanation { more_passed_over: 1, ..told });
+        let one_more = render(&Explanation { more_passed_over: 1, ..told.clone() });
         assert!(one_more.contains("  1 earlier one does not match\n"), "{one_more}");
+        let mut waits = told;
+        waits.candidates[1].best = false;
+        waits.stays = Some(Stay::HoldDown.to_string());
+        let waiting = "stays on pop/primary/dsl: it is there, and the better path has not been well for the hold-down time\n\
+                       a new flow: link 2 of the rule, healthy\n";
+        assert!(render(&waits).contains(waiting), "{}", render(&waits));
     }
 
     #[test]

@@ -148,6 +148,13 @@ impl<'a> Pilot<'a, '_> {
                 });
             }
         };
+        // What makes another path the better one is no reason to be on this one.
+        let why = match (choice.stay, known) {
+            (None | Some(Stay::AmongBest), _) | (Some(_), None) => choice.why,
+            (Some(Stay::Kept | Stay::Margin | Stay::HoldDown | Stay::Dwell | Stay::Draining), Some(known)) => {
+                known.entry.why
+            }
+        };
         let mark = choice.rule.and_then(|rule| self.forwarding.rules.rule(rule)?.action.set_dscp());
         let entry = FlowEntry {
             path: decision.way.map(|way| way.path.id),
@@ -166,7 +173,7 @@ impl<'a> Pilot<'a, '_> {
             peers: decision.peers,
             arrived_on: held.arrived_on,
             dscp,
-            why: choice.why,
+            why,
         };
         self.flows.pin(key, entry, decision.moved, bytes, self.now);
         Ok((course, entry.mark))

@@ -34,7 +34,7 @@ use crate::model::{
     Selectors, Spi, TrafficSelector, UnderlayId, Verdict, WeekMinute, WorkerId, protocol,
 };
 use crate::packet::{Batch, Ecn, Offload, PacketBuf, ProbeKey, SiteOffloads, SitePacket, Train, parse};
-use crate::steer::{Action, Links, Matcher, OnFailback, Rule, RuleSet, Steering};
+use crate::steer::{Action, Links, Matcher, OnFailback, Rule, RuleSet, Steering, Why};
 
 const PATHS: u16 = 4;
 const SECONDARY: u16 = 3;

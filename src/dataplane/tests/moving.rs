@@ -86,6 +86,30 @@ fn a_flow_that_its_path_loses_moves_once_and_says_why() {
 }
 
 #[test]
+fn a_flow_that_waits_for_a_better_path_to_settle_says_why_it_is_where_it_is() {
+    let (mut edge, _) = pair();
+    with_rule(&edge, Action::prefer([LinkId(1)]));
+    edge.publish(|next| next.paths[1].usable = false);
+    let flow = udp(5);
+    let elsewhere = edge.sent_by(flow.clone()).unwrap();
+    let why = known(&edge, &flow).why;
+    assert!(matches!(why, Why::FellBackNoLink { .. }), "{why:?}");
+    let back = |settled: bool| {
+        move |next: &mut Forwarding| {
+            next.policy_epoch += 1;
+            (next.paths[1].usable, next.paths[1].settled) = (true, settled);
+        }
+    };
+    edge.publish(back(false));
+    assert_eq!(edge.sent_by(flow.clone()), Some(elsewhere));
+    assert_eq!(known(&edge, &flow).why, why, "what would take it elsewhere is no reason to be here");
+    edge.now = edge.now + Duration::from_secs(60);
+    edge.publish(back(true));
+    assert_eq!(edge.sent_by(flow.clone()), Some(1));
+    assert!(matches!(known(&edge, &flow).why, Why::RuleLink { .. }));
+}
+
+#[test]
 fn what_is_asked_about_flows_is_answered_in_steps() {
     let (mut edge, _) = pair();
     with_rule(&edge, Action::prefer([LinkId(1)]));
