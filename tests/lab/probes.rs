@@ -101,7 +101,10 @@ fn answer(mut connection: TcpStream, status: u16) {
     let _ = connection.set_read_timeout(Some(Duration::from_secs(2)));
     let mut room = [0; 1_024];
     if connection.read(&mut room).is_ok_and(|length| room[..length].starts_with(b"GET /health HTTP/1.1\r\n")) {
-        let _ = write!(connection, "HTTP/1.1 {status} Told\r\nContent-Length: 5\r\nConnection: close\r\n\r\nwell\n");
+        let head = format!("HTTP/1.1 {status} Told\r\nContent-Length: 5\r\nConnection: close\r\n\r\n");
+        // Head, page and FIN are segments of their own, as a busy server's are.
+        let _ = connection.set_nodelay(true);
+        let _ = connection.write_all(head.as_bytes()).and_then(|()| connection.write_all(b"well\n"));
     }
 }
 
