@@ -3,11 +3,7 @@ use std::collections::VecDeque;
 
 use super::flow_table::SHARDS;
 use super::road::Road;
-use crate::forward::{FlowQuestion, FlowReport, HeavyFlow, ToControl};
-
-/// Heavy flows told of one path. With three paths that share, the moves that a re-steer makes are
-/// among the heaviest of each.
-const HEAVY_PER_PATH: usize = 64;
+use crate::forward::{FlowQuestion, FlowReport, HEAVY_PER_PATH, HeavyFlow, ToControl};
 
 /// Paths that heavy flows are told of: 4,096 times 64 flows are some 20 MiB for a moment.
 const PATHS_SURVEYED: usize = 4_096;

@@ -299,7 +299,7 @@ impl<There: Fn(Way) -> bool> Grounds<'_, There> {
             loss_percent: metrics.loss.map(|loss| f64::from(loss.value()) / 10.0),
             rtt_ms: metrics.rtt.map(ms),
             jitter_ms: metrics.jitter.map(ms),
-            score_ms: metrics.score().map(|score| f64::from(score) / 1e3),
+            score_ms: face.and_then(|face| face.score).or(metrics.score()).map(|score| f64::from(score) / 1e3),
             meets_sla: sla.and_then(|class| face?.sla.of(class)),
             load_mbps: self.steering.load_mbps(path),
             note: face.and_then(|face| face.condition.note()).map(str::to_owned),

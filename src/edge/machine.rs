@@ -74,9 +74,6 @@ pub struct Edge {
     next_steer: Moment,
     /// Bytes that each path had sent and received when it was last judged, and when that was.
     tallied: (Vec<[u64; 2]>, Moment),
-    /// Until then flows are to choose again at each re-steer: something changed, and those that
-    /// moved lately may follow only later.
-    steer_until: Moment,
     /// What was last published of each tunnel, to see when to publish again.
     published: Vec<snapshot::Published>,
     /// Tunnels whose peer is being called.
@@ -106,6 +103,9 @@ pub(super) struct Connector {
     pub roles: RoleSelector,
     pub last_switch: Option<super::tunnel::Change>,
     told_alike: Option<Ipv4Addr>,
+    /// Until then its flows are to choose again at each re-steer: something changed, and those that
+    /// moved lately may follow only later.
+    steer_until: Moment,
 }
 
 impl Edge {
@@ -140,6 +140,7 @@ impl Edge {
                 ),
                 last_switch: None,
                 told_alike: None,
+                steer_until: now,
             })
             .collect();
         let mut edge = Edge {
@@ -168,7 +169,6 @@ impl Edge {
             breakouts: plan.breakouts().into_iter().map(BreakoutFace::new).collect(),
             next_steer: now + plan.steering.interval,
             tallied: (Vec::new(), now),
-            steer_until: now,
             steering: Steering::new(&plan, now),
             watch: None,
             calling: BTreeSet::new(),
@@ -480,7 +480,7 @@ impl Edge {
             self.with_tunnel(usize::from(path.0), now, |tunnel, context| tunnel.handle_ike_event(sa, event, context));
         }
         self.publish_names(now);
-        let mut switched = false;
+        let mut changed: BTreeSet<usize> = BTreeSet::new();
         let touched = std::mem::take(&mut self.touched);
         for index in &touched {
             if self.tunnels.get(*index).is_some_and(Tunnel::is_calling) {
@@ -506,7 +506,7 @@ impl Edge {
         }
         for index in 0..self.connectors.len() {
             while let Some(mut switch) = self.connectors[index].roles.poll_switch() {
-                switched = true;
+                changed.insert(index);
                 let drained = self.count(index, |tunnel| tunnel.usable() && tunnel.duty().is_drained());
                 if let Some(drained @ 1..) = drained.get(switch.from.index()) {
                     switch.reason.push_str(&format!(" ({drained} drained)"));
@@ -525,56 +525,64 @@ impl Edge {
                 }));
             }
         }
-        if switched {
-            // Every flow chooses among the tunnels of the role that carries now.
-            self.policy_epoch = self.policy_epoch.wrapping_add(1);
+        for connector in &changed {
+            // Every flow of it chooses among the tunnels of the role that carries now.
+            self.let_choose(*connector);
         }
-        let steered = self.follow(&touched, now);
-        let changed = self.compare(&touched, steered);
-        let underlays_changed = std::mem::take(&mut self.underlays_changed);
-        if switched || underlays_changed || changed {
-            self.steer_until = now + self.plan.steering.dwell() + self.plan.steering.interval;
-            self.publish();
+        let restood = self.follow(&touched, now);
+        changed.extend(self.compare(touched, restood));
+        if std::mem::take(&mut self.underlays_changed) {
+            changed.extend(0..self.connectors.len());
         }
+        if changed.is_empty() {
+            return;
+        }
+        let until = now + self.plan.steering.dwell() + self.plan.steering.interval;
+        for connector in changed {
+            if let Some(connector) = self.connectors.get_mut(connector) {
+                connector.steer_until = until;
+            }
+        }
+        self.publish();
     }
 
-    /// Is there something to publish of the tunnels that were touched, or, where steering holds paths to stand
-    /// otherwise, of any?
-    fn compare(&mut self, touched: &BTreeSet<usize>, steered: bool) -> bool {
+    /// The connectors of which there is something to publish, of the tunnels that were touched, or that steering holds
+    /// to stand otherwise.
+    fn compare(&mut self, mut touched: BTreeSet<usize>, restood: Vec<usize>) -> BTreeSet<usize> {
         let of = |index: usize| {
             let tunnel = self.tunnels.get(index)?;
             Some(snapshot::Published::of(PathId(index as u16), tunnel, &self.steering))
         };
-        if steered || self.published.len() != self.tunnels.len() {
-            let present: Vec<_> = (0..self.tunnels.len()).filter_map(of).collect();
-            let changed = present != self.published;
-            self.published = present;
-            return changed;
+        if self.published.len() != self.tunnels.len() {
+            self.published = (0..self.tunnels.len()).filter_map(of).collect();
+            return (0..self.connectors.len()).collect();
         }
-        let mut changed = false;
+        touched.extend(restood);
+        let mut changed = BTreeSet::new();
         for index in touched {
-            if let (Some(known), Some(present)) = (self.published.get_mut(*index), of(*index))
+            if let (Some(known), Some(present)) = (self.published.get_mut(index), of(index))
                 && *known != present
             {
                 *known = present;
-                changed = true;
+                changed.extend(self.plan.tunnels.get(index).map(|tunnel| usize::from(tunnel.connector.0)));
             }
         }
         changed
     }
 
-    /// Tells steering what paths are like, and the flight recorder of it.
-    /// `false`: it holds every path to stand as before.
-    fn follow(&mut self, touched: &BTreeSet<usize>, now: Moment) -> bool {
+    /// Tells steering what paths are like, and the flight recorder of it; gives those that it holds to stand
+    /// otherwise.
+    fn follow(&mut self, touched: &BTreeSet<usize>, now: Moment) -> Vec<usize> {
         let verdict = |tunnel: &Tunnel| if tunnel.usable() { tunnel.verdict() } else { Verdict::Down };
         let of = |index: &usize| Some((PathId(*index as u16), verdict(self.tunnels.get(*index)?)));
         let behind = self.steering.is_behind(touched.iter().filter_map(of), now);
+        let mut restood = Vec::new();
         if behind {
-            self.steering.follow(&self.plan, self.tunnels.iter().map(verdict), now);
+            restood = self.steering.follow(&self.plan, self.tunnels.iter().map(verdict), now);
         }
         let judged = self.steering.is_to_judge(now).then(|| {
             let measured = self.measured(now);
-            self.steering.judge(&self.plan, measured.iter().copied(), now);
+            restood.extend(self.steering.judge(&self.plan, measured.iter().copied(), now));
             measured
         });
         let steered = behind || judged.is_some();
@@ -591,13 +599,14 @@ impl Edge {
             self.note(Fact::Relieved { number }, now);
             self.effects.push_back(steering::survey(&self.plan, number));
         }
-        steered
+        restood
     }
 
     /// What was measured of each tunnel, and carried by it since this was last asked.
     fn measured(&mut self, now: Moment) -> Vec<Quality> {
         let (before, at) = &mut self.tallied;
         before.resize(self.tunnels.len(), [0; 2]);
+        let closely = self.plan.rules.asks_for_quality();
         // Bits in so many milliseconds are kilobits in as many seconds.
         let millis = u64::try_from(now.since(*at).as_millis()).unwrap_or(u64::MAX).max(1);
         *at = now;
@@ -609,7 +618,8 @@ impl Edge {
                 u32::try_from(bytes.saturating_mul(8) / millis).unwrap_or(u32::MAX)
             });
             *before = carried;
-            Quality { sent_kbps, received_kbps, ..steering::quality(tunnel, now) }
+            let quality = steering::quality(tunnel, now);
+            Quality { sent_kbps, received_kbps, recent: quality.recent.filter(|_| closely), ..quality }
         });
         each.collect()
     }
@@ -635,10 +645,30 @@ impl Edge {
         self.policy_epoch = self.policy_epoch.wrapping_add(1);
     }
 
-    /// Lets every flow choose again; those whose best path has not changed stay.
+    /// The flows of a connector choose again at their next packets.
+    fn let_choose(&mut self, connector: usize) {
+        let roles =
+            self.plan.connectors.get(connector).into_iter().flat_map(|connector| connector.roles.iter().flatten());
+        for path in roles.flat_map(|role| &role.tunnels) {
+            let index = usize::from(path.0);
+            if let Some(tunnel) = self.tunnels.get_mut(index) {
+                tunnel.choose_again();
+                // That is no reason to do it once more.
+                if let Some(published) = self.published.get_mut(index) {
+                    published.follow_epoch(*path, tunnel, &self.steering);
+                }
+            }
+        }
+    }
+
+    /// Lets the flows choose again for which something has changed of late; those whose best path has not stay.
     fn resteer(&mut self, now: Moment) {
-        if now <= self.steer_until {
-            self.policy_epoch = self.policy_epoch.wrapping_add(1);
+        let due = |(index, connector): (usize, &Connector)| (now <= connector.steer_until).then_some(index);
+        let due: Vec<usize> = self.connectors.iter().enumerate().filter_map(due).collect();
+        if !due.is_empty() {
+            // Those outside of the tunnels too.
+            self.policy_epoch = self.policy_epoch.wrapping_add(u32::from(!self.breakouts.is_empty()));
+            due.into_iter().for_each(|connector| self.let_choose(connector));
             self.publish();
         }
         let sent = || self.tunnels.iter().map(|tunnel| tunnel.counters().bytes_out.load(Ordering::Relaxed));

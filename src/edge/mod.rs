@@ -12,6 +12,7 @@ mod names;
 mod operator;
 mod outages;
 mod plan;
+mod relief;
 mod report;
 mod rescue;
 mod rule_status;

@@ -16,7 +16,10 @@ const ALL_HOLD_MOST: Duration = Duration::from_secs(60);
 /// A path that was up for so long begins anew.
 const FORGIVEN: Duration = Duration::from_secs(600);
 
-/// How often a path was down of late. A single outage is held against nobody.
+/// Who was up for less before its first outage has not shown yet that this is not its way: a window of probes.
+const KNOWN: Duration = Duration::from_secs(30);
+
+/// How often a path was down of late. A single outage is held against nobody who is known.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Outages {
@@ -33,7 +36,11 @@ impl Outages {
     pub fn fall(&mut self, now: Moment) {
         let Some(since) = self.since.take() else { return };
         let lasted = now.since(since);
-        self.row = if lasted < FORGIVEN { self.row.saturating_add(1) } else { 1 };
+        self.row = match self.row {
+            0 if lasted < KNOWN => 2,
+            row if lasted < FORGIVEN => row.saturating_add(1),
+            _ => 1,
+        };
         self.brief = lasted < BRIEF;
     }
 
@@ -48,6 +55,11 @@ impl Outages {
         if self.brief {
             self.useful_at = now + hold(ALL_HOLD, ALL_HOLD_MOST);
         }
+    }
+
+    /// It is up, and has been since then.
+    pub fn up_since(&self) -> Option<Moment> {
+        self.since
     }
 
     /// It is not to be relied on.
@@ -86,6 +98,18 @@ mod tests {
         outages.fall(at(224 + 600));
         outages.rise(at(224 + 604));
         assert!(!outages.is_unsteady(at(224 + 604)), "forgiven");
+    }
+
+    #[test]
+    fn the_first_outage_of_a_path_that_has_only_just_come_up_is_held_against_it() {
+        for (up_for, held) in [(3, true), (29, true), (30, false)] {
+            let mut outages = Outages::default();
+            outages.rise(at(100));
+            outages.fall(at(100 + up_for));
+            outages.rise(at(200));
+            assert_eq!(outages.is_unsteady(at(200)), held, "up for {up_for} s");
+            assert_eq!(outages.is_fleeting(at(200)), up_for < 10, "up for {up_for} s");
+        }
     }
 
     #[test]

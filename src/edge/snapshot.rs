@@ -49,6 +49,11 @@ impl Published {
             children: tunnel.children().map(|lineage| (lineage.slot(), lineage.face().selectors)).take(4).collect(),
         }
     }
+
+    /// What is published next has the present epoch, whatever else it has.
+    pub fn follow_epoch(&mut self, path: PathId, tunnel: &Tunnel, steering: &Steering) {
+        self.epoch = epoch(path, tunnel, steering);
+    }
 }
 
 /// What a `Forwarding` is built from.

@@ -1,14 +1,15 @@
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::burden::{Burden, Line};
+use super::burden::{Burden, Line, RoundTrip};
 use super::fact::PathStanding;
 use super::outages::Outages;
+use super::relief::{RELIEF_PAUSE, Relief};
 use super::tunnel::{DRAIN_PATIENCE, Tunnel};
 use super::{Effect, Plan, SiteKind, TunnelPlan, snapshot};
-use crate::forward::{HeavyFlow, MoveOrder, ToWorker};
+use crate::forward::{HEAVY_PER_PATH, HeavyFlow, MoveOrder, ToWorker};
 use crate::health::{self, Metrics};
 use crate::model::{ConnectorId, LinkId, Moment, PathId, Permille, Role, Verdict, WorkerId};
 use crate::probe::Direction;
@@ -26,12 +27,9 @@ const GAP_MOST: Duration = Duration::from_millis(100);
 /// How often paths are judged: as often as they are probed.
 const JUDGE: Duration = Duration::from_secs(1);
 
-/// A survey before its time is asked for no sooner than this after the last: what flows send cannot be
-/// told in less. Each further one waits twice as long, up to the interval.
-const RELIEF_PAUSE: Duration = Duration::from_secs(2);
-
-/// A flow that is worth moving sends a packet, and so chooses again, within this time.
-const OFFER_PAUSE: Duration = Duration::from_millis(300);
+/// After so many judgements without any loss the path loses nothing, whatever was lost before. Half a percent would
+/// show in most of them.
+const CLEAN: u32 = 240;
 
 /// A score that is published again must have changed by this part of it: one eighth.
 const SCORE_STEP: u32 = 8;
@@ -56,17 +54,15 @@ pub struct Steering {
     counted_at: Moment,
     /// Between the last two counts.
     span: Duration,
-    /// A link is full, and another of the same role has room.
+    /// Two for each connector, by role.
     #[serde(default)]
-    crowded: bool,
-    /// The survey is to relieve a link that is full.
+    reliefs: Vec<Relief>,
+    /// For which of them the survey is; none: it is for the shares of all.
     #[serde(default)]
-    relief: bool,
-    /// When there may be another such one, and how long to wait then.
+    relieved: Vec<usize>,
+    /// When the last survey began, for whatever.
     #[serde(default)]
-    relief_at: Moment,
-    #[serde(default)]
-    relief_pause: Duration,
+    surveyed_at: Moment,
 }
 
 /// What steering remembers of a path.
@@ -77,12 +73,20 @@ pub struct Memory {
     /// See `Candidate`.
     pub settled: bool,
     pub sla: SlaStanding,
+    /// What the last judgement by itself said; so does `scored`.
+    #[serde(default)]
+    judged: SlaStanding,
+    /// Judgements in a row without any loss.
+    #[serde(default)]
+    clean: u32,
     pub score: Option<u32>,
+    #[serde(default)]
+    scored: Option<u32>,
     /// Counts how often it came to miss a class, so that its flows choose again.
     pub epoch: u32,
     /// Bytes sent, at the last count.
     counted: u64,
-    /// Bytes sent in each interval, the latest last.
+    /// Bytes sent in each interval, the latest last; since it was last down.
     sent: VecDeque<u64>,
     #[serde(default)]
     pub condition: Condition,
@@ -98,6 +102,13 @@ pub struct Memory {
     single: Option<u32>,
 }
 
+impl Memory {
+    /// It carries flows, and its link can carry no more.
+    fn is_full(&self) -> bool {
+        self.verdict != Verdict::Down && self.condition.full && self.rate > 0
+    }
+}
+
 impl Steering {
     pub fn new(plan: &Plan, now: Moment) -> Steering {
         let measures = plan.rules.asks_for_quality();
@@ -106,7 +117,10 @@ impl Steering {
             since: now,
             settled: false,
             sla: SlaStanding::UNMEASURED,
+            judged: SlaStanding::UNMEASURED,
+            clean: 0,
             score: None,
+            scored: None,
             epoch: 0,
             counted: 0,
             sent: VecDeque::new(),
@@ -125,10 +139,9 @@ impl Steering {
             survey: 0,
             counted_at: now,
             span: plan.steering.interval,
-            crowded: false,
-            relief: false,
-            relief_at: now,
-            relief_pause: RELIEF_PAUSE,
+            reliefs: vec![Relief::default(); plan.connectors.len() * Role::ALL.len()],
+            relieved: Vec::new(),
+            surveyed_at: now,
         }
     }
 
@@ -155,11 +168,12 @@ impl Steering {
         self.next_settled.is_some_and(|at| at <= now) || verdicts.any(is_other)
     }
 
-    /// Follows the verdicts, by `PathId`; that of a path which is not usable is `Down`.
-    pub fn follow(&mut self, plan: &Plan, verdicts: impl Iterator<Item = Verdict>, now: Moment) {
+    /// Follows the verdicts, by `PathId`; that of a path which is not usable is `Down`. Gives the places of those that
+    /// it comes to hold to stand otherwise.
+    pub fn follow(&mut self, plan: &Plan, verdicts: impl Iterator<Item = Verdict>, now: Moment) -> Vec<usize> {
+        let stood: Vec<PathStanding> = self.standings().collect();
         let hold_down = plan.steering.hold_down();
         self.next_settled = None;
-        let mut has_outage = false;
         let mut better = Vec::new();
         for (index, (memory, verdict)) in self.paths.iter_mut().zip(verdicts).enumerate() {
             if memory.verdict != verdict {
@@ -171,7 +185,10 @@ impl Steering {
                     (Verdict::Down, _) => memory.outages.rise(now),
                     _ => {}
                 }
-                has_outage |= [memory.verdict, verdict].contains(&Verdict::Down);
+                if memory.verdict == Verdict::Down || verdict == Verdict::Unknown {
+                    // It may take another way now.
+                    memory.burden.restart();
+                }
                 (memory.verdict, memory.since) = (verdict, now);
                 memory.condition.unsteady = memory.outages.is_unsteady(now);
                 memory.condition.fleeting = memory.outages.is_fleeting(now);
@@ -184,39 +201,42 @@ impl Steering {
                 self.next_settled = Some(self.next_settled.map_or(settles, |next| next.min(settles)));
             }
         }
-        if has_outage {
-            // What a path could not carry is not made up for.
-            self.paths.iter_mut().for_each(|memory| memory.sent.clear());
-        }
         self.offer(plan, &better, now);
+        self.restood(&stood)
+    }
+
+    fn restood(&self, stood: &[PathStanding]) -> Vec<usize> {
+        let pairs = self.standings().zip(stood).enumerate();
+        pairs.filter(|(_, (now, before))| now != *before).map(|(index, _)| index).collect()
     }
 
     /// These paths are better than they were: the flows of their siblings choose again, so that those that
     /// are worse off go over, and the others can be told to.
     fn offer(&mut self, plan: &Plan, better: &[usize], now: Moment) {
-        let groups: BTreeSet<(ConnectorId, Role)> = better
-            .iter()
-            .filter_map(|index| plan.tunnels.get(*index))
-            .map(|tunnel| (tunnel.connector, tunnel.role))
-            .collect();
-        if groups.is_empty() {
-            return;
-        }
-        for (memory, tunnel) in self.paths.iter_mut().zip(&plan.tunnels) {
-            if groups.contains(&(tunnel.connector, tunnel.role)) {
-                memory.epoch = memory.epoch.wrapping_add(1);
+        let mut groups: Vec<usize> = better.iter().filter_map(|index| plan.tunnels.get(*index)).map(group_of).collect();
+        groups.sort_unstable();
+        groups.dedup();
+        for group in groups {
+            for path in paths_of(plan, group) {
+                if let Some(memory) = self.paths.get_mut(usize::from(path.0)) {
+                    memory.epoch = memory.epoch.wrapping_add(1);
+                }
+            }
+            let at = self.reliefs.get_mut(group).map(|relief| relief.offer(now));
+            let has_full = paths_of(plan, group).filter_map(|path| self.path(path)).any(Memory::is_full);
+            if let Some(at) = at.filter(|_| has_full) {
+                self.next_judge = self.next_judge.min(at);
             }
         }
-        // Not before they have.
-        (self.relief_at, self.relief_pause) = (now + OFFER_PAUSE, RELIEF_PAUSE);
     }
 
     pub fn is_to_judge(&self, now: Moment) -> bool {
         self.next_judge <= now
     }
 
-    /// Judges what was measured, by `PathId`.
-    pub fn judge(&mut self, plan: &Plan, measured: impl Iterator<Item = Quality>, now: Moment) {
+    /// Judges what was measured, by `PathId`. Gives what `follow` does.
+    pub fn judge(&mut self, plan: &Plan, measured: impl Iterator<Item = Quality>, now: Moment) -> Vec<usize> {
+        let stood: Vec<PathStanding> = self.standings().collect();
         self.next_judge = now + JUDGE;
         let measured: Vec<Quality> = measured.collect();
         let lines = lines(plan, &measured);
@@ -227,8 +247,11 @@ impl Steering {
             let line = lines.get(&line_of(plan, tunnel)).copied().unwrap_or_default();
             memory.rate = measured.sent_kbps;
             memory.single = measured.single_kbps();
-            memory.burden.judge(measured.recent.map(|recent| recent.rtt).or(measured.rtt), line, now);
-            let strained = memory.burden.is_strained(now);
+            let round_trip = measured.latest.or(measured.rtt).map(|rtt| RoundTrip { rtt, source: measured.source });
+            memory.burden.judge(round_trip, line, now);
+            // What is lost, or not answered at all, is not forgiven as what is late is.
+            let is_late = memory.verdict != Verdict::Degraded || measured.only_slow;
+            let strained = is_late && memory.burden.is_strained(now);
             if memory.condition.strained && !strained && memory.verdict == Verdict::Degraded {
                 memory.epoch = memory.epoch.wrapping_add(1);
             }
@@ -244,21 +267,46 @@ impl Steering {
             }
         }
         self.offer(plan, &better, now);
-        self.crowded = self.is_crowded(plan);
-        if !self.crowded {
-            self.relief_pause = RELIEF_PAUSE;
+        self.reliefs.resize(plan.connectors.len() * Role::ALL.len(), Relief::default());
+        for group in 0..self.reliefs.len() {
+            let crowded = self.is_crowded(plan, group);
+            if let Some(relief) = self.reliefs.get_mut(group) {
+                relief.judge(crowded, now);
+            }
         }
-        if !self.measures {
-            return;
+        if self.measures {
+            self.judge_quality(plan, &measured);
         }
-        for (memory, measured) in self.paths.iter_mut().zip(&measured) {
-            let standing = memory.sla.judge(plan.rules.sla_classes(), measured);
+        self.restood(&stood)
+    }
+
+    /// What rules ask for: SLA classes and scores.
+    fn judge_quality(&mut self, plan: &Plan, measured: &[Quality]) {
+        // Of each role, what the path may lose at most that is known to lose least.
+        let mut spared = vec![Permille::FULL; plan.connectors.len() * Role::ALL.len()];
+        for ((measured, tunnel), memory) in measured.iter().zip(&plan.tunnels).zip(&self.paths) {
+            if let Some(spared) = spared.get_mut(group_of(tunnel)).filter(|_| memory.verdict != Verdict::Down) {
+                *spared = (*spared).min(measured.loss_most());
+            }
+        }
+        for ((memory, measured), tunnel) in self.paths.iter_mut().zip(measured).zip(&plan.tunnels) {
+            memory.clean = if measured.loss == Some(Permille::ZERO) { memory.clean.saturating_add(1) } else { 0 };
+            let mut measured = *measured;
+            if let Some(recent) = measured.recent.as_mut().filter(|_| memory.clean >= CLEAN) {
+                recent.loss_most = Permille::ZERO;
+            }
+            let judged = memory.sla.judge(plan.rules.sla_classes(), &measured);
+            let standing = memory.sla.settle(memory.judged, judged);
             if standing.misses_more_than(memory.sla) {
                 memory.epoch = memory.epoch.wrapping_add(1);
             }
-            memory.sla = standing;
-            let score = measured.score();
-            if !is_alike(memory.score, score) {
+            (memory.sla, memory.judged) = (standing, judged);
+            // Looked at each second, chance goes beyond its bounds now and then, but hardly ever by half.
+            let loss_of_best = spared.get(group_of(tunnel)).map_or(u16::MAX, |loss| loss.value() / 2 * 3);
+            let score = measured.score_beside(Permille::new(loss_of_best).unwrap_or(Permille::FULL));
+            let before = std::mem::replace(&mut memory.scored, score);
+            // As with classes, two judgements in a row must say so.
+            if !is_alike(memory.score, score) && (memory.score.is_none() || !is_alike(memory.score, before)) {
                 memory.score = score;
             }
         }
@@ -271,29 +319,33 @@ impl Steering {
     /// Has a link so much to carry, and another of the same role so little, that it should not wait for the
     /// next re-steer?
     pub fn wants_relief(&self, now: Moment) -> bool {
-        self.crowded && now >= self.relief_at && now.since(self.counted_at) >= RELIEF_PAUSE
+        // A survey takes a walk through all flows, whoever it is for.
+        now.since(self.surveyed_at) >= RELIEF_PAUSE && self.reliefs.iter().any(|relief| relief.is_wanted(now))
     }
 
-    fn is_crowded(&self, plan: &Plan) -> bool {
-        let mut roles = plan.connectors.iter().flat_map(|connector| connector.roles.iter().flatten());
-        roles.any(|role| {
-            let known = |path: &PathId| Some((self.path(*path)?, plan.tunnels.get(usize::from(path.0))?));
-            let of_role = || role.tunnels.iter().filter_map(known);
-            let is_full = |memory: &Memory| memory.verdict != Verdict::Down && memory.condition.full && memory.rate > 0;
-            let has_room = |memory: &Memory, tunnel: &TunnelPlan| {
-                memory.verdict == Verdict::Healthy
-                    && !memory.condition.fleeting
-                    && memory.burden.has_room(snapshot::weight(plan, tunnel).saturating_mul(1_000))
-            };
-            of_role().any(|(memory, _)| is_full(memory)) && of_role().any(|(memory, tunnel)| has_room(memory, tunnel))
-        })
+    fn is_crowded(&self, plan: &Plan, group: usize) -> bool {
+        let known = |path: PathId| Some((self.path(path)?, plan.tunnels.get(usize::from(path.0))?));
+        let of_role = || paths_of(plan, group).filter_map(known);
+        let has_room = |memory: &Memory, tunnel: &TunnelPlan| {
+            memory.verdict == Verdict::Healthy
+                && !memory.condition.fleeting
+                && memory.burden.has_room(snapshot::weight(plan, tunnel).saturating_mul(1_000))
+        };
+        of_role().any(|(memory, _)| memory.is_full()) && of_role().any(|(memory, tunnel)| has_room(memory, tunnel))
     }
 
     /// Gives the number of a survey for that.
     pub fn relieve(&mut self, plan: &Plan, now: Moment) -> u64 {
-        self.relief = true;
-        self.relief_at = now + self.relief_pause;
-        self.relief_pause = (self.relief_pause * 2).min(plan.steering.interval);
+        self.relieved.clear();
+        for (group, relief) in self.reliefs.iter_mut().enumerate().filter(|(_, relief)| relief.is_wanted(now)) {
+            relief.begin(plan.steering.interval, now);
+            self.relieved.push(group);
+        }
+        self.begin_survey(now)
+    }
+
+    fn begin_survey(&mut self, now: Moment) -> u64 {
+        self.surveyed_at = now;
         self.survey = self.survey.wrapping_add(1);
         self.survey
     }
@@ -309,18 +361,23 @@ impl Steering {
     /// which flows it was.
     pub fn count(&mut self, plan: &Plan, sent: impl Iterator<Item = u64>, now: Moment) -> u64 {
         self.span = now.since(self.counted_at).max(Duration::from_millis(1));
-        self.counted_at = now;
+        let before = std::mem::replace(&mut self.counted_at, now);
         let kept = plan.steering.horizon().as_nanos().div_ceil(plan.steering.interval.as_nanos().max(1));
         for (memory, bytes) in self.paths.iter_mut().zip(sent) {
-            memory.sent.push_back(bytes.saturating_sub(memory.counted));
+            let sent = bytes.saturating_sub(memory.counted);
             memory.counted = bytes;
+            if memory.outages.up_since().is_none_or(|since| since > before) {
+                // Part of an interval tells nothing.
+                memory.sent.clear();
+                continue;
+            }
+            memory.sent.push_back(sent);
             while memory.sent.len() as u128 > kept {
                 memory.sent.pop_front();
             }
         }
-        self.relief = false;
-        self.survey = self.survey.wrapping_add(1);
-        self.survey
+        self.relieved.clear();
+        self.begin_survey(now)
     }
 
     /// Which flows of a survey are to move, so that the shares come in line.
@@ -331,6 +388,9 @@ impl Steering {
         let mut shifts = Vec::new();
         for (index, connector) in plan.connectors.iter().enumerate() {
             let role = active.get(index).copied().unwrap_or(Role::Primary);
+            if !self.relieved.is_empty() && !self.relieved.contains(&(index * Role::ALL.len() + role.index())) {
+                continue;
+            }
             let Some(of_role) = &connector.roles[role.index()] else { continue };
             let of_connector = flows.iter().filter(|flow| of_role.tunnels.contains(&flow.path));
             shifts.extend(self.shifts_among(plan, &of_role.tunnels, of_connector, now));
@@ -349,13 +409,24 @@ impl Steering {
         let shared = flows.iter().fold(0, |bits, flow| bits | flow.peers);
         let group: Vec<(usize, PathId)> =
             paths.iter().copied().enumerate().filter(|(index, _)| shared & 1 << index != 0).collect();
-        let loads: Vec<Load> = group.iter().filter_map(|(_, path)| self.load(plan, *path)).collect();
+        let mut loads: Vec<Load> = group.iter().filter_map(|(_, path)| self.load(plan, *path)).collect();
         if loads.len() != group.len() {
             return Vec::new();
         }
+        for load in &mut loads {
+            let single = self.path(load.path).and_then(|memory| memory.single);
+            let there = flows.iter().filter(|flow| flow.path == load.path).count().max(1);
+            // Beyond so many there are more that nobody told of.
+            if let Some(single) = single.filter(|_| there < HEAVY_PER_PATH) {
+                load.weight = load.weight.min(single.saturating_mul(there as u32)).max(1);
+            }
+        }
+        if self.relieved.is_empty() {
+            self.add_past(&mut loads);
+        }
         let elephants: Vec<Elephant> = flows
             .iter()
-            .filter(|flow| !self.relief || self.path(flow.path).is_some_and(|memory| memory.condition.full))
+            .filter(|flow| self.relieved.is_empty() || self.path(flow.path).is_some_and(|memory| memory.condition.full))
             .filter(|flow| flow.moved_at.is_none_or(|at| now.since(at) >= plan.steering.dwell()))
             .map(|flow| Elephant {
                 key: flow.key,
@@ -375,21 +446,43 @@ impl Steering {
         let ahead = |kbps: u32| u64::from(kbps).saturating_mul(125).saturating_mul(horizon.as_secs());
         let weight = snapshot::weight(plan, tunnel);
         let room = ahead(memory.burden.measured().unwrap_or(u32::MAX).min(weight.saturating_mul(1_000)));
-        let single = memory.single.map_or(u64::MAX, ahead);
-        if self.relief {
-            return Some(Load { path, weight, room, single, sent: 0, expected: ahead(memory.rate) });
-        }
-        let last = u128::from(memory.sent.back().copied().unwrap_or_default());
-        let expected = last * horizon.as_nanos() / self.span.as_nanos().max(1);
-        Some(Load {
-            path,
-            weight,
-            room,
-            single,
-            sent: memory.sent.iter().fold(0, |sum: u64, bytes| sum.saturating_add(*bytes)),
-            expected: u64::try_from(expected).unwrap_or(u64::MAX),
-        })
+        let (weight, single) = (weight.saturating_mul(1_000), memory.single.map_or(u64::MAX, ahead));
+        let at_this_rate = Load { path, weight, room, single, sent: 0, expected: ahead(memory.rate) };
+        let Some(last) = memory.sent.back().filter(|_| self.relieved.is_empty()) else { return Some(at_this_rate) };
+        let expected = u128::from(*last) * horizon.as_nanos() / self.span.as_nanos().max(1);
+        Some(Load { expected: u64::try_from(expected).unwrap_or(u64::MAX), ..at_this_rate })
     }
+
+    /// What the paths of a group have sent. What one of them could not carry because it was down is not made up
+    /// for: for that time it is taken to have had its share of what the others sent.
+    fn add_past(&self, loads: &mut [Load]) {
+        let weight_of = |load: &Load| u128::from(load.weight.max(1));
+        let intervals = |load: &Load| self.path(load.path).map_or(0, |memory| memory.sent.len());
+        let longest = loads.iter().map(intervals).max().unwrap_or_default();
+        for ago in 0..longest {
+            let sent = |load: &Load| self.path(load.path).and_then(|memory| memory.sent.iter().rev().nth(ago).copied());
+            let known = || loads.iter().filter_map(|load| Some((load, sent(load)?)));
+            let whole: u128 = known().map(|(_, bytes)| u128::from(bytes)).sum();
+            let weights: u128 = known().map(|(load, _)| weight_of(load)).sum();
+            let each = |load: &Load| {
+                let share = || u64::try_from(whole * weight_of(load) / weights.max(1)).unwrap_or(u64::MAX);
+                sent(load).unwrap_or_else(share)
+            };
+            let sent: Vec<u64> = loads.iter().map(each).collect();
+            loads.iter_mut().zip(sent).for_each(|(load, bytes)| load.sent = load.sent.saturating_add(bytes));
+        }
+    }
+}
+
+/// The place of a connector's role among those of all.
+fn group_of(tunnel: &TunnelPlan) -> usize {
+    usize::from(tunnel.connector.0) * Role::ALL.len() + tunnel.role.index()
+}
+
+fn paths_of(plan: &Plan, group: usize) -> impl Iterator<Item = PathId> + '_ {
+    let connector = plan.connectors.get(group / Role::ALL.len());
+    let role = connector.and_then(|connector| connector.roles.get(group % Role::ALL.len())?.as_ref());
+    role.into_iter().flat_map(|role| role.tunnels.iter().copied())
 }
 
 /// Whose traffic shares a bottleneck: all of a link's at a branch; at a gateway, where a link has one end
@@ -447,23 +540,28 @@ pub(super) fn gap(from: Metrics, to: Metrics) -> Duration {
 /// What is known of a path. Where the peer is a Trefoil, loss is that of the direction in which we send: what is lost on the
 /// way back, no choice of ours would spare.
 pub(super) fn quality(tunnel: &Tunnel, now: Moment) -> Quality {
-    let Metrics { loss, rtt, jitter, recent } = tunnel.health().metrics();
+    let Metrics { loss, rtt, jitter, recent, latest, source } = tunnel.health().metrics();
     let sending = tunnel.directions(now).map(|(sending, _)| sending).unwrap_or_default();
     match tunnel.leg() {
         Some(_) => {
-            let recent = recent.map(|recent| on_the_way_there(recent, &sending));
-            Quality { loss: sending.loss.or(loss), rtt, jitter, recent, ..Quality::default() }
+            let only_slow = tunnel.health().is_only_slow();
+            let (loss, recent) = (sending.loss.or(loss), recent.map(|recent| on_the_way_there(recent, &sending)));
+            Quality { loss, rtt, jitter, recent, latest, source, only_slow, ..Quality::default() }
         }
         None => Quality::default(),
     }
 }
 
-/// What round trips say of late, without what is lost on the way back as far as that is known: what is certain of both ways
-/// together need not be lost on the way there.
+/// What round trips say of late, without what is lost on the way back as far as that is known: of what is certain of both
+/// ways together as much as of all that was lost, and what is certain of the way there by itself.
 fn on_the_way_there(recent: health::Recent, sending: &Direction) -> Recent {
-    let health::Recent { rtt, jitter, loss, loss_least } = recent;
-    let smaller = |one: Permille, other: Option<Permille>| other.map_or(one, |other| other.min(one));
-    Recent { rtt, jitter, loss: smaller(loss, sending.loss), loss_least: smaller(loss_least, sending.loss_least) }
+    let health::Recent { rtt, jitter, loss, loss_least, loss_most } = recent;
+    let Some(there) = sending.loss else { return Recent { rtt, jitter, loss, loss_least, loss_most } };
+    let there = there.min(loss);
+    let part = u32::from(loss_least.value()) * u32::from(there.value()) / u32::from(loss.value().max(1));
+    let part = u16::try_from(part).ok().and_then(Permille::new).unwrap_or(loss_least);
+    let least = part.max(sending.loss_least.unwrap_or_default()).min(loss_least);
+    Recent { rtt, jitter, loss: there, loss_least: least, loss_most }
 }
 
 fn is_alike(published: Option<u32>, measured: Option<u32>) -> bool {
@@ -486,6 +584,7 @@ mod tests {
             jitter: Duration::ZERO,
             loss: permille(60),
             loss_least: permille(40),
+            loss_most: permille(90),
         };
         let told = |loss, least| {
             let way =
@@ -493,8 +592,10 @@ mod tests {
             let told = on_the_way_there(recent, &way);
             (told.loss.value(), told.loss_least.value())
         };
-        assert_eq!(told(7, 0), (7, 0), "one message in 150: all the rest is lost on the way back");
-        assert_eq!(told(30, 12), (30, 12));
+        assert_eq!(told(0, 0), (0, 0), "all is lost on the way back");
+        assert_eq!(told(7, 0), (7, 4), "one message in 150: nearly all the rest is");
+        assert_eq!(told(30, 12), (30, 20));
+        assert_eq!(told(30, 25), (30, 25));
         assert_eq!(told(90, 70), (60, 40));
         let unknown = on_the_way_there(recent, &Direction::default());
         assert_eq!((unknown.loss, unknown.loss_least), (permille(60), permille(40)));

@@ -97,6 +97,10 @@ pub struct MoveOrder {
     pub by: Moment,
 }
 
+/// Heavy flows told of one path. With three paths that share, the moves that a re-steer makes are
+/// among the heaviest of each.
+pub const HEAVY_PER_PATH: usize = 64;
+
 /// A flow that was seen to send much since the survey before.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct HeavyFlow {

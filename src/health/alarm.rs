@@ -73,8 +73,10 @@ pub(super) struct Alarm {
     heard: Option<Moment>,
     /// The last answer to an inner probe, which proves both directions.
     echoed: Option<Moment>,
-    /// The last time that a path that sends was asked.
+    /// The last time that a path that sends was asked, and when it may be asked again at the soonest where it
+    /// could not be.
     asked: Moment,
+    ask_next: Moment,
     /// IKE did not answer, but the path lived: its silence says nothing until it answers again.
     ike_is_mute: bool,
     /// The outstanding request is a costly one for the peer.
@@ -142,6 +144,7 @@ impl Alarm {
             heard: None,
             echoed: None,
             asked: now,
+            ask_next: now,
             ike_is_mute: false,
             heavy: false,
             troubled: None,
@@ -197,6 +200,13 @@ impl Alarm {
     /// The request that a probe has sent costs the peer a Diffie-Hellman exchange.
     pub fn ask_is_heavy(&mut self) {
         self.heavy = true;
+    }
+
+    /// What was asked at that moment was not sent after all.
+    pub fn handle_unsent(&mut self, at: Moment) {
+        if self.asked == at {
+            (self.asked, self.ask_next) = (Moment::ZERO, at + self.nerves.step);
+        }
     }
 
     /// `due` is when this was to be called; `inner` says that inner targets are probed too.
@@ -257,9 +267,13 @@ impl Alarm {
             }
             None if ask => {
                 // The site's packets leave and nothing comes back, which may be how it should be.
-                self.asked = now;
                 let waits = liveness.prompt().is_none() || liveness.oldest().is_some();
-                findings.probe = !waits && around.budget.turn_now(now);
+                let turn = if waits { Err(now + self.nerves.ask_after) } else { around.budget.turn_now(now) };
+                match turn {
+                    Ok(()) => self.asked = now,
+                    Err(next) => self.ask_next = next,
+                }
+                findings.probe = turn.is_ok();
             }
             None => {}
         }
@@ -337,7 +351,7 @@ impl Alarm {
         }
         let Some(doubt) = &mut self.doubt else { return };
         if doubt.next <= now {
-            findings.probe |= around.budget.turn_now(now);
+            findings.probe |= around.budget.turn_now(now).is_ok();
             doubt.next = now + SLOW_STEP;
         }
         let began = doubt.began;
@@ -396,7 +410,8 @@ impl Alarm {
     /// When a path that sends is to be asked.
     fn ask_at(&self) -> Option<Moment> {
         let since = self.heard.max(Some(self.asked))?;
-        (self.habit.is_sending() && !self.ike_is_mute).then_some(since + self.nerves.ask_after)
+        let asks = self.habit.is_sending() && !self.ike_is_mute;
+        asks.then_some((since + self.nerves.ask_after).max(self.ask_next))
     }
 
     fn beware(&mut self, now: Moment) {

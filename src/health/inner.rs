@@ -3,6 +3,7 @@ use std::time::Duration;
 
 use super::estimate::{LATEST, RttEstimate};
 use super::liveness::following;
+use super::trail::Trail;
 use super::window::{Outcome, Window};
 use super::{ProbeTarget, TargetCounts};
 use crate::model::Moment;
@@ -19,6 +20,8 @@ const MAX_PENDING: usize = 64;
 pub(super) struct InnerTarget {
     pub target: ProbeTarget,
     pub window: Window,
+    /// The same with those between the regular ones.
+    pub trail: Trail,
     pub returns: Returns,
     /// Lost or refused since the last answer over any path.
     pub lost_in_row: u16,
@@ -38,7 +41,7 @@ pub(super) struct InnerTarget {
 enum Weight {
     /// A regular one: its outcome counts.
     Counted,
-    /// Between the regular ones, to see more of the path: counts for `Scrutiny` alone.
+    /// Between the regular ones, to see more of the path: counts for the trail alone.
     Between,
     /// Sent to learn quickly whether the path lives; counts for nothing.
     Confirming,
@@ -58,9 +61,7 @@ pub(super) enum Returns {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum InnerAnswer {
     InTime,
-    /// To one between the regular ones.
-    Between,
-    /// To one that does not count, or that was counted as lost.
+    /// To one that does not count for verdicts, or that was counted as lost.
     Uncounted,
     /// To none that waits for one.
     Ignored,
@@ -79,6 +80,7 @@ impl InnerTarget {
         InnerTarget {
             target,
             window: Window::new(window),
+            trail: Trail::default(),
             returns: Returns::Never,
             lost_in_row: 0,
             refusal: None,
@@ -97,7 +99,7 @@ impl InnerTarget {
         *self = InnerTarget { counts, ..InnerTarget::new(self.target.clone(), window, first) };
     }
 
-    /// Gives up on probes whose time is over; tells how many of them count, for `Scrutiny` too.
+    /// Gives up on probes whose time is over; tells how many of them count, for the trail too.
     pub fn expire(&mut self, now: Moment) -> u32 {
         // Patience changes with the estimate, so deadlines need not be in order.
         let (mut lost, mut between) = (0, 0);
@@ -115,7 +117,10 @@ impl InnerTarget {
             self.overdue.pop_front();
         }
         for _ in 0..lost {
-            self.lose();
+            self.lose(now);
+        }
+        for _ in 0..between {
+            self.leave_trail(Outcome::Lost, now);
         }
         lost + between
     }
@@ -132,7 +137,7 @@ impl InnerTarget {
         self.due.get_or_insert(Weight::Confirming);
     }
 
-    /// Makes a probe due that counts for `Scrutiny` alone.
+    /// Makes a probe due that counts for the trail alone.
     pub fn ask_between(&mut self) {
         self.due.get_or_insert(Weight::Between);
     }
@@ -143,7 +148,7 @@ impl InnerTarget {
         if self.pending.len() >= MAX_PENDING
             && self.pending.pop_front().is_some_and(|oldest| oldest.weight == Weight::Counted)
         {
-            self.lose();
+            self.lose(now);
         }
         self.pending.push_back(Pending { id, deadline: now + self.estimate.patience(), excused: false, weight });
         self.counts.sent += 1;
@@ -152,7 +157,7 @@ impl InnerTarget {
 
     /// An answer over the same path. One that comes after its probe was counted as lost shows that the probe
     /// got through, and how long to wait, but is no result; one that comes twice is nothing at all.
-    pub fn answer(&mut self, id: u64, rtt: Duration) -> InnerAnswer {
+    pub fn answer(&mut self, id: u64, rtt: Duration, now: Moment) -> InnerAnswer {
         let weight = match self.take(id, rtt) {
             Taken::Waiting(weight) => weight,
             Taken::Overdue => return InnerAnswer::Uncounted,
@@ -162,12 +167,17 @@ impl InnerTarget {
         (self.lost_in_row, self.refusal) = (0, None);
         self.counts.answered += 1;
         self.returns = Returns::SamePath;
+        let outcome = Outcome::Answered(Some(rtt));
         match weight {
-            Weight::Counted => {}
-            Weight::Between => return InnerAnswer::Between,
             Weight::Confirming => return InnerAnswer::Uncounted,
+            Weight::Between => {
+                self.leave_trail(outcome, now);
+                return InnerAnswer::Uncounted;
+            }
+            Weight::Counted => {}
         }
-        self.window.push(Outcome::Answered(Some(rtt)));
+        self.leave_trail(outcome, now);
+        self.window.push(outcome);
         InnerAnswer::InTime
     }
 
@@ -182,6 +192,7 @@ impl InnerTarget {
         self.returns = Returns::OtherPath;
         (self.lost_in_row, self.refusal) = (0, None);
         self.window.clear();
+        self.trail.clear();
     }
 
     /// The target answered over the same path, and said no. The path has carried both packets, so this is no
@@ -221,10 +232,17 @@ impl InnerTarget {
         waiting.map_or(self.next, |deadline| deadline.min(self.next))
     }
 
-    fn lose(&mut self) {
+    fn lose(&mut self, now: Moment) {
         self.lost_in_row = self.lost_in_row.saturating_add(1);
         if self.returns == Returns::SamePath {
             self.window.push(Outcome::Lost);
+        }
+        self.leave_trail(Outcome::Lost, now);
+    }
+
+    fn leave_trail(&mut self, outcome: Outcome, now: Moment) {
+        if self.returns == Returns::SamePath {
+            self.trail.push(outcome, now);
         }
     }
 

@@ -45,6 +45,16 @@ pub(super) enum Worse {
     Inner,
 }
 
+impl Worse {
+    /// The path delivers, but late.
+    pub fn is_slowness(self) -> bool {
+        match self {
+            Worse::Rtt { .. } | Worse::Jitter { .. } => true,
+            Worse::Loss { .. } | Worse::Inner => false,
+        }
+    }
+}
+
 impl Judge {
     pub fn new(settings: HealthSettings, window: usize) -> Judge {
         let recent = RECENT.min(window);
@@ -114,11 +124,15 @@ impl Exceeded {
             Worse::Inner => self.loss = true,
         }
     }
+
+    pub fn is_slowness_alone(self) -> bool {
+        !self.loss
+    }
 }
 
 pub(super) fn metrics(window: &Window) -> Metrics {
     let all = window.len();
-    Metrics { loss: window.loss(), rtt: window.median_rtt(all), jitter: window.jitter(all), recent: None }
+    Metrics { loss: window.loss(), rtt: window.median_rtt(all), jitter: window.jitter(all), ..Metrics::default() }
 }
 
 /// The smallest number of losses among `count` probes that a path losing exactly `limit` would

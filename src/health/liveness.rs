@@ -4,6 +4,7 @@ use std::time::Duration;
 use arrayvec::ArrayVec;
 
 use super::estimate::{LATEST, RttEstimate};
+use super::trail::Trail;
 use super::window::{Outcome, Window};
 use crate::model::Moment;
 
@@ -16,6 +17,7 @@ const MAX_SENT: usize = 64;
 #[derive(Debug)]
 pub(super) struct Liveness {
     pub window: Window,
+    pub trail: Trail,
     /// Probes lost since the last answer.
     pub lost_in_row: u16,
     estimate: RttEstimate,
@@ -64,6 +66,7 @@ impl Liveness {
     pub fn new(window: u16, first: Moment) -> Liveness {
         Liveness {
             window: Window::new(window),
+            trail: Trail::default(),
             lost_in_row: 0,
             estimate: RttEstimate::default(),
             sent: VecDeque::new(),
@@ -88,6 +91,7 @@ impl Liveness {
             if transmission.waits == Waits::Counted && transmission.deadline <= now {
                 transmission.waits = Waits::Lost;
                 self.window.push(Outcome::Lost);
+                self.trail.push(Outcome::Lost, now);
                 self.loss.count(true, self.lost_in_row);
                 self.lost_in_row = self.lost_in_row.saturating_add(1);
                 latest_lost = true;
@@ -124,8 +128,8 @@ impl Liveness {
     }
 
     /// The probe that `poll` gave could not be sent.
-    pub fn retract(&mut self) {
-        self.sent.pop_back();
+    pub fn retract(&mut self) -> Option<Moment> {
+        self.sent.pop_back().map(|sent| sent.at)
     }
 
     /// Whether a probe has to be sent now; if so, it is taken as sent.
@@ -163,9 +167,11 @@ impl Liveness {
             }
             if index < answered {
                 self.window.push(Outcome::Lost);
+                self.trail.push(Outcome::Lost, now);
                 self.loss.count(true, self.lost_in_row);
             } else if index == answered {
                 self.window.push(Outcome::Answered(rtt));
+                self.trail.push(Outcome::Answered(rtt), now);
                 self.loss.count(false, 0);
             }
         }

@@ -10,7 +10,7 @@ use super::liveness::Liveness;
 use super::scrutiny::Scrutiny;
 use super::window::Window;
 use super::{HealthSettings, Metrics, ProbeTarget, TargetCounts};
-use crate::model::{Chance, Moment, Verdict};
+use crate::model::{Chance, Moment, Permille, Verdict};
 
 /// More inner targets than this add traffic, not knowledge; the rest are ignored.
 pub const MAX_TARGETS: usize = 8;
@@ -23,7 +23,7 @@ const MEASURING_RESULTS: usize = 3;
 const INTERVALS: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(60));
 /// While the verdict is open (new, silent, or coming back), probes are at most this far apart.
 const OPEN_PACE: Duration = Duration::from_secs(1);
-/// And so far when a path that was down has answered again.
+/// And so far when a path that is new, or was down, has answered.
 const RETURN_PACE: Duration = Duration::from_millis(250);
 /// Called later than this, we were paused, and answers may wait unread.
 const PAUSED: Duration = Duration::from_millis(250);
@@ -155,14 +155,14 @@ impl PathHealth {
             self.lost_in_row = self.lost_in_row.saturating_add(lost);
             self.answered_in_row = 0;
         }
-        let light = self.light_target();
+        let watched = self.watched_target();
         for (index, target) in self.targets.iter_mut().enumerate() {
             let lost = target.expire(now);
-            if let Some(scrutiny) = self.scrutiny.as_mut().filter(|_| light == Some(index)) {
-                (0..lost).for_each(|_| scrutiny.handle_result(None, now));
+            if let Some(scrutiny) = self.scrutiny.as_mut().filter(|_| lost > 0 && watched == Some(index)) {
+                scrutiny.handle_loss(now);
             }
         }
-        let (inner, is_down) = (light.is_some(), self.verdict == Verdict::Down);
+        let (inner, is_down) = (self.light_target().is_some(), self.verdict == Verdict::Down);
         let findings = self.alarm.run(&self.liveness, &mut around, (due, now), inner, is_down);
         if let Some(reason) = findings.dead {
             self.answered_in_row = 0;
@@ -173,9 +173,10 @@ impl PathHealth {
             self.probe_now();
         }
         if let Some(scrutiny) = &mut self.scrutiny {
-            let is_due = scrutiny.is_due(around.traffic, self.settings.inner_interval, around.budget, now);
-            let target = light.and_then(|index| self.targets.get_mut(index));
-            if let Some(target) = target.filter(|_| is_due && !is_down) {
+            let target = watched.and_then(|index| self.targets.get_mut(index)).filter(|_| !is_down);
+            let interval = self.settings.inner_interval;
+            let is_due = scrutiny.is_due(around.traffic, interval, target.is_some(), around.budget, now);
+            if let Some(target) = target.filter(|_| is_due) {
                 target.ask_between();
             }
         }
@@ -205,7 +206,9 @@ impl PathHealth {
 
     /// The liveness probe that was polled last could not be sent: another exchange is not over.
     pub fn handle_unsent(&mut self) {
-        self.liveness.retract();
+        if let Some(at) = self.liveness.retract() {
+            self.alarm.handle_unsent(at);
+        }
     }
 
     /// It repeats a request that costs the peer a Diffie-Hellman exchange.
@@ -222,18 +225,12 @@ impl PathHealth {
 
     /// An inner probe was answered. Not over the same path: neither good nor bad for this one.
     pub fn handle_inner(&mut self, id: u64, target: usize, same_path: bool, rtt: Duration, now: Moment) {
-        let index = target;
         let Some(target) = self.asked(id, target) else { return };
         if same_path {
-            let answer = target.answer(id, rtt);
-            match answer {
+            match target.answer(id, rtt, now) {
                 InnerAnswer::InTime => self.count_answer(),
-                InnerAnswer::Between | InnerAnswer::Uncounted => {}
+                InnerAnswer::Uncounted => {}
                 InnerAnswer::Ignored => return,
-            }
-            let is_result = answer != InnerAnswer::Uncounted && self.light_target() == Some(index);
-            if let Some(scrutiny) = self.scrutiny.as_mut().filter(|_| is_result) {
-                scrutiny.handle_result(Some(rtt), now);
             }
             self.alarm.hear(Life::Echo, &self.liveness, now);
             self.sign_of_life(now);
@@ -285,7 +282,6 @@ impl PathHealth {
         let first = now + self.settings.interval.min(OPEN_PACE) / 4;
         self.liveness.restart(self.settings.window, first);
         self.alarm.restart(now);
-        self.scrutiny.iter_mut().for_each(Scrutiny::restart);
         for target in &mut self.targets {
             target.restart(self.settings.window, first);
         }
@@ -358,13 +354,24 @@ impl PathHealth {
         self.verdict
     }
 
+    /// It is `Degraded`, and all that is wrong with it is that what it delivers is late.
+    pub fn is_only_slow(&self) -> bool {
+        self.verdict == Verdict::Degraded && self.exceeded.is_slowness_alone()
+    }
+
     /// Of the whole window of the source that decides: of the inner targets that are answered over this path the
     /// best but `need` less one, or IKE when there is none.
     pub fn metrics(&self) -> Metrics {
         let mut all = self.each_window(metrics);
         all.sort_by_key(|metrics| (metrics.loss, metrics.rtt));
-        let recent = self.scrutiny.as_ref().and_then(Scrutiny::recent).filter(|_| self.light_target().is_some());
-        Metrics { recent, ..all.get(self.needed(all.len()) - 1).copied().unwrap_or_default() }
+        let speaker = self.speaking_target().and_then(|index| Some((index, self.targets.get(index)?)));
+        let trail = speaker.map_or(&self.liveness.trail, |(_, target)| &target.trail);
+        Metrics {
+            recent: trail.recent(),
+            latest: trail.latest(),
+            source: speaker.and_then(|(index, _)| u8::try_from(index).ok()),
+            ..all.get(self.needed(all.len()) - 1).copied().unwrap_or_default()
+        }
     }
 
     /// In the order in which the targets were given.
@@ -436,6 +443,23 @@ impl PathHealth {
         self.targets.iter().position(|target| target.target.light && self.is_measuring(target))
     }
 
+    /// The target whose probes of late speak for the path: of those that measure it the one with the least loss but
+    /// `need` less one; of equals the one that comes first.
+    fn speaking_target(&self) -> Option<usize> {
+        let measuring = self.targets.iter().enumerate().filter(|(_, target)| self.is_measuring(target));
+        let mut all: ArrayVec<(Permille, usize), MAX_TARGETS> =
+            measuring.map(|(index, target)| (target.trail.loss_least(), index)).take(MAX_TARGETS).collect();
+        all.sort_unstable();
+        all.get(self.needed(all.len()) - 1).map(|(_, index)| *index)
+    }
+
+    /// Whom `Scrutiny` asks: whoever speaks for the path, or the first that may be asked so.
+    fn watched_target(&self) -> Option<usize> {
+        self.scrutiny.as_ref()?;
+        let is_light = |index: &usize| self.targets.get(*index).is_some_and(|target| target.target.light);
+        self.speaking_target().filter(is_light).or_else(|| self.light_target())
+    }
+
     fn sign_of_life(&mut self, now: Moment) {
         self.alive = Some(now);
         self.lost_in_row = 0;
@@ -478,8 +502,11 @@ impl PathHealth {
             Verdict::Down if self.answered_in_row >= self.settings.up_after.max(1) => {
                 // What was lost was the outage, which says nothing of the path that is back.
                 self.liveness.window.keep_since_loss();
-                self.targets.iter_mut().for_each(|target| target.window.keep_since_loss());
-                self.scrutiny.iter_mut().for_each(Scrutiny::restart);
+                self.liveness.trail.keep_since_loss();
+                for target in &mut self.targets {
+                    target.window.keep_since_loss();
+                    target.trail.keep_since_loss();
+                }
                 match self.worse() {
                     Some(worse) => self.degrade(worse, now),
                     None => {
@@ -514,7 +541,7 @@ impl PathHealth {
     }
 
     fn pace(&self, interval: Duration) -> Duration {
-        let is_returning = self.verdict == Verdict::Down && self.answered_in_row > 0;
+        let is_returning = matches!(self.verdict, Verdict::Down | Verdict::Unknown) && self.answered_in_row > 0;
         match self.is_open() {
             true if is_returning => interval.min(RETURN_PACE),
             true => interval.min(OPEN_PACE),
@@ -536,7 +563,9 @@ impl PathHealth {
         }
         let all = self.each_window(|window| self.judge.worse(window));
         let good = all.iter().filter(|worse| worse.is_none()).count();
-        if good >= self.needed(all.len()) { None } else { all.into_iter().flatten().next() }
+        // What is lost weighs more than what is late.
+        let gravest = || all.iter().flatten().min_by_key(|worse| worse.is_slowness()).copied();
+        if good >= self.needed(all.len()) { None } else { gravest() }
     }
 
     fn better(&self) -> bool {

@@ -1,8 +1,7 @@
 use std::time::Duration;
 
+use super::ProbeBudget;
 use super::habit::Traffic;
-use super::trail::Trail;
-use super::{ProbeBudget, Recent};
 use crate::model::Moment;
 
 /// At most so often, and after a loss so often for so long.
@@ -14,11 +13,10 @@ const PACKETS_EACH: u32 = 20;
 /// How often the packets are counted.
 const COUNTING: Duration = Duration::from_secs(1);
 
-/// Looks closely at a path that carries traffic which asks much of it: probes between the regular ones, in
-/// proportion to what the path carries. They make no verdict; what they show is told as `Recent`.
+/// Looks closely at a path that carries traffic which asks much of it: says when a probe is due between the
+/// regular ones, in proportion to what the path carries.
 #[derive(Debug)]
 pub(super) struct Scrutiny {
-    trail: Trail,
     counted: (u64, Moment),
     pace: Option<Duration>,
     suspected_until: Moment,
@@ -27,26 +25,27 @@ pub(super) struct Scrutiny {
 
 impl Scrutiny {
     pub fn new(now: Moment) -> Scrutiny {
-        Scrutiny { trail: Trail::default(), counted: (0, now), pace: None, suspected_until: now, next: None }
+        Scrutiny { counted: (0, now), pace: None, suspected_until: now, next: None }
     }
 
-    /// What was measured is of another tunnel, or was an outage.
-    pub fn restart(&mut self) {
-        self.trail.clear();
-    }
-
-    /// A probe of the target was answered, or lost.
-    pub fn handle_result(&mut self, result: Option<Duration>, now: Moment) {
-        self.trail.push(result, now);
+    /// A probe of the target was lost.
+    pub fn handle_loss(&mut self, now: Moment) {
         // Where little is sent, a lossy link would be asked quickly for ever, and for nobody.
-        if result.is_none() && self.pace.is_some() {
+        if self.pace.is_some() {
             self.suspected_until = now + SUSPICION;
             self.next = Some(self.next.map_or(now + SUSPECTED, |next| next.min(now + SUSPECTED)));
         }
     }
 
-    /// Is it time for a probe? `interval` is that of the regular ones.
-    pub fn is_due(&mut self, traffic: Traffic, interval: Duration, budget: &mut ProbeBudget, now: Moment) -> bool {
+    /// Is it time for a probe, where there is somebody to ask? `interval` is that of the regular ones.
+    pub fn is_due(
+        &mut self,
+        traffic: Traffic,
+        interval: Duration,
+        somebody: bool,
+        budget: &mut ProbeBudget,
+        now: Moment,
+    ) -> bool {
         let (before, at) = self.counted;
         let span = now.since(at);
         if span >= COUNTING {
@@ -56,21 +55,39 @@ impl Scrutiny {
             self.counted = (traffic.sent, now);
         }
         let pace = if now < self.suspected_until { Some(SUSPECTED) } else { self.pace };
-        let Some(pace) = pace else {
+        let Some(pace) = pace.filter(|_| somebody) else {
             self.next = None;
             return false;
         };
         let next = self.next.unwrap_or(now);
-        let is_due = next <= now && budget.turn_now(now);
-        self.next = Some(if next <= now { now + pace } else { next.min(now + pace) });
-        is_due
+        if next > now {
+            self.next = Some(next.min(now + pace));
+            return false;
+        }
+        let turn = budget.turn_between(now);
+        self.next = Some(turn.err().unwrap_or(now + pace));
+        turn.is_ok()
     }
 
     pub fn next_event(&self) -> Moment {
         self.next.unwrap_or(self.counted.1 + COUNTING)
     }
+}
 
-    pub fn recent(&self) -> Option<Recent> {
-        self.trail.recent()
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_probe_that_got_no_turn_is_due_when_there_is_one_and_not_an_interval_later() {
+        let at = Moment::from_millis;
+        let mut budget = ProbeBudget::default();
+        let mut scrutiny = Scrutiny::new(at(0));
+        let sent = |sent| Traffic { sent, ..Traffic::default() };
+        while budget.turn_between(at(1_000)).is_ok() {}
+        assert!(!scrutiny.is_due(sent(200), Duration::from_secs(1), true, &mut budget, at(1_000)));
+        assert_eq!(scrutiny.next_event(), at(1_001));
+        assert!(scrutiny.is_due(sent(200), Duration::from_secs(1), true, &mut budget, at(1_001)));
+        assert_eq!(scrutiny.next_event(), at(1_101));
     }
 }

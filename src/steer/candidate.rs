@@ -110,6 +110,21 @@ impl SlaStanding {
         self.misses & !before.misses != 0
     }
 
+    /// What two judgements in a row agree upon; on what they do not, it is as it was. Where nothing was known,
+    /// the first one is believed.
+    pub const fn settle(self, before: SlaStanding, now: SlaStanding) -> SlaStanding {
+        let meets = before.meets & now.meets;
+        let misses = before.misses & now.misses;
+        let unknown = !(before.meets | before.misses | now.meets | now.misses);
+        let open = !(meets | misses | unknown);
+        let known = self.meets | self.misses;
+        let as_before = open & known;
+        SlaStanding {
+            meets: meets | as_before & self.meets | open & !known & now.meets,
+            misses: misses | as_before & self.misses | open & !known & now.misses,
+        }
+    }
+
     /// How a path that measures this stands, class by class, given how it stood before: a class
     /// that it missed it meets again below nine tenths of each limit, so that a value at its limit
     /// does not move flows to and fro.
@@ -137,6 +152,14 @@ pub struct Quality {
     pub jitter: Option<Duration>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recent: Option<Recent>,
+    /// Median round-trip time of the newest few probes, and whose these are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latest: Option<Duration>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<u8>,
+    /// It is `Degraded` for nothing but round-trip time or jitter.
+    #[serde(default)]
+    pub only_slow: bool,
     /// Of the site's flows, in the last second, in kilobits a second.
     #[serde(default)]
     pub sent_kbps: u32,
@@ -144,7 +167,7 @@ pub struct Quality {
     pub received_kbps: u32,
 }
 
-/// What the newest probes say by themselves, where they are many.
+/// What the newest probes say by themselves.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Recent {
     pub rtt: Duration,
@@ -153,6 +176,13 @@ pub struct Recent {
     pub loss: Permille,
     /// It loses more than this, with a certainty of 99 %.
     pub loss_least: Permille,
+    /// And less than this, with one of 90 %.
+    #[serde(default = "all")]
+    pub loss_most: Permille,
+}
+
+fn all() -> Permille {
+    Permille::FULL
 }
 
 /// A single loss in a window says nothing, in thousandths.
@@ -166,16 +196,29 @@ impl Quality {
     /// One way of the round trip, twice the jitter (a playout buffer of that size), and 10 ms for
     /// each thousandth of loss: in the E-model (ITU-T G.107) 1 % of loss costs G.711 some 2.5
     /// points, as does a delay of 100 ms.
+    ///
+    /// Of loss only what is certain counts.
     pub fn score(&self) -> Option<u32> {
+        self.score_beside(Permille::ZERO)
+    }
+
+    /// The same beside a path that may lose so much, and is known to lose least: what goes beyond it. For few probes
+    /// and many show the same loss differently, and paths that lose alike are alike.
+    pub fn score_beside(&self, loss_of_best: Permille) -> Option<u32> {
         let micros = |span: Duration| u32::try_from(span.as_micros()).unwrap_or(u32::MAX);
         let (rtt, jitter, loss) = match self.recent {
-            Some(recent) => (recent.rtt, recent.jitter, recent.loss),
+            Some(recent) => (recent.rtt, recent.jitter, recent.loss_least),
             None => (self.rtt?, self.jitter?, self.loss?),
         };
         let delay = micros(rtt) / 2;
         let jitter = micros(jitter).saturating_mul(2);
-        let loss = u32::from(loss.value()) * 10_000;
-        Some(delay.saturating_add(jitter).saturating_add(loss))
+        let loss = loss.value().saturating_sub(loss_of_best.value());
+        Some(delay.saturating_add(jitter).saturating_add(u32::from(loss) * 10_000))
+    }
+
+    /// It loses less than this.
+    pub fn loss_most(&self) -> Permille {
+        self.recent.map_or(Permille::FULL, |recent| recent.loss_most)
     }
 
     /// What a single sender can get over the path at most, in kilobits a second: 1.22 full packets a round
@@ -201,9 +244,9 @@ impl Quality {
         };
         let micros = |span: Duration| u64::try_from(span.as_micros()).unwrap_or(u64::MAX);
         let permille = |part: Permille| u64::from(part.value());
-        // A single loss among few probes says little of what is lost.
+        // A single loss among few probes says little of what is lost, and the lack of any as little of what is not.
         let loss = match self.recent {
-            Some(recent) if missed_before => Some(recent.loss.max(recent.loss_least)),
+            Some(recent) if missed_before => Some(recent.loss_most),
             Some(recent) => Some(recent.loss_least),
             None => self.loss,
         };

@@ -16,6 +16,10 @@ pub const SWITCH_MARGIN: Permille = match Permille::new(100) {
     None => Permille::ZERO,
 };
 
+/// Nor for less than this, in microseconds of delay: nobody hears it (ITU-T G.107: a quarter of a point of a
+/// hundred), and chance makes as much.
+pub const SWITCH_LEAST: u32 = 10_000;
+
 /// How flows are steered that no rule matches.
 static WITHOUT_RULE: Steering = Steering {
     links: Links::Any,
@@ -363,7 +367,7 @@ impl Level {
             (Verdict::Healthy, Some(true)) if fleeting || unsteady && is_delicate => Level::DEGRADED,
             (Verdict::Healthy, Some(true)) => Level::GOOD,
             // To leave it for what the site itself does to it would only do the same to another.
-            (Verdict::Degraded, Some(true)) if strained && !is_delicate => Level::GOOD,
+            (Verdict::Degraded, Some(true)) if strained && !fleeting && !is_delicate => Level::GOOD,
             (Verdict::Unknown, _) | (Verdict::Healthy, None) => Level::UNKNOWN,
             (Verdict::Degraded, Some(true) | None) => Level::DEGRADED,
             (Verdict::Healthy, Some(false)) => Level::MISSES_SLA,
@@ -386,9 +390,9 @@ impl Level {
     }
 }
 
-/// Is the score within the switch margin of the best?
+/// Is the score within the switch margins of the best?
 fn is_close(score: Option<u32>, best: Option<u32>) -> bool {
     let (Some(score), Some(best)) = (score, best) else { return false };
     let allowed = u64::from(best) * u64::from(1_000 + SWITCH_MARGIN.value());
-    u64::from(score) * 1_000 <= allowed
+    u64::from(score) * 1_000 <= allowed || score.saturating_sub(best) <= SWITCH_LEAST
 }

@@ -171,26 +171,51 @@ fn calls_keep_off_a_path_that_was_down_again_and_again_and_all_flows_off_one_tha
 }
 
 #[test]
-fn loss_counts_against_a_class_when_it_is_certain_and_for_it_when_it_is_gone() {
+fn loss_counts_against_a_class_when_it_is_certain_and_for_it_when_its_absence_is() {
     let classes = SlaClass::shipped();
-    let measured = |loss, least| Quality {
+    let measured = |loss, least, most| Quality {
         recent: Some(Recent {
             rtt: Duration::from_millis(20),
             jitter: Duration::from_millis(2),
             loss: Permille::new(loss).unwrap(),
             loss_least: Permille::new(least).unwrap(),
+            loss_most: Permille::new(most).unwrap(),
         }),
         ..quality(33, 20, 2)
     };
-    let met = SlaStanding::UNMEASURED.judge(&classes, &measured(33, 0));
+    let met = SlaStanding::UNMEASURED.judge(&classes, &measured(33, 0, 130));
     assert_eq!(met.of(VOICE), Some(true), "one of thirty may be chance");
-    let missed = met.judge(&classes, &measured(33, 20));
+    let missed = met.judge(&classes, &measured(33, 20, 60));
     assert_eq!(missed.of(VOICE), Some(false));
-    assert_eq!(missed.judge(&classes, &measured(20, 4)).of(VOICE), Some(false));
-    assert_eq!(missed.judge(&classes, &measured(5, 0)).of(VOICE), Some(true));
-    assert_eq!(measured(33, 0).single_kbps(), None);
+    assert_eq!(missed.judge(&classes, &measured(20, 4, 40)).of(VOICE), Some(false));
+    assert_eq!(missed.judge(&classes, &measured(0, 0, 40)).of(VOICE), Some(false), "so may none of sixty be");
+    assert_eq!(missed.judge(&classes, &measured(0, 0, 9)).of(VOICE), Some(true));
+    assert_eq!(measured(33, 0, 130).single_kbps(), None);
     // Of 20 ms and 1 % lost each way.
-    assert!((6_500..7_200).contains(&measured(33, 20).single_kbps().unwrap()));
+    assert!((6_500..7_200).contains(&measured(33, 20, 60).single_kbps().unwrap()));
+    // Two paths of 2 %, one of which is asked ten times as often.
+    let (busy, idle) = (measured(20, 12, 28), measured(0, 0, 77));
+    let best = busy.loss_most().min(idle.loss_most());
+    assert_eq!((busy.score_beside(best), idle.score_beside(best)), (Some(14_000), Some(14_000)));
+    let worse = measured(50, 38, 65);
+    assert_eq!(worse.score_beside(best), Some(114_000));
+}
+
+#[test]
+fn a_class_is_missed_or_met_when_two_judgements_in_a_row_say_so() {
+    let classes = SlaClass::shipped();
+    let rtt = |ms| SlaStanding::UNMEASURED.judge(&classes, &quality(0, ms, 5));
+    let (well, slow, none) = (rtt(20), rtt(900), SlaStanding::UNMEASURED);
+    let told = |before: [SlaStanding; 3]| before[0].settle(before[1], before[2]).of(VOICE);
+    assert_eq!(told([none, none, well]), Some(true), "what is known at first is believed");
+    assert_eq!(told([well, well, slow]), Some(true));
+    assert_eq!(told([well, slow, slow]), Some(false));
+    assert_eq!(told([slow, slow, well]), Some(false));
+    assert_eq!(told([slow, well, well]), Some(true));
+    assert_eq!(told([well, well, none]), Some(true));
+    assert_eq!(told([well, none, none]), None);
+    let both = well.settle(well, slow);
+    assert_eq!((both.of(VOICE), both.of(SlaId(3))), (Some(true), Some(true)), "each class by itself");
 }
 
 #[test]
@@ -289,10 +314,13 @@ fn a_flow_stays_unless_there_is_a_better_path_that_has_proved_itself() {
 fn a_path_that_measures_little_better_draws_no_flows() {
     let best = rules(Steering { strategy: PathStrategy::Best, ..Steering::default() });
     let on = |score| Candidate { score: Some(score), ..good(DSL) };
-    let paths = |score| [Candidate { score: Some(10_000), ..good(FIBRE) }, on(score)];
-    assert_eq!(again(&best, &paths(11_000), 1, true), (1, Some(Stay::Margin)));
-    assert_eq!(again(&best, &paths(11_001), 1, true), (0, None));
-    assert_eq!(again(&best, &paths(9_000), 1, true), (1, Some(Stay::AmongBest)));
+    let paths = |least, score| [Candidate { score: Some(least), ..good(FIBRE) }, on(score)];
+    assert_eq!(again(&best, &paths(200_000, 220_000), 1, true), (1, Some(Stay::Margin)));
+    assert_eq!(again(&best, &paths(200_000, 220_001), 1, true), (0, None));
+    assert_eq!(again(&best, &paths(200_000, 190_000), 1, true), (1, Some(Stay::AmongBest)));
+    // Of what nobody hears, ten milliseconds, a tenth is nothing.
+    assert_eq!(again(&best, &paths(10_000, 20_000), 1, true), (1, Some(Stay::Margin)));
+    assert_eq!(again(&best, &paths(10_000, 20_001), 1, true), (0, None));
 }
 
 #[test]

@@ -3,6 +3,7 @@
 //! printed; `TREFOIL_SEED=N cargo test --test simulation` runs that one alone, and
 //! `TREFOIL_SEEDS=N` more than the thousand.
 
+mod alike;
 mod hours;
 mod in_band;
 mod network;

@@ -137,12 +137,14 @@ fn flows_leave_a_cut_link_within_milliseconds() {
     }
 }
 
-/// `TREFOIL_CUTS=N` for another number in each of the rows but the first.
+/// `TREFOIL_CUTS=N` for another number in each of the rows but the first, `TREFOIL_SENSITIVITY=voice` for the rows of one alone.
 #[test]
 #[ignore = "10,000 cuts take minutes; the short form is above"]
 fn flows_leave_a_cut_link_within_milliseconds_ten_thousand_times() {
     let rest = std::env::var("TREFOIL_CUTS").ok().and_then(|number| number.parse().ok()).unwrap_or(1_000);
-    for (of, cuts_of_it) in MATRIX.into_iter().zip(std::iter::once(10_000).chain(std::iter::repeat(rest))) {
+    let only = std::env::var("TREFOIL_SENSITIVITY").ok();
+    let rows = MATRIX.into_iter().zip(std::iter::once(10_000).chain(std::iter::repeat(rest)));
+    for (of, cuts_of_it) in rows.filter(|(of, _)| only.as_deref().is_none_or(|name| name == of.sensitivity.name())) {
         let times =
             |seeds: std::ops::Range<u64>| -> Vec<Duration> { seeds.flat_map(|seed| cuts(of, seed, 20)).collect() };
         let seeds = u64::try_from(cuts_of_it / 20).expect("small");

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use trefoil::crypto::{Backend, Backends};
 use trefoil::edge::{Edge, Effect, Plan, StatusFacts, UnderlayFact};
-use trefoil::forward::Forgotten;
+use trefoil::forward::{Forgotten, Forwarding};
 use trefoil::model::{Chance, DropCounters, Leg, Moment, UnderlayId};
 
 use super::SECOND;
@@ -43,6 +43,7 @@ struct Fleet {
     /// What the gateway has taken of a core, and how often it has published.
     busy: Duration,
     published: u64,
+    latest: Option<Arc<Forwarding>>,
 }
 
 impl Fleet {
@@ -58,6 +59,7 @@ impl Fleet {
             count: 0,
             busy: Duration::ZERO,
             published: 0,
+            latest: None,
         };
         (0..fleet.ends.len()).for_each(|end| fleet.drain(end));
         fleet
@@ -65,12 +67,20 @@ impl Fleet {
 
     /// All sites forget everything and call anew.
     fn restart_sites(&mut self) {
-        for end in 1..self.ends.len() {
-            let plan = plans::site_of(end - 1);
-            self.count += 1;
-            self.ends[end] = site_at(plan, self.count, self.now);
-            self.drain(end);
-        }
+        (1..self.ends.len()).for_each(|end| self.restart_site(end));
+    }
+
+    fn restart_site(&mut self, end: usize) {
+        let plan = plans::site_of(end - 1);
+        self.count += 1;
+        self.ends[end] = site_at(plan, self.count, self.now);
+        self.drain(end);
+    }
+
+    /// Of what the gateway has published: of the policy, and of each path.
+    fn epochs(&self) -> (u32, Vec<u32>) {
+        let latest = self.latest.as_ref().expect("something was published");
+        (latest.policy_epoch, latest.paths.iter().map(|path| path.epoch).collect())
     }
 
     fn run(&mut self, span: Duration, done: impl Fn(&Fleet) -> bool) -> bool {
@@ -135,8 +145,11 @@ impl Fleet {
         let started = Instant::now();
         let edge = &mut self.ends[end].edge;
         while let Some(effect) = edge.poll_effect() {
-            if end == 0 && matches!(effect, Effect::Publish(_)) {
+            if let Effect::Publish(forwarding) = effect
+                && end == 0
+            {
                 self.published += 1;
+                self.latest = Some(forwarding);
             }
         }
         while let Some((leg, bytes)) = edge.poll_transmit() {
@@ -236,6 +249,24 @@ fn serve(sites: usize) -> (f64, f64) {
     println!("after each of three restarts of all sites: {after:+.0?} MiB");
     assert_eq!(fleet.healthy(), 3 * sites);
     (held - before, after.last().copied().unwrap_or_default())
+}
+
+#[test]
+fn what_happens_to_one_site_makes_no_other_s_flows_choose_again() {
+    let mut fleet = Fleet::new(10);
+    assert!(fleet.run(60 * SECOND, |fleet| fleet.healthy() == 30));
+    fleet.run(60 * SECOND, |_| false);
+    let (before, published) = (fleet.epochs(), fleet.published);
+    fleet.run(60 * SECOND, |_| false);
+    assert_eq!(fleet.epochs(), before, "nothing happened");
+    fleet.restart_site(1);
+    fleet.run(5 * SECOND, |_| false);
+    assert!(fleet.run(60 * SECOND, |fleet| fleet.healthy() == 30));
+    fleet.run(60 * SECOND, |_| false);
+    let (policy, paths) = fleet.epochs();
+    assert_eq!((policy, &paths[3..]), (before.0, &before.1[3..]));
+    assert!(paths[..3].iter().zip(&before.1).all(|(now, before)| now != before));
+    assert!(fleet.published - published < 120, "{} published", fleet.published - published);
 }
 
 #[test]

@@ -19,6 +19,9 @@ const WELL: Quality = Quality {
     rtt: Some(Duration::from_millis(20)),
     jitter: Some(Duration::from_millis(1)),
     recent: None,
+    latest: None,
+    source: None,
+    only_slow: false,
     sent_kbps: 0,
     received_kbps: 0,
 };

@@ -3,6 +3,7 @@
 mod lineage;
 mod pair;
 mod published;
+mod steering;
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;

@@ -357,6 +357,11 @@ impl Tunnel {
         self.epoch
     }
 
+    /// Its flows choose again at their next packets.
+    pub fn choose_again(&mut self) {
+        self.epoch = self.epoch.wrapping_add(1);
+    }
+
     pub fn counters(&self) -> &Arc<PathCounters> {
         &self.counters
     }

@@ -9,7 +9,7 @@ fn a_new_path_is_unknown_until_three_probes_are_answered() {
     assert_eq!(world.health.metrics(), Metrics::default());
     world.run(10.0);
     assert_eq!(world.verdicts(), [Verdict::Healthy]);
-    assert!(world.changes[0].at >= at(2.0) && world.changes[0].at <= at(3.1), "{:?}", world.changes);
+    assert!(world.changes[0].at >= at(0.5) && world.changes[0].at <= at(1.7), "{:?}", world.changes);
     let metrics = world.health.metrics();
     assert_eq!(metrics.loss, Some(Permille::ZERO));
     assert!(metrics.rtt.is_some_and(|rtt| rtt >= ms(20) && rtt <= ms(21)), "{metrics:?}");
@@ -126,4 +126,51 @@ fn a_target_that_lies_does_no_harm() {
     world.health.handle_liveness(Some(Duration::MAX), world.now);
     world.run(60.0);
     assert_eq!(world.verdicts(), [Verdict::Healthy]);
+}
+
+#[test]
+fn the_newest_round_trips_show_within_three_seconds_without_any_probes_more() {
+    let rtt = |now| if now < at(60.0) { ms(20) } else { ms(110) };
+    let mut world = World::new(every(1000), &[target(1)], 3, move |now, _, _| Fate::Back(rtt(now)));
+    assert_eq!(world.run(60.0).health.metrics().latest, Some(ms(20)));
+    let metrics = world.run(63.2).health.metrics();
+    assert_eq!((metrics.latest, metrics.source), (Some(ms(110)), Some(0)));
+    assert_eq!(metrics.rtt, Some(ms(20)), "half of the window is of before");
+    // IKE tells it a little later: what is asked again meanwhile is not measured.
+    let mut world = World::new(every(1000), &[], 3, move |now, _, _| Fate::Back(rtt(now)));
+    let metrics = world.run(70.0).health.metrics();
+    assert_eq!((metrics.latest, metrics.source), (Some(ms(110)), None));
+}
+
+#[test]
+fn the_target_with_the_least_loss_speaks_for_the_path_and_its_round_trips_are_not_mixed_with_others() {
+    // The first target loses a fifth for half a minute, the second is four times as far away.
+    let fate = |now: Moment, kind, chance: &mut Chance| match kind {
+        Kind::Inner(one) if one == target(2) => Fate::Back(ms(80)),
+        Kind::Inner(_) if now >= at(60.0) && now < at(90.0) && chance.below(5) == 0 => Fate::Lost,
+        Kind::Inner(_) | Kind::Ike | Kind::Site => Fate::Back(ms(20)),
+    };
+    let settings = HealthSettings { scrutiny: true, ..every(1000) };
+    let mut world = World::new(settings, &[target(1), target(2)], 1, fate);
+    world.flow = Some(Flow::new(5, 0, true));
+    let told = |world: &World<_>| {
+        let metrics = world.health.metrics();
+        let recent = metrics.recent.expect("many probes");
+        (metrics.source, recent.rtt, recent.jitter, recent.loss_least)
+    };
+    assert_eq!(told(world.run(60.0)), (Some(0), ms(20), ms(0), Permille::ZERO));
+    let mut sources = Vec::new();
+    for second in 61..200 {
+        let (source, rtt, jitter, loss_least) = told(world.run(f64::from(second)));
+        assert_eq!(rtt, if source == Some(0) { ms(20) } else { ms(80) });
+        assert_eq!((jitter, loss_least), (ms(0), Permille::ZERO), "second {second}");
+        sources.push(source);
+    }
+    sources.dedup();
+    assert_eq!(sources, [Some(0), Some(1), Some(0)]);
+    // Asked quickly is who speaks.
+    world.probes.clear();
+    world.run(210.0);
+    let asked = |index| world.probes.iter().filter(|(_, kind)| *kind == ProbeKind::Inner(index)).count();
+    assert!(asked(0) > 80 && asked(1) < 15, "{} and {}", asked(0), asked(1));
 }

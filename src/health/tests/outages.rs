@@ -276,3 +276,19 @@ fn a_thousand_paths_that_are_cut_at_once_share_the_budget() {
     // 2,000 a second, 200 at once, and the steady ones.
     assert!(most <= Some(3_300), "{most:?}");
 }
+
+#[test]
+fn a_question_that_got_no_turn_is_asked_when_there_is_one() {
+    let mut world = World::new(HealthSettings::default(), &[], 1, line(20, 0));
+    world.flow = Some(Flow::new(5, 0, false));
+    world.run(10.0).probes.clear();
+    for round in 1..100 {
+        // Others take all turns of the next 50 ms.
+        while world.budget.turn(world.now) < world.now + ms(50) {}
+        world.run(10.0 + f64::from(round) * 0.31);
+    }
+    let asked: Vec<Moment> = world.probes.iter().map(|(at, _)| *at).collect();
+    let longest = asked.windows(2).map(|pair| pair[1].since(pair[0])).max();
+    // 75 ms after the answer, and what it waits for its turn; not 75 ms more.
+    assert!(longest > Some(ms(100)) && longest <= Some(ms(150)), "{longest:?}");
+}
