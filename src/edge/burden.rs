@@ -75,7 +75,7 @@ impl Burden {
             }
             self.idle = if is_idle { self.idle.saturating_add(1).min(IDLE_JUDGEMENTS) } else { 0 };
             let base = self.base(rtt, now);
-            let has_queue = rtt >= base + QUEUE_LEAST.max(base / QUEUE_PART);
+            let has_queue = rtt >= base.saturating_add(QUEUE_LEAST.max(base / QUEUE_PART));
             let is_ours = has_queue && busy.contains(&true);
             self.queued = if is_ours { self.queued.saturating_add(1).min(QUEUE_JUDGEMENTS) } else { 0 };
             if self.queued >= QUEUE_JUDGEMENTS {

@@ -54,7 +54,7 @@ impl Relief {
     /// There is a survey for it now. `most`: between two re-steers.
     pub fn begin(&mut self, most: Duration, now: Moment) {
         let pause = self.pause.max(RELIEF_PAUSE);
-        (self.at, self.pause) = (now + pause, (pause * 2).min(most));
+        (self.at, self.pause) = (now + pause, pause.saturating_mul(2).min(most));
     }
 }
 
