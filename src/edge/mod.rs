@@ -16,6 +16,7 @@ mod relief;
 mod report;
 mod rescue;
 mod rule_status;
+mod settling;
 mod snapshot;
 mod status;
 mod steering;

@@ -418,7 +418,10 @@ impl Steering {
             let there = flows.iter().filter(|flow| flow.path == load.path).count().max(1);
             // Beyond so many there are more that nobody told of.
             if let Some(single) = single.filter(|_| there < HEAVY_PER_PATH) {
-                load.weight = load.weight.min(single.saturating_mul(there as u32)).max(1);
+                let most = single.saturating_mul(there as u32);
+                // Flows that send far less than they could are not held back by what is lost.
+                let is_held_back = load.expected == 0 || load.expected >= ahead(plan, most) / 2;
+                load.weight = if is_held_back { load.weight.min(most).max(1) } else { load.weight };
             }
         }
         if self.relieved.is_empty() {
@@ -442,8 +445,7 @@ impl Steering {
         let memory = self.path(path)?;
         let tunnel = plan.tunnels.get(usize::from(path.0))?;
         let horizon = plan.steering.horizon();
-        // A kilobit a second is 125 bytes.
-        let ahead = |kbps: u32| u64::from(kbps).saturating_mul(125).saturating_mul(horizon.as_secs());
+        let ahead = |kbps: u32| ahead(plan, kbps);
         let weight = snapshot::weight(plan, tunnel);
         let room = ahead(memory.burden.measured().unwrap_or(u32::MAX).min(weight.saturating_mul(1_000)));
         let (weight, single) = (weight.saturating_mul(1_000), memory.single.map_or(u64::MAX, ahead));
@@ -472,6 +474,11 @@ impl Steering {
             loads.iter_mut().zip(sent).for_each(|(load, bytes)| load.sent = load.sent.saturating_add(bytes));
         }
     }
+}
+
+/// Bytes in the time that is looked ahead, of so many kilobits a second: each is 125 bytes.
+fn ahead(plan: &Plan, kbps: u32) -> u64 {
+    u64::from(kbps).saturating_mul(125).saturating_mul(plan.steering.horizon().as_secs())
 }
 
 /// The place of a connector's role among those of all.
