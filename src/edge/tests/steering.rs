@@ -225,7 +225,7 @@ fn flows_that_send_far_less_than_a_lossy_link_lets_through_stay_with_its_share()
     // In proportion to the bandwidths, of which all lose a little on the first.
     let kbps = [1_500, 600, 375];
     let measured: Vec<Quality> = kbps.iter().map(|kbps| Quality { sent_kbps: *kbps, ..rtt(18) }).collect();
-    scene.play(60, &[losing(80, measured[0]), measured[1], measured[2]]);
+    scene.play(65, &[losing(80, measured[0]), measured[1], measured[2]]);
     let flows = [flow(0, 0, 750), flow(1, 0, 750), flow(2, 1, 600), flow(3, 2, 375)];
     assert_eq!(scene.resteer(&flows), []);
 }
