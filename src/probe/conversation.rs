@@ -70,7 +70,7 @@ impl Conversation {
         self.until
     }
 
-    /// Takes a segment from whom was asked, and says whether something is to be sent: `says`.
+    /// Takes a segment from whom was asked; `reply` answers one that has brought a part.
     pub fn handle_segment(&mut self, segment: &TcpSegment<'_>, now: Moment) -> Heard {
         let taken = segment.acknowledged.wrapping_sub(self.acknowledged) as usize;
         let is_old = self.acknowledged.wrapping_sub(segment.acknowledged) <= self.acknowledged.wrapping_sub(self.first);

@@ -9,8 +9,8 @@ use crate::model::Moment;
 /// A flow that never pauses leaves a drained tunnel after this time: as a moved flow anywhere else.
 pub const DRAIN_PATIENCE: Duration = Duration::from_millis(900);
 
-/// A tunnel that is to go down is closed so long after it was drained. What the last flows have sent must have been
-/// opened by the peer by then, and a busy one reads its DELETE before the packets that wait in its queue.
+/// A tunnel that is to go down is closed so long after it was drained: what the last flows have sent is on its way
+/// by then, and a peer that is busy has some time more to open it.
 const CLOSE_AFTER: Duration = Duration::from_millis(1_500);
 
 /// What an operator has told a tunnel to do. It outlives rekeys and IKE SAs, not the daemon.
