@@ -1,0 +1,83 @@
+use super::*;
+
+#[test]
+fn files_that_the_ring_forgets_while_they_are_read_are_a_gap_and_no_error() {
+    let (disk, _) = ten_minutes();
+    let folder = on_disk(&disk);
+    let reader = Reader::open(folder.path()).unwrap();
+    let places = reader.index().unwrap();
+    let mut parts = reader.parts(0);
+    assert_eq!(parts.next().unwrap().unwrap(), Part::Run);
+    for number in [2, 3] {
+        std::fs::remove_file(folder.path().join(format!("{number:010}.trefoil.gz"))).unwrap();
+    }
+    let rest: Vec<Part> = parts.map(Result::unwrap).collect();
+    assert_eq!(rest.iter().filter(|part| **part == Part::Gap).count(), 1);
+    assert!(!rest.iter().any(|part| matches!(part, Part::Run | Part::Trouble(_))));
+    // What lies in them is not found any more either, in whatever order it is looked for.
+    let gone = places.iter().filter(|place| [1, 2].contains(&place.file)).count();
+    assert_eq!(reader.texts(places.iter()).count(), places.len() - gone);
+    let told = report(folder.path());
+    assert_eq!((told.differences.len(), &told.troubles[..]), (0, &["something is missing here".to_owned()][..]));
+}
+
+#[test]
+fn a_block_that_is_being_written_while_it_is_read_costs_nothing_but_itself() {
+    let (disk, plan) = (Memory::default(), plan());
+    let folder = tempfile::tempdir().unwrap();
+    let (mut writer, mut last) = (writer(&disk, &plan), None);
+    for minute in 0..5 {
+        uneventful(&mut writer, &plan, minute * 60 + 1, minute * 60 + 60);
+        let file = disk.state().files[&1].clone();
+        // As a reader may find it at any moment: whole blocks, and a part of the next.
+        for more in [0, 1, 40, 200] {
+            let half = [file.as_slice(), bulk_of(9, 300, 9_000).get(..more).unwrap()].concat();
+            std::fs::write(folder.path().join("0000000001.trefoil.gz"), half).unwrap();
+            let told = report(folder.path());
+            assert_eq!((told.differences.len(), told.troubles.len()), (0, usize::from(more > 0)), "{told:?}");
+            assert!(told.to_ms >= last, "{told:?}");
+            last = told.to_ms;
+        }
+    }
+}
+
+#[test]
+fn a_moment_between_two_files_is_explained_by_what_was_in_force_before_the_second() {
+    let (disk, plan) = (Memory::default(), plan());
+    let limits = RingLimits { bytes: 10_000_000, age: Duration::from_secs(16 * 120) };
+    let opened = disk.clone();
+    let journal = Journal::new(plan.clone(), first(&plan), ZERO);
+    let mut writer = Writer::new(journal, limits, 9, Box::new(move || Ok(opened.clone())));
+    for second in 1..600 {
+        let now = seconds(second);
+        writer.handle(batch(vec![(now, judged())]), now).unwrap();
+        if writer.wants_whole() || second % 60 == 0 {
+            let now = now + Duration::from_millis(500);
+            writer.handle(batch(vec![(now, whole(&plan, now))]), now).unwrap();
+        }
+    }
+    writer.finish(seconds(600));
+    let folder = on_disk(&disk);
+    let reader = Reader::open(folder.path()).unwrap();
+    let places = reader.index().unwrap();
+    let second = places.iter().position(|place| place.file == 1).unwrap();
+    let (before, after) = (places[second - 1].header.last, places[second].header.first);
+    assert!(before < after, "{before:?} {after:?}");
+    let between = ZERO + (before.as_nanos() + after.as_nanos()) / 2_000_000;
+    for when in [When::Wall(between), When::Ago(Duration::from_millis(ZERO + 600_000 - between))] {
+        let told = explain_at(&reader, when, ZERO + 600_000, key(), None).unwrap();
+        assert_eq!(told.candidates.len(), 1, "{told:#?}");
+    }
+}
+
+#[test]
+fn a_plan_whose_parts_do_not_go_together_is_none() {
+    let mut wrong = [record(), record(), record(), record()];
+    wrong[0].tunnels[0].link = LinkId(1);
+    wrong[1].connectors[0].roles[0] = Some(vec![PathId(9)]);
+    wrong[2].connectors[0].roles[0] = Some(vec![PathId(0); 9]);
+    wrong[3].steering_interval = Duration::MAX;
+    assert!(wrong.into_iter().all(|record| record.into_plan().is_none()));
+    let again = PlanRecord::of(&plan());
+    assert_eq!(again, record(), "nothing is lost on the way there and back");
+}
