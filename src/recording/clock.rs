@@ -2,6 +2,10 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+/// The time of day is said to have been set when it is off by more than this, in milliseconds: the
+/// two clocks drift apart by seconds a day.
+pub const CLOCK_STEP_MS: u64 = 1_000;
+
 /// A moment that somebody asks for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum When {

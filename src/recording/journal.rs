@@ -1,15 +1,12 @@
 use std::sync::Arc;
 
+use super::clock::CLOCK_STEP_MS;
 use super::face::{FaceRecord, Published};
 use super::line::{Entry, FORMAT, Line, Told};
 use super::plan_record::PlanRecord;
 use crate::edge::{Fact, Plan, SiteEvent};
 use crate::forward::{FlowNote, Forwarding};
 use crate::model::Moment;
-
-/// The time of day is said to have been set when it is off by more than this, in milliseconds: the
-/// two clocks drift apart by seconds a day.
-const CLOCK_STEP_MS: u64 = 1_000;
 
 /// Of a plan with no more rules than these all is written each minute, so that a damaged beginning of a
 /// file costs a minute; of a larger one at the beginning of a file alone.

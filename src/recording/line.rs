@@ -1,3 +1,4 @@
+use std::cmp::Reverse;
 use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
@@ -67,7 +68,7 @@ impl Entry {
 /// An event, for people: `pops/primary/fibre`, `healthy`, `down`, `4 probes unanswered`.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Told {
-    /// `tunnel`, `verdict`, `role`, `address`, `resolution`, `roles_alike`, `path_mtu` or `rekeyed`.
+    /// `tunnel`, `verdict`, `role`, `address`, `resolution`, `roles_alike`, `path_mtu`, `duty` or `rekeyed`.
     pub what: String,
     /// A tunnel or a connector.
     pub of: String,
@@ -141,8 +142,19 @@ fn discreet(reason: &str, plan: &Plan, path: PathId) -> String {
             Some(Destination::Ipv4(_)) | None => None,
         };
         let identities = [&tunnel.local_id, &tunnel.remote_id].into_iter().flatten().map(ToString::to_string);
-        for name in named.into_iter().chain(identities).filter(|name| !name.is_empty()) {
+        let mut names: Vec<String> = named.into_iter().chain(identities).filter(|name| !name.is_empty()).collect();
+        // One may be a part of another.
+        names.sort_by_key(|name| Reverse(name.len()));
+        for name in names {
             text = text.replace(&name, "(a name)");
+        }
+    }
+    // Whom the peer has named, which is in no configuration; names that it chose may hold any words.
+    for calls in ["the peer calls itself ", "the peer calls us "] {
+        if let Some((before, rest)) = text.split_once(calls)
+            && let Some((_, after)) = rest.rsplit_once(", but ")
+        {
+            text = format!("{before}{calls}(a name), but {after}");
         }
     }
     let words = text.split(' ').map(|word| {

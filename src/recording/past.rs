@@ -83,10 +83,16 @@ pub fn explain_at(
 
 /// What was in force at a moment: its file begins with everything.
 fn state_at(reader: &Reader, found: &Found) -> Result<Replay, ReadError> {
-    let mut replay = Replay::new();
+    let (mut replay, mut is_its_run) = (Replay::new(), false);
     for part in reader.parts(found.file) {
         match part? {
-            Part::Run => replay.handle_run(),
+            // That of the moment has ended before its next line.
+            Part::Run(_) if is_its_run => break,
+            Part::Run(run) => {
+                is_its_run = run == found.run;
+                replay.handle_run();
+            }
+            Part::Line(_) if !is_its_run => {}
             Part::Gap => replay.handle_gap(),
             Part::Trouble(_) => {}
             Part::Line(line) => match &line.entry {

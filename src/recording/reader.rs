@@ -73,8 +73,8 @@ pub struct Place {
 /// What a recording consists of, in order.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Part {
-    /// What follows is of another run of the daemon, or the first: nothing before it matters.
-    Run,
+    /// What follows is of this run of the daemon: nothing before it matters.
+    Run(u64),
     /// Something is missing here.
     Gap,
     Trouble(Trouble),
@@ -316,8 +316,8 @@ impl Parts<'_> {
             }
         };
         match self.expected {
-            Some((run, _)) if run != header.run => self.queue.push_back(Part::Run),
-            None => self.queue.push_back(Part::Run),
+            Some((run, _)) if run != header.run => self.queue.push_back(Part::Run(header.run)),
+            None => self.queue.push_back(Part::Run(header.run)),
             Some((_, number)) if number > header.number => {
                 let what = "it was recorded before what stands in front of it: files are mixed up, or there twice";
                 self.queue.push_back(trouble(offset, what.to_owned()));

@@ -1,6 +1,6 @@
 use serde::{Deserialize, Serialize};
 
-use super::clock::{When, wall};
+use super::clock::{CLOCK_STEP_MS, When, wall};
 use super::line::{Entry, Line, Told};
 use super::lookup;
 use super::reader::{Part, ReadError, Reader};
@@ -16,9 +16,6 @@ const SIDE_MAX: usize = 16 << 10;
 
 /// Troubles that are told one by one; of the others only the number.
 const TROUBLES_TOLD: usize = 64;
-
-/// The two clocks drift apart by seconds a day: what is less is no step, in milliseconds.
-const CLOCK_STEP_MS: u64 = 1_000;
 
 /// The steps of a timeline, and the bytes of their texts, at most: what is more is counted.
 const STEPS_MAX: usize = 100_000;
@@ -60,7 +57,7 @@ pub struct DifferenceStatus {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Step {
     pub at_ms: u64,
-    /// As `Told::what`, or `flow`, `shares`, `run`, `clock`, `lost`.
+    /// As `Told::what`, or `flow`, `shares`, `clock`, `lost`.
     pub what: String,
     pub of: String,
     pub from: String,
@@ -75,15 +72,14 @@ pub fn replay(reader: &Reader, until: Option<When>, now_unix_ms: u64) -> Result<
         None => None,
         Some(when) => Some(lookup::find(&places, when, now_unix_ms).map_err(ReplayError::Outside)?),
     };
-    let mut run = None;
-    let mut runs = places.iter().map(|place| place.header.run).collect::<Vec<_>>();
-    runs.dedup();
-    let mut runs = runs.into_iter();
+    let mut is_its_run = false;
     let mut teller = Teller::default();
     for part in reader.parts(0) {
         match part? {
-            Part::Run => {
-                run = runs.next();
+            // That of the moment has ended before its next line.
+            Part::Run(_) if is_its_run => break,
+            Part::Run(run) => {
+                is_its_run = until.as_ref().is_some_and(|found| found.run == run);
                 teller.handle_run();
             }
             Part::Gap => {
@@ -92,7 +88,7 @@ pub fn replay(reader: &Reader, until: Option<When>, now_unix_ms: u64) -> Result<
             }
             Part::Trouble(trouble) => teller.tell_trouble(trouble.to_string()),
             Part::Line(line) => {
-                if let Some(found) = until.as_ref().filter(|found| Some(found.run) == run)
+                if let Some(found) = until.as_ref().filter(|_| is_its_run)
                     && line.at > found.at
                 {
                     match line.entry {

@@ -164,7 +164,7 @@ fn altered(directory: &Path, mut alter: impl FnMut(&mut Line)) -> tempfile::Temp
                 alter(&mut line);
                 assert!(block.push(&line));
             }
-            Part::Run => {}
+            Part::Run(_) => {}
             part @ (Part::Gap | Part::Trouble(_)) => panic!("{part:?}"),
         }
     }
@@ -354,7 +354,7 @@ fn no_recording_that_somebody_has_meddled_with_ends_in_a_panic() {
         .parts(0)
         .filter_map(|part| match part.expect("readable") {
             Part::Line(line) => Some(*line),
-            Part::Run | Part::Gap | Part::Trouble(_) => None,
+            Part::Run(_) | Part::Gap | Part::Trouble(_) => None,
         })
         .take(3_000)
         .collect();

@@ -7,13 +7,13 @@ fn files_that_the_ring_forgets_while_they_are_read_are_a_gap_and_no_error() {
     let reader = Reader::open(folder.path()).unwrap();
     let places = reader.index().unwrap();
     let mut parts = reader.parts(0);
-    assert_eq!(parts.next().unwrap().unwrap(), Part::Run);
+    assert_eq!(parts.next().unwrap().unwrap(), Part::Run(9));
     for number in [2, 3] {
         std::fs::remove_file(folder.path().join(format!("{number:010}.trefoil.gz"))).unwrap();
     }
     let rest: Vec<Part> = parts.map(Result::unwrap).collect();
     assert_eq!(rest.iter().filter(|part| **part == Part::Gap).count(), 1);
-    assert!(!rest.iter().any(|part| matches!(part, Part::Run | Part::Trouble(_))));
+    assert!(!rest.iter().any(|part| matches!(part, Part::Run(_) | Part::Trouble(_))));
     // What lies in them is not found any more either, in whatever order it is looked for.
     let gone = places.iter().filter(|place| [1, 2].contains(&place.file)).count();
     assert_eq!(reader.texts(places.iter()).count(), places.len() - gone);
@@ -67,6 +67,43 @@ fn a_moment_between_two_files_is_explained_by_what_was_in_force_before_the_secon
     for when in [When::Wall(between), When::Ago(Duration::from_millis(ZERO + 600_000 - between))] {
         let told = explain_at(&reader, when, ZERO + 600_000, key(), None).unwrap();
         assert_eq!(told.candidates.len(), 1, "{told:#?}");
+    }
+}
+
+#[test]
+fn the_end_of_a_run_is_told_as_it_was_before_another_began() {
+    let (disk, plan) = (Memory::default(), plan());
+    let mut writer = writer(&disk, &plan);
+    uneventful(&mut writer, &plan, 1, 100);
+    writer.finish(seconds(100));
+    // The next one, with other ranges, begins three minutes after it.
+    let mut other = plan.as_ref().clone();
+    other.connectors[0].ranges[0].range = "10.91.0.0/16".parse().unwrap();
+    let (other, unix_ms_at_zero) = (Arc::new(other), ZERO + 280_000);
+    let limits = RingLimits { bytes: 10_000_000, age: Duration::from_secs(86_400) };
+    let opened = disk.clone();
+    let journal = Journal::new(other.clone(), first(&other), unix_ms_at_zero);
+    let mut writer = Writer::new(journal, limits, 10, Box::new(move || Ok(opened.clone())));
+    for second in 1..120 {
+        let now = seconds(second);
+        let news = if writer.wants_whole() { vec![(now, whole(&other, now))] } else { vec![(now, judged())] };
+        writer.handle(Batch { news, unix_ms_at_zero, ..Batch::default() }, now).unwrap();
+    }
+    writer.finish(seconds(120));
+
+    let folder = on_disk(&disk);
+    // As they lie, and as somebody may put them together.
+    let all: Vec<u8> = disk.state().files.values().flatten().copied().collect();
+    let together = folder.path().join("all.gz");
+    std::fs::write(&together, all).unwrap();
+    for place in [folder.path(), &together] {
+        let reader = Reader::open(place).unwrap();
+        let told = |at_ms| explain_at(&reader, When::Wall(at_ms), at_ms, key(), None).unwrap().candidates.len();
+        assert_eq!((told(ZERO + 50_000), told(ZERO + 99_000)), (1, 1), "{}", place.display());
+        assert_eq!(told(unix_ms_at_zero + 50_000), 0, "{}", place.display());
+        let until = |at_ms| replay(&reader, Some(When::Wall(at_ms)), at_ms).unwrap().to_ms;
+        assert_eq!(until(ZERO + 99_000), Some(ZERO + 99_000));
+        assert_eq!(until(unix_ms_at_zero + 50_000), Some(unix_ms_at_zero + 50_000));
     }
 }
 

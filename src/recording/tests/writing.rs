@@ -1,6 +1,6 @@
 use super::*;
 use crate::edge::{Destination, TunnelState};
-use crate::ike::Identity;
+use crate::ike::{CloseReason, Identity};
 
 #[test]
 fn what_is_urgent_reaches_the_disk_within_a_second_and_the_rest_within_thirty() {
@@ -79,7 +79,13 @@ fn nothing_that_is_told_names_a_peer_or_its_address() {
         reason: reason.to_owned(),
     };
     let address = [192, 0, 2, 77].into();
+    let expected = Identity::Fqdn("id.example.org".to_owned());
+    let found = Identity::KeyId(b"not, but example of.others".to_vec());
+    let stranger = CloseReason::IdentityMismatch { expected: expected.clone(), found: found.clone() }.to_string();
+    let other_us = CloseReason::LocalIdentityMismatch { expected, found }.to_string();
     let events = [
+        state(&stranger),
+        state(&other_us),
         state("calling 192.0.2.77"),
         state("pop1.example.net (192.0.2.77:4500), answered by id.example.org: no proposal"),
         SiteEvent::AddressChanged { path, name: "pop1.example.net".to_owned(), from: address, to: address },
@@ -96,6 +102,8 @@ fn nothing_that_is_told_names_a_peer_or_its_address() {
         let text = serde_json::to_string(&line).unwrap();
         assert!(!["192.0.2.77", "example"].iter().any(|secret| text.contains(secret)), "{text}");
     }
-    let Told { reason, .. } = Told::of(&events[1], &plan);
-    assert_eq!(reason, "(a name) ((an address)), answered by (a name): no proposal");
+    let reason = |event: &SiteEvent| Told::of(event, &plan).reason;
+    assert_eq!(reason(&events[0]), "the peer calls itself (a name), but remote_id is (a name)");
+    assert_eq!(reason(&events[1]), "the peer calls us (a name), but local_id is (a name)");
+    assert_eq!(reason(&events[3]), "(a name) ((an address)), answered by (a name): no proposal");
 }
