@@ -85,7 +85,7 @@ mod tests {
 
     use proptest::prelude::*;
 
-    use super::super::flow_table::tests::{START, entry, key};
+    use super::super::flow::tests::{START, entry, key};
     use super::*;
     use crate::forward::FLOWS_DEFAULT;
 

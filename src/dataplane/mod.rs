@@ -2,6 +2,7 @@
 
 mod census;
 mod early;
+mod flow;
 mod flow_table;
 mod forgetting;
 mod hand_over;
@@ -20,7 +21,8 @@ mod tests;
 mod trains;
 mod worker;
 
-pub use flow_table::{FlowEntry, FlowTable, Leaving};
+pub use flow::{FlowEntry, Leaving};
+pub use flow_table::FlowTable;
 pub use forgetting::FLOW_IDLE;
 pub use hand_over::HandOver;
 pub use noting::NotePad;

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use super::FlowTable;
-use super::flow_table::{FlowEntry, Leaving};
+use super::flow::{FlowEntry, Leaving};
 use super::noting::NotePad;
 use crate::forward::{ConnectorFace, Forwarding, Held, Way};
 use crate::model::{DropReason, Dscp, FlowKey, LinkId, Moment};

@@ -31,7 +31,7 @@ impl Sweep {
 mod tests {
     use super::*;
     use crate::dataplane::FLOW_IDLE;
-    use crate::dataplane::flow_table::tests::{START, entry, key};
+    use crate::dataplane::flow::tests::{START, entry, key};
 
     #[test]
     fn idle_flows_are_forgotten_a_few_at_a_time_and_busy_ones_stay() {
