@@ -128,7 +128,9 @@ impl TwoWay {
         if report.highest >= self.next {
             return;
         }
-        self.told = Some((report, at));
+        if self.told.replace((report, at)).is_none() {
+            self.forget_unheard(&report);
+        }
         while let Some((number, sent)) = self.untold.front().copied() {
             let behind = report.highest.checked_sub(number);
             let has_arrived = behind.is_some_and(|behind| behind < 64 && report.arrived & (1 << behind) != 0);
@@ -141,6 +143,15 @@ impl TwoWay {
             if behind.is_none_or(|behind| behind < 64) {
                 self.sent.push(has_arrived, sent);
             }
+        }
+    }
+
+    /// What was said before the first that the peer has heard is not lost: one end of a tunnel is up before the other, whose
+    /// workers may not know yet that its peer is a Trefoil.
+    fn forget_unheard(&mut self, first: &Report) {
+        let heard_since = first.arrived.checked_ilog2().map_or(0, |behind| first.highest.saturating_sub(behind));
+        while self.untold.front().is_some_and(|(number, _)| *number < heard_since) {
+            self.untold.pop_front();
         }
     }
 }
@@ -458,6 +469,26 @@ mod tests {
             below += u32::from(least < Permille::new(80).unwrap() && least <= loss.max(Permille::new(149).unwrap()));
         }
         assert!(seen >= 38 && below >= 36, "{seen} {below}");
+    }
+
+    #[test]
+    fn what_is_said_before_the_other_end_listens_is_not_lost() {
+        for deaf in [1, 3, 30] {
+            let mut pair = Pair::new();
+            // What arrives there meanwhile is dropped, by an end that does not know yet what it is.
+            pair.loss = [1_000, 0];
+            pair.run(PACE * deaf);
+            pair.flying.retain(|(_, to, _)| *to != 1);
+            pair.loss = [0, 0];
+            pair.run(Duration::from_secs(6));
+            assert_eq!((permille(pair.sending(0)), permille(pair.receiving(1))), (0, 0), "{deaf} at first");
+            // What is lost from then on is.
+            pair.loss = [1_000, 0];
+            pair.run(PACE);
+            pair.loss = [0, 0];
+            pair.run(PACE * 5);
+            assert_eq!(pair.ends[0].sent.results.iter().filter(|(_, arrived)| !arrived).count(), 1, "{deaf} at first");
+        }
     }
 
     proptest! {

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::crypto::{Backend, Backends, DhGroup, Encryption, PrfAlgorithm};
-use crate::forward::{FLOWS_DEFAULT, Forgotten, Forwarding};
+use crate::forward::{FLOWS_DEFAULT, Forgotten, Forwarding, ToWorker};
 use crate::ha::Failback;
 use crate::health::HealthSettings;
 use crate::ike::{ChildSa, Identity, Phase1, Phase2, Retransmission};
@@ -36,6 +36,8 @@ struct Pair {
     cut: bool,
     events: [Vec<(Moment, SiteEvent)>; 2],
     published: [Vec<Arc<Forwarding>>; 2],
+    /// When an end has said something in band, and whether the other one listened.
+    said: [Vec<(Moment, bool)>; 2],
 }
 
 const DELAY: Duration = Duration::from_millis(10);
@@ -61,6 +63,7 @@ impl Pair {
             cut: false,
             events: [Vec::new(), Vec::new()],
             published: [Vec::new(), Vec::new()],
+            said: [Vec::new(), Vec::new()],
         };
         for end in 0..2 {
             pair.ends[end].handle_underlay(UnderlayId(0), Some(fact(end, 1500)), Moment::ZERO);
@@ -98,6 +101,10 @@ impl Pair {
             match effect {
                 Effect::Publish(forwarding) => self.published[end].push(forwarding),
                 Effect::Event(event) => self.events[end].push((self.now, event)),
+                Effect::Order(_, ToWorker::Measure { .. }) => {
+                    let listens = self.published[1 - end].last().is_some_and(|published| published.paths[0].kin);
+                    self.said[end].push((self.now, listens));
+                }
                 Effect::Order(..) | Effect::Resolve { .. } | Effect::Keys(_) | Effect::Record(..) => {}
             }
         }

@@ -15,6 +15,15 @@ fn a_tunnel_comes_up_is_lost_with_its_link_and_comes_back() {
 }
 
 #[test]
+fn nothing_is_said_in_band_before_the_other_end_listens() {
+    let mut pair = Pair::new([plan(0, Mode::Initiator), plan(1, Mode::Responder)]);
+    pair.run(5 * SECOND);
+    for (end, said) in pair.said.iter().enumerate() {
+        assert!(said.len() > 20 && said.iter().all(|(_, listens)| *listens), "{end}: {said:?}");
+    }
+}
+
+#[test]
 fn two_ends_that_call_at_the_same_moment_agree_on_one_tunnel() {
     let mut pair = Pair::new([plan(0, Mode::Bidirectional), plan(1, Mode::Bidirectional)]);
     pair.run(10 * SECOND);

@@ -27,7 +27,8 @@ impl InBand {
     pub fn new(path: PathId, plan: &Plan, now: Moment) -> InBand {
         let tunnel = &plan.tunnels[usize::from(path.0)];
         let sparing = plan.links[usize::from(tunnel.link.0)].metered || plan.tunnels.len() > MANY_TUNNELS;
-        InBand { two_way: TwoWay::new(now), due: now, pace: if sparing { PACE_SPARING } else { PACE } }
+        // The other end is not up at the same moment, and drops what it hears before.
+        InBand { two_way: TwoWay::new(now), due: now + PACE, pace: if sparing { PACE_SPARING } else { PACE } }
     }
 }
 
