@@ -1,6 +1,7 @@
 //! Floor 5: the Unix-socket API: one JSON request a line, one JSON answer a line.
 
 mod client;
+mod lounge;
 mod message;
 mod server;
 
