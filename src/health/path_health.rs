@@ -4,21 +4,17 @@ use std::time::Duration;
 use arrayvec::ArrayVec;
 
 use super::alarm::{Alarm, Life, PeerSigns, Surroundings, Trouble};
-use super::inner::{InnerAnswer, InnerTarget, Returns};
+use super::inner::InnerAnswer;
+use super::inner_targets::{InnerTargets, MAX_TARGETS, TargetReport};
 use super::judge::{Exceeded, Judge, Worse, metrics};
 use super::liveness::Liveness;
 use super::scrutiny::Scrutiny;
 use super::window::Window;
-use super::{HealthSettings, Metrics, ProbeTarget, TargetCounts};
-use crate::model::{Chance, Moment, Permille, Verdict};
-
-/// More inner targets than this add traffic, not knowledge; the rest are ignored.
-pub const MAX_TARGETS: usize = 8;
+use super::{HealthSettings, Metrics, ProbeTarget};
+use crate::model::{Chance, Moment, Verdict};
 
 /// So many answers make a new path's numbers worth a verdict.
 const START_ANSWERS: u16 = 3;
-/// So many results of an inner target are enough to judge by it.
-const MEASURING_RESULTS: usize = 3;
 /// The range of `HealthSettings::interval`.
 const INTERVALS: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(60));
 /// While the verdict is open (new, silent, or coming back), probes are at most this far apart.
@@ -27,8 +23,6 @@ const OPEN_PACE: Duration = Duration::from_secs(1);
 const RETURN_PACE: Duration = Duration::from_millis(250);
 /// Called later than this, we were paused, and answers may wait unread.
 const PAUSED: Duration = Duration::from_millis(250);
-/// Inner targets that never answered are mentioned after so many losses.
-const NEVER_ANSWERED: u16 = 10;
 /// Changes that nobody has asked for yet; the oldest is forgotten. Each fact makes at most one.
 const MAX_UNREAD: usize = 8;
 
@@ -47,10 +41,7 @@ pub struct PathHealth {
     liveness: Liveness,
     alarm: Alarm,
     scrutiny: Option<Scrutiny>,
-    targets: Vec<InnerTarget>,
-    /// Of the next inner probe, and of the first since the last restart.
-    next_id: u64,
-    first_id: u64,
+    targets: InnerTargets,
     /// The last sign of life since the last restart.
     alive: Option<Moment>,
     /// Answered own probes: since the restart, and since the last one that was lost.
@@ -86,29 +77,6 @@ pub enum ProbeKind {
     Inner(usize),
 }
 
-/// What is known of one inner target.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct TargetReport<'a> {
-    pub name: &'a str,
-    pub metrics: Metrics,
-    pub standing: TargetStanding,
-    /// What it said last instead of an answer.
-    pub refusal: Option<&'a str>,
-    pub counts: TargetCounts,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum TargetStanding {
-    /// Over the same path.
-    Answers,
-    /// It did, and does not any more, or says no.
-    Silent,
-    /// Over another tunnel, which says nothing.
-    Elsewhere,
-    /// Not once, or it has always said no.
-    Never,
-}
-
 impl PathHealth {
     /// The first probes are spread by chance, so that the paths of a site take turns.
     pub fn new(settings: HealthSettings, targets: &[ProbeTarget], now: Moment, chance: &mut Chance) -> PathHealth {
@@ -116,11 +84,8 @@ impl PathHealth {
         let inner_interval = settings.inner_interval.clamp(INTERVALS.0, INTERVALS.1);
         let settings = HealthSettings { interval, inner_interval, ..settings };
         let spread = interval.min(OPEN_PACE);
-        let mut first = || now + spread.mul_f64(f64::from(chance.below(1000)) / 1000.0);
-        let liveness = Liveness::new(settings.window, first());
-        let inner = |target: &ProbeTarget| InnerTarget::new(target.clone(), settings.window, first());
-        let targets: Vec<InnerTarget> = targets.iter().take(MAX_TARGETS).map(inner).collect();
-        let next_id = chance.next_u64();
+        let first = |chance: &mut Chance| now + spread.mul_f64(f64::from(chance.below(1000)) / 1000.0);
+        let liveness = Liveness::new(settings.window, first(chance));
         PathHealth {
             settings,
             judge: Judge::new(settings, liveness.window.size()),
@@ -130,9 +95,7 @@ impl PathHealth {
             liveness,
             alarm: Alarm::new(settings.sensitivity.nerves(), now),
             scrutiny: settings.scrutiny.then(|| Scrutiny::new(now)),
-            targets,
-            next_id,
-            first_id: next_id,
+            targets: InnerTargets::new(&settings, targets, first, chance),
             alive: None,
             answers: 0,
             answered_in_row: 0,
@@ -147,7 +110,7 @@ impl PathHealth {
         let due = self.poll_timeout();
         if now.since(due) > PAUSED {
             self.liveness.excuse(now + PAUSED);
-            self.targets.iter_mut().for_each(|target| target.excuse(now + PAUSED));
+            self.targets.excuse(now + PAUSED);
         }
         let confirm = self.verdict != Verdict::Down;
         let lost = self.liveness.expire(now, self.alive, confirm);
@@ -155,14 +118,12 @@ impl PathHealth {
             self.lost_in_row = self.lost_in_row.saturating_add(lost);
             self.answered_in_row = 0;
         }
-        let watched = self.watched_target();
-        for (index, target) in self.targets.iter_mut().enumerate() {
-            let lost = target.expire(now);
-            if let Some(scrutiny) = self.scrutiny.as_mut().filter(|_| lost > 0 && watched == Some(index)) {
-                scrutiny.handle_loss(now);
-            }
+        let watched = self.scrutiny.as_ref().and_then(|_| self.targets.watched());
+        let lost_of_watched = self.targets.expire(watched, now);
+        if let Some(scrutiny) = self.scrutiny.as_mut().filter(|_| lost_of_watched) {
+            scrutiny.handle_loss(now);
         }
-        let (inner, is_down) = (self.light_target().is_some(), self.verdict == Verdict::Down);
+        let (inner, is_down) = (self.targets.light().is_some(), self.verdict == Verdict::Down);
         let findings = self.alarm.run(&self.liveness, &mut around, (due, now), inner, is_down);
         if let Some(reason) = findings.dead {
             self.answered_in_row = 0;
@@ -182,7 +143,7 @@ impl PathHealth {
         }
         self.liveness.schedule(now, self.pace(self.settings.interval));
         let pace = self.pace(self.settings.inner_interval);
-        self.targets.iter_mut().for_each(|target| target.schedule(now, pace));
+        self.targets.schedule(now, pace);
     }
 
     /// The IKE exchange of this path was answered. `rtt` is `None` when the request had been
@@ -225,7 +186,7 @@ impl PathHealth {
 
     /// An inner probe was answered. Not over the same path: neither good nor bad for this one.
     pub fn handle_inner(&mut self, id: u64, target: usize, same_path: bool, rtt: Duration, now: Moment) {
-        let Some(target) = self.asked(id, target) else { return };
+        let Some(target) = self.targets.asked(id, target) else { return };
         if same_path {
             match target.answer(id, rtt, now) {
                 InnerAnswer::InTime => self.count_answer(),
@@ -242,7 +203,7 @@ impl PathHealth {
 
     /// A target answered, and said no.
     pub fn handle_refusal(&mut self, id: u64, target: usize, same_path: bool, rtt: Duration, why: String, now: Moment) {
-        let Some(target) = self.asked(id, target) else { return };
+        let Some(target) = self.targets.asked(id, target) else { return };
         if same_path {
             target.refuse(id, rtt, why);
         } else {
@@ -253,7 +214,7 @@ impl PathHealth {
 
     /// The target has begun to answer, and may take until then.
     pub fn handle_greeting(&mut self, id: u64, target: usize, until: Moment) {
-        if let Some(target) = self.asked(id, target) {
+        if let Some(target) = self.targets.asked(id, target) {
             target.prolong(id, until);
         }
     }
@@ -272,20 +233,12 @@ impl PathHealth {
         }
     }
 
-    fn asked(&mut self, id: u64, target: usize) -> Option<&mut InnerTarget> {
-        let ours = id.wrapping_sub(self.first_id) < self.next_id.wrapping_sub(self.first_id);
-        self.targets.get_mut(target).filter(|_| ours)
-    }
-
     /// The tunnel was set up anew: whatever was measured is of another one.
     pub fn handle_restart(&mut self, now: Moment) {
         let first = now + self.settings.interval.min(OPEN_PACE) / 4;
         self.liveness.restart(self.settings.window, first);
         self.alarm.restart(now);
-        for target in &mut self.targets {
-            target.restart(self.settings.window, first);
-        }
-        self.first_id = self.next_id;
+        self.targets.restart(self.settings.window, first);
         self.alive = None;
         self.answers = 0;
         self.answered_in_row = 0;
@@ -300,9 +253,7 @@ impl PathHealth {
         if self.liveness.poll(now) {
             return Some(Probe { id: 0, kind: ProbeKind::Liveness });
         }
-        let id = self.next_id;
-        let target = self.targets.iter_mut().position(|target| target.poll(id, now))?;
-        self.next_id = id.wrapping_add(1);
+        let (id, target) = self.targets.poll(now)?;
         Some(Probe { id, kind: ProbeKind::Inner(target) })
     }
 
@@ -312,11 +263,10 @@ impl PathHealth {
 
     /// When `handle_timeout` has something to do.
     pub fn poll_timeout(&self) -> Moment {
-        let targets = self.targets.iter().map(InnerTarget::next_event);
-        let inner = self.light_target().is_some();
+        let inner = self.targets.light().is_some();
         let alarm = self.alarm.next_event(&self.liveness, inner, self.verdict == Verdict::Down);
         let scrutiny = self.scrutiny.as_ref().map(Scrutiny::next_event);
-        targets.chain(scrutiny).fold(self.liveness.next_event(), Moment::min).min(alarm)
+        self.targets.next_event().into_iter().chain(scrutiny).fold(self.liveness.next_event(), Moment::min).min(alarm)
     }
 
     /// Asks the path itself once more, before what cannot be taken back.
@@ -364,100 +314,33 @@ impl PathHealth {
     pub fn metrics(&self) -> Metrics {
         let mut all = self.each_window(metrics);
         all.sort_by_key(|metrics| (metrics.loss, metrics.rtt));
-        let speaker = self.speaking_target().and_then(|index| Some((index, self.targets.get(index)?)));
-        let trail = speaker.map_or(&self.liveness.trail, |(_, target)| &target.trail);
+        let speaker = self.targets.speaking();
+        let trail = speaker.map_or(&self.liveness.trail, |(_, trail)| trail);
         Metrics {
             recent: trail.recent(),
             latest: trail.latest(),
             source: speaker.and_then(|(index, _)| u8::try_from(index).ok()),
-            ..all.get(self.needed(all.len()) - 1).copied().unwrap_or_default()
+            ..all.get(self.targets.needed(all.len()) - 1).copied().unwrap_or_default()
         }
     }
 
     /// In the order in which the targets were given.
     pub fn targets(&self) -> impl Iterator<Item = TargetReport<'_>> {
-        self.targets.iter().map(|target| TargetReport {
-            name: &target.target.name,
-            metrics: metrics(&target.window),
-            standing: match target.returns {
-                Returns::Never => TargetStanding::Never,
-                Returns::OtherPath => TargetStanding::Elsewhere,
-                Returns::SamePath if self.is_silent(target) && !target.has_answered() => TargetStanding::Never,
-                Returns::SamePath if self.is_silent(target) => TargetStanding::Silent,
-                Returns::SamePath => TargetStanding::Answers,
-            },
-            refusal: target.refusal.as_deref(),
-            counts: target.counts,
-        })
+        self.targets.reports()
     }
 
     /// What an operator should know besides the verdict, in plain words.
     pub fn note(&self) -> Option<String> {
-        let named = |wanted: &dyn Fn(&InnerTarget) -> bool| {
-            let names: Vec<String> = self.targets.iter().filter(|target| wanted(target)).map(describe).collect();
-            (!names.is_empty()).then(|| names.join(", "))
-        };
-        let silent = named(&|target| self.is_silent(target));
-        if self.inner_silent() {
-            let (answering, own) = self.own_targets();
-            let needed = self.needed(own);
-            let missed =
-                if needed > 1 { format!(" ({answering} of {own} answer, {needed} are needed)") } else { String::new() };
-            return Some(format!(
-                "IKE answers, inner probes to {} do not{missed}: suspect what lies behind the PoP or a shared return tunnel",
-                silent?
-            ));
-        }
-        let answered = self.targets.iter().any(|target| target.returns == Returns::SamePath && !self.is_silent(target));
-        if answered && self.liveness.lost_in_row >= self.settings.down_after && self.verdict != Verdict::Down {
-            return Some("inner probes are answered, IKE is not".into());
-        }
-        if silent.is_some() {
-            let ceased = named(&|target| self.is_silent(target) && target.has_answered());
-            let ceased = ceased.map(|names| format!("inner probes to {names} are not answered any more"));
-            let never = named(&|target| self.is_silent(target) && !target.has_answered());
-            let never = never.map(|names| format!("inner probes to {names} have never been answered"));
-            let both: Vec<String> = ceased.into_iter().chain(never).collect();
-            // Where nothing is answered, the verdict says it all.
-            return answered.then(|| format!("{}, others are", both.join(", ")));
-        }
-        if let Some(elsewhere) = named(&|target| target.returns == Returns::OtherPath) {
-            return Some(format!(
-                "answers to inner probes to {elsewhere} come back over another tunnel and say nothing about this path"
-            ));
-        }
-        let never = named(&|target| target.returns == Returns::Never && target.lost_in_row >= NEVER_ANSWERED)?;
-        Some(format!("inner probes to {never} have never been answered and do not count"))
+        let ike_is_silent = self.liveness.lost_in_row >= self.settings.down_after && self.verdict != Verdict::Down;
+        self.targets.note(self.ike_answers(), ike_is_silent)
     }
 
     /// Every kind of probe that tells whether the path lives.
     fn probe_now(&mut self) {
         self.liveness.ask();
-        if let Some(target) = self.light_target().and_then(|index| self.targets.get_mut(index)) {
+        if let Some(target) = self.targets.light().and_then(|index| self.targets.get_mut(index)) {
             target.ask();
         }
-    }
-
-    /// The first target that measures this path and may be asked in quick succession.
-    fn light_target(&self) -> Option<usize> {
-        self.targets.iter().position(|target| target.target.light && self.is_measuring(target))
-    }
-
-    /// The target whose probes of late speak for the path: of those that measure it the one with the least loss but
-    /// `need` less one; of equals the one that comes first.
-    fn speaking_target(&self) -> Option<usize> {
-        let measuring = self.targets.iter().enumerate().filter(|(_, target)| self.is_measuring(target));
-        let mut all: ArrayVec<(Permille, usize), MAX_TARGETS> =
-            measuring.map(|(index, target)| (target.trail.loss_least(), index)).take(MAX_TARGETS).collect();
-        all.sort_unstable();
-        all.get(self.needed(all.len()) - 1).map(|(_, index)| *index)
-    }
-
-    /// Whom `Scrutiny` asks: whoever speaks for the path, or the first that may be asked so.
-    fn watched_target(&self) -> Option<usize> {
-        self.scrutiny.as_ref()?;
-        let is_light = |index: &usize| self.targets.get(*index).is_some_and(|target| target.target.light);
-        self.speaking_target().filter(is_light).or_else(|| self.light_target())
     }
 
     fn sign_of_life(&mut self, now: Moment) {
@@ -503,10 +386,7 @@ impl PathHealth {
                 // What was lost was the outage, which says nothing of the path that is back.
                 self.liveness.window.keep_since_loss();
                 self.liveness.trail.keep_since_loss();
-                for target in &mut self.targets {
-                    target.window.keep_since_loss();
-                    target.trail.keep_since_loss();
-                }
+                self.targets.keep_since_loss();
                 match self.worse() {
                     Some(worse) => self.degrade(worse, now),
                     None => {
@@ -520,8 +400,7 @@ impl PathHealth {
         }
         if self.is_open() {
             self.liveness.next = self.liveness.next.min(now + self.pace(self.settings.interval));
-            let soon = now + self.pace(self.settings.inner_interval);
-            self.targets.iter_mut().for_each(|target| target.next = target.next.min(soon));
+            self.targets.hasten(now + self.pace(self.settings.inner_interval));
         }
     }
 
@@ -558,75 +437,32 @@ impl PathHealth {
     }
 
     fn worse(&self) -> Option<Worse> {
-        if self.inner_silent() {
+        if self.ike_answers() && self.targets.are_silent() {
             return Some(Worse::Inner);
         }
         let all = self.each_window(|window| self.judge.worse(window));
         let good = all.iter().filter(|worse| worse.is_none()).count();
         // What is lost weighs more than what is late.
         let gravest = || all.iter().flatten().min_by_key(|worse| worse.is_slowness()).copied();
-        if good >= self.needed(all.len()) { None } else { gravest() }
+        if good >= self.targets.needed(all.len()) { None } else { gravest() }
     }
 
     fn better(&self) -> bool {
         let all = self.each_window(|window| self.judge.better(window, self.exceeded));
-        !self.targets_silent() && all.iter().filter(|better| **better).count() >= self.needed(all.len())
+        !self.targets.are_silent() && all.iter().filter(|better| **better).count() >= self.targets.needed(all.len())
     }
 
-    /// How many of so many targets must be well.
-    fn needed(&self, of: usize) -> usize {
-        usize::from(self.settings.need).clamp(1, of.max(1))
-    }
-
-    /// Asks `question` of the window of each inner target that measures this path, which is how
-    /// the site's own packets travel; when there is none, of that of IKE.
+    /// Asks `question` of the window of each inner target that measures this path; when there is none, of that of IKE.
     fn each_window<T>(&self, question: impl Fn(&Window) -> T) -> ArrayVec<T, MAX_TARGETS> {
-        let mut answers: ArrayVec<T, MAX_TARGETS> =
-            self.measuring_targets().map(|target| question(&target.window)).take(MAX_TARGETS).collect();
+        let mut answers = self.targets.each_window(&question);
         if answers.is_empty() {
             answers.push(question(&self.liveness.window));
         }
         answers
     }
 
-    fn measuring_targets(&self) -> impl Iterator<Item = &InnerTarget> {
-        self.targets.iter().filter(|target| self.is_measuring(target))
-    }
-
-    fn is_measuring(&self, target: &InnerTarget) -> bool {
-        target.returns == Returns::SamePath
-            && !self.is_silent(target)
-            && target.window.len() >= MEASURING_RESULTS.min(target.window.size())
-    }
-
-    /// A target that used to be answered over this path and is not any more.
-    fn is_silent(&self, target: &InnerTarget) -> bool {
-        target.returns == Returns::SamePath && target.lost_in_row >= self.settings.down_after.max(1)
-    }
-
-    /// Too few of the targets that used to be answered over this path still are, but the path lives.
-    fn inner_silent(&self) -> bool {
-        self.targets_silent() && self.liveness.window.len() > 0 && self.liveness.lost_in_row == 0
-    }
-
-    /// Too few of the targets that used to be answered over this path still are, whatever IKE does:
-    /// a lost IKE probe does not make them answer.
-    fn targets_silent(&self) -> bool {
-        let (answering, own) = self.own_targets();
-        own > 0 && answering < self.needed(own)
-    }
-
-    /// How many of the targets that are or were answered over this path answer, and how many there are.
-    fn own_targets(&self) -> (usize, usize) {
-        let own = || self.targets.iter().filter(|target| target.returns == Returns::SamePath);
-        (own().filter(|target| !self.is_silent(target)).count(), own().count())
-    }
-}
-
-/// A target's name, and what it said.
-fn describe(target: &InnerTarget) -> String {
-    match &target.refusal {
-        Some(refusal) => format!("{} ({refusal})", target.target.name),
-        None => target.target.name.clone(),
+    /// The last IKE probe whose time is over was answered.
+    fn ike_answers(&self) -> bool {
+        self.liveness.window.len() > 0 && self.liveness.lost_in_row == 0
     }
 }
