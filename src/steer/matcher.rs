@@ -108,6 +108,11 @@ impl Matcher {
 }
 
 impl Service {
+    /// How many it lists.
+    pub fn values(&self) -> usize {
+        self.destinations.len() + self.protocols.len() + self.destination_ports.len()
+    }
+
     fn matches(&self, key: &FlowKey) -> bool {
         (self.protocols.is_empty() || self.protocols.contains(&key.protocol))
             && in_ports(&self.destination_ports, key.protocol, key.destination_port)

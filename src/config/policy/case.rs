@@ -74,7 +74,7 @@ pub fn read(
     if let Some(second) = named_sites.get(1) {
         report.error(&second.spot, "a test for several sites", "one site for each test");
     }
-    let sites = vocabulary.for_sites(&named_sites);
+    let sites = vocabulary.for_sites(&named_sites, report);
     let open = Vocabulary::open();
     let vocabulary = if sites.is_some() { vocabulary } else { &open };
     let name =

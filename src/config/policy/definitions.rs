@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use super::VALUES_OF_ALL_MAX;
 use super::fields;
 use super::vocabulary::SITES_MAX;
 use crate::config::diagnostic::Report;
@@ -28,6 +29,8 @@ pub struct Definitions {
     sites: Option<BTreeMap<String, Spot>>,
     groups: BTreeMap<String, (Vec<IpNet>, Spot)>,
     applications: BTreeMap<String, (Vec<Service>, Spot)>,
+    /// Values of all applications.
+    values: usize,
     sla_classes: Vec<SlaClass>,
     sla_spots: BTreeMap<String, Spot>,
 }
@@ -38,6 +41,7 @@ impl Definitions {
             sites: None,
             groups: BTreeMap::new(),
             applications: BTreeMap::new(),
+            values: 0,
             sla_classes: SlaClass::shipped(),
             sla_spots: BTreeMap::new(),
         }
@@ -75,8 +79,17 @@ impl Definitions {
             if let Some(service) = tables.get(SERVICES_MAX) {
                 report.error(service.spot(), "one service too many", format!("at most {SERVICES_MAX}"));
             }
-            let services = tables.into_iter().take(SERVICES_MAX);
-            let services = services.map(|service| self.read_service(service, report)).collect();
+            let mut services = Vec::new();
+            for service in tables.into_iter().take(SERVICES_MAX) {
+                let spot = service.spot().clone();
+                let service = self.read_service(service, report);
+                self.values = self.values.saturating_add(service.values());
+                if self.values > VALUES_OF_ALL_MAX {
+                    let instead = format!("at most {VALUES_OF_ALL_MAX}, those of groups counted each time");
+                    return report.error(&spot, "the applications so far have too many values", instead);
+                }
+                services.push(service);
+            }
             table.finish();
             insert(&mut self.applications, name, services, "application", report);
         }

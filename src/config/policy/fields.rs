@@ -13,6 +13,9 @@ use crate::model::{Dscp, InterfaceId, protocol};
 /// Values in one field: beyond, a group or application says it better.
 pub const VALUES_MAX: usize = 256;
 
+/// Networks of one field, those of groups counted: eight groups that are as large as any may be.
+const NETWORKS_MAX: usize = 65_536;
+
 /// Protocols whose ports a flow's key holds.
 const WITH_PORTS: [u8; 2] = [protocol::TCP, protocol::UDP];
 
@@ -23,6 +26,13 @@ pub fn networks(table: &mut Table<'_>, key: &'static str, definitions: &Definiti
     for item in value.items(VALUES_MAX) {
         let Some(text) = item.text() else { continue };
         match definitions.group(text) {
+            Some(group) if networks.len() + group.len() > NETWORKS_MAX => {
+                item.error(
+                    "too many networks in one field",
+                    format!("at most {NETWORKS_MAX}, those of groups counted each time that they are named"),
+                );
+                break;
+            }
             Some(group) => networks.extend_from_slice(group),
             None if text.starts_with(|first: char| first.is_ascii_alphabetic()) && !text.contains([':', '/']) => {
                 item.error(format!("unknown group {}", wording::quoted(text)), definitions.known_groups());

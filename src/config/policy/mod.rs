@@ -133,13 +133,14 @@ impl Reader<'_> {
                 self.report.error(table.spot(), "one rule too many", instead);
                 return false;
             }
+            let spot = table.spot().clone();
+            self.read_rule(table);
             if self.values > VALUES_OF_ALL_MAX {
                 let instead =
                     format!("at most {VALUES_OF_ALL_MAX}, those of groups counted for each rule that names them");
-                self.report.error(table.spot(), "the rules so far have too many values", instead);
+                self.report.error(&spot, "the rules so far have too many values", instead);
                 return false;
             }
-            self.read_rule(table);
         }
         true
     }
@@ -150,7 +151,7 @@ impl Reader<'_> {
         let name = table.required("name", "name = \"voice\"").and_then(|value| value.parse_at(words::name));
         let errors_before = report.error_count();
         let named_sites = fields::sites(&mut table, self.definitions);
-        let sites = self.vocabulary.for_sites(&named_sites);
+        let sites = self.vocabulary.for_sites(&named_sites, report);
         // Another site has links, connectors and segments of its own, which are known there.
         let open = Vocabulary::open();
         let vocabulary = if sites.is_some() { self.vocabulary } else { &open };
@@ -280,11 +281,16 @@ impl Reader<'_> {
 
     fn read_services(&self, table: &mut Table<'_>) -> Vec<Service> {
         let Some(value) = fields::some_values(table, "application") else { return Vec::new() };
-        let mut services = Vec::new();
+        let (mut services, mut values) = (Vec::new(), 0);
         for item in value.items(fields::VALUES_MAX) {
             let Some(text) = item.text() else { continue };
             match self.definitions.application(text) {
-                Some(application) => services.extend_from_slice(application),
+                // The rule as a whole is refused for them.
+                Some(_) if values > VALUES_OF_ALL_MAX => break,
+                Some(application) => {
+                    values += application.iter().map(Service::values).sum::<usize>();
+                    services.extend_from_slice(application);
+                }
                 None => {
                     let what = format!("unknown application {}", wording::quoted(text));
                     item.error(what, self.definitions.known_applications());
@@ -297,7 +303,6 @@ impl Reader<'_> {
 
 /// How many values a matcher lists.
 fn count(matcher: &Matcher) -> usize {
-    let service = |one: &Service| one.destinations.len() + one.protocols.len() + one.destination_ports.len();
     matcher.sites.len()
         + matcher.sources.len()
         + matcher.destinations.len()
@@ -309,5 +314,5 @@ fn count(matcher: &Matcher) -> usize {
         + matcher.minutes.len()
         + matcher.interfaces.len()
         + matcher.names.len()
-        + matcher.services.iter().map(service).sum::<usize>()
+        + matcher.services.iter().map(Service::values).sum::<usize>()
 }

@@ -206,8 +206,11 @@ impl Vocabulary {
             return None;
         }
         // A policy by itself does not know what belongs to it; one interface stands for all.
-        let stand_in = lan::number_of(lan, &format!("any of {text}"));
-        let interfaces: Vec<InterfaceId> = stand_in.into_iter().collect();
+        let Some(stand_in) = lan::number_of(lan, &format!("any of {text}")) else {
+            item.error(lan::TOO_MANY, lan::AT_MOST);
+            return None;
+        };
+        let interfaces = vec![stand_in];
         lan.segments.push(SegmentPlan { name: text.to_string(), interfaces: interfaces.clone() });
         Some(interfaces)
     }
@@ -239,16 +242,29 @@ impl Vocabulary {
 
     /// What is for these sites alone, by their numbers; empty: for whatever site is meant. `None`: it is for
     /// others.
-    pub fn for_sites(&self, names: &[At<String>]) -> Option<Vec<SiteId>> {
+    pub fn for_sites(&self, names: &[At<String>], report: &Report) -> Option<Vec<SiteId>> {
         match &self.site {
             _ if names.is_empty() => Some(Vec::new()),
             Some(site) => names.iter().any(|name| name.value == *site).then(Vec::new),
-            None => Some(names.iter().filter_map(|name| self.number_of_site(&name.value)).collect()),
+            None => {
+                let numbers = names.iter().map_while(|name| {
+                    let number = self.number_of_site(&name.value);
+                    if number.is_none() {
+                        report.error(
+                            &name.spot,
+                            "one site too many",
+                            format!("at most {SITES_MAX} in all policy files"),
+                        );
+                    }
+                    number
+                });
+                Some(numbers.collect())
+            }
         }
     }
 
     /// `None`: there are too many.
-    pub fn number_of_site(&self, name: &str) -> Option<SiteId> {
+    fn number_of_site(&self, name: &str) -> Option<SiteId> {
         let mut sites = self.sites.borrow_mut();
         let index = sites.iter().position(|known| known == name);
         let index = index.or_else(|| {

@@ -420,3 +420,46 @@ fn what_can_never_break_out_is_warned_of() {
     }
     assert_eq!(findings(&rule("source = [\"2001:db8::/32\", \"10.0.0.0/8\"]")), [""; 0]);
 }
+
+#[test]
+fn what_a_few_lines_multiply_is_refused_before_it_takes_memory() {
+    let networks: Vec<String> =
+        (0..8_192).map(|number| format!("\"10.{}.{}.0/24\"", number / 256, number % 256)).collect();
+    let group = format!("[[group]]\nname = \"g\"\nprefixes = [{}]\n", networks.join(","));
+    let times = |count: usize| vec!["\"g\""; count].join(",");
+    let told = |text: &str| findings(&format!("{group}{text}"));
+    let field = told(&format!("[[rule]]\nname = \"a\"\nlinks = \"dsl\"\nsource = [{}]\n", times(256)));
+    assert!(field.len() == 1 && field[0].contains("too many networks in one field"), "{field:?}");
+    let service = format!("[[application.service]]\ndestination = [{}]\n", times(8));
+    let application = told(&format!("[[application]]\nname = \"m\"\n{}", service.repeat(64)));
+    assert!(
+        application.len() == 1 && application[0].contains("the applications so far have too many"),
+        "{application:?}"
+    );
+    let rule = told(&format!(
+        "[[application]]\nname = \"m\"\n{}[[rule]]\nname = \"a\"\nlinks = \"dsl\"\napplication = [{}]\n",
+        service.repeat(2),
+        vec!["\"m\""; 256].join(",")
+    ));
+    assert!(rule.len() == 1 && rule[0].contains("the rules so far have too many"), "{rule:?}");
+}
+
+#[test]
+fn a_segment_or_a_site_too_many_is_refused_and_not_taken_for_any() {
+    let rules = |key: &str, count: usize| -> String {
+        (0..count)
+            .map(|number| format!("[[rule]]\nname = \"r{number}\"\nlinks = \"dsl\"\n{key} = \"n{number}\"\n"))
+            .collect()
+    };
+    let found = findings(&rules("segment", 256));
+    assert!(found.iter().any(|one| one.contains("one interface too many")), "{found:?}");
+    let names: Vec<String> = (0..16_385).map(|number| format!("\"n{number}\"")).collect();
+    let sites: String = (0u32..)
+        .zip(names.chunks(256))
+        .map(|(number, names)| {
+            format!("[[rule]]\nname = \"r{number}\"\nlinks = \"dsl\"\nsite = [{}]\n", names.join(","))
+        })
+        .collect();
+    let found = findings(&sites);
+    assert!(found.len() == 1 && found[0].contains("one site too many"), "{found:?}");
+}

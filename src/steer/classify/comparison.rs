@@ -12,6 +12,9 @@ const STEPS_MAX: u64 = 200_000_000;
 /// What taking one row from another costs, in comparisons.
 const STEPS_OF_TAKING: u64 = 100;
 
+/// Flows tried of each part where there are too many parts to take them all apart.
+const TRIALS: u64 = 8;
+
 /// Two policies, and for which flows another rule decides in the one than in the other.
 pub struct Comparison<'a> {
     old: Side<'a>,
@@ -34,6 +37,15 @@ pub struct Witnesses {
     pub flows: Vec<NewFlow>,
     /// Too much overlaps: there may be more.
     pub is_cut_short: bool,
+}
+
+/// What came of the search for one flow.
+enum Sought {
+    Found(NewFlow),
+    /// There is none.
+    Nothing,
+    /// There may be one.
+    CutShort,
 }
 
 impl<'a> Comparison<'a> {
@@ -114,7 +126,16 @@ impl<'a> Comparison<'a> {
                 }
                 let pairs = rows.iter().flat_map(|row| others.iter().map(move |other| (row, other)));
                 let mut common = pairs.filter_map(|(row, other)| row.common(other));
-                let witness = common.find_map(|row| self.witness(row, old, new, &mut steps));
+                let mut is_cut_short = false;
+                let witness = common.find_map(|row| match self.witness(row, old, new, &mut steps) {
+                    Sought::Found(flow) => Some(flow),
+                    Sought::Nothing => None,
+                    Sought::CutShort => {
+                        is_cut_short = true;
+                        None
+                    }
+                });
+                found.is_cut_short |= is_cut_short && witness.is_none();
                 found.flows.extend(witness);
             }
         }
@@ -132,11 +153,11 @@ impl<'a> Comparison<'a> {
     }
 
     /// A flow of this row that both rules decide, for no earlier one matches it.
-    fn witness(&self, row: Row, old: usize, new: usize, steps: &mut u64) -> Option<NewFlow> {
+    fn witness(&self, row: Row, old: usize, new: usize, steps: &mut u64) -> Sought {
         let decide = |flow: &NewFlow| self.old.first(flow) == old && self.new.first(flow) == new;
         let flow = row.sample();
         if decide(&flow) {
-            return Some(flow);
+            return Sought::Found(flow);
         }
         let mut left = vec![row];
         let earlier = self.old.rows.iter().take(old).chain(self.new.rows.iter().take(new)).flatten();
@@ -147,11 +168,16 @@ impl<'a> Comparison<'a> {
             }
             *steps += left.len() as u64 * STEPS_OF_TAKING;
             left = left.iter().flat_map(|part| part.without(taken)).collect();
-            if left.is_empty() || left.len() > PARTS_MAX || *steps > STEPS_MAX {
-                break;
+            if left.is_empty() {
+                return Sought::Nothing;
+            }
+            if left.len() > PARTS_MAX || *steps > STEPS_MAX {
+                // What is left may be taken by rules that were not looked at.
+                let others = left.iter().flat_map(|part| (0..TRIALS).map(|trial| part.sample_of(trial)));
+                return left.iter().map(Row::sample).chain(others).find(decide).map_or(Sought::CutShort, Sought::Found);
             }
         }
-        left.iter().map(Row::sample).find(decide)
+        left.iter().map(Row::sample).find(decide).map_or(Sought::Nothing, Sought::Found)
     }
 }
 
@@ -229,6 +255,40 @@ mod tests {
         };
         let (flows, moved) = found(apart([0, 1]), apart([1, 0]));
         assert_eq!((flows.len(), moved.len()), (0, 1));
+    }
+
+    #[test]
+    fn what_many_earlier_rules_leave_of_a_changed_one_is_found_or_said_to_be_unknown() {
+        let policy = |first: Matcher, second: Matcher, rest: u16| {
+            let mut rules: Vec<Rule> = (1..=200u16)
+                .map(|number| {
+                    let matcher =
+                        Matcher { destination_ports: vec![(number, number)], ..to(&format!("10.0.{number}.0/24")) };
+                    rule(&format!("r{number}"), matcher, 0)
+                })
+                .collect();
+            rules.extend([rule("first", first, 0), rule("second", second, 0), rule("rest", Matcher::default(), rest)]);
+            RuleSet::new(rules, Vec::new())
+        };
+        let witnesses = |first: Matcher, second: Matcher| {
+            let (old, new) = (policy(first.clone(), second.clone(), 0), policy(first, second, 1));
+            let differ = |one: Option<&Rule>, other: Option<&Rule>| {
+                one.map(|rule| &rule.action) != other.map(|rule| &rule.action)
+            };
+            Comparison::new(&old, &new).witnesses(10, differ)
+        };
+        // Everyday flows go by those before it, and the rest of the world by the one that changed.
+        let found = witnesses(to("203.0.0.0/8"), to("10.0.0.0/8"));
+        assert_eq!((found.flows.len(), found.is_cut_short), (1, false), "{:?}", found.flows);
+        // All but one address: nothing that is tried is there.
+        let all_but_one = |but: u32| {
+            let part =
+                |bits: u32| ipnet::Ipv4Net::new((but ^ 1 << (32 - bits)).into(), bits as u8).unwrap().trunc().into();
+            (1..=32).map(part).collect::<Vec<ipnet::IpNet>>()
+        };
+        let most = Matcher { destinations: all_but_one(u32::from_be_bytes([198, 51, 100, 7])), ..Matcher::default() };
+        let found = witnesses(most, to("::/0"));
+        assert_eq!((found.flows.len(), found.is_cut_short), (0, true), "{:?}", found.flows);
     }
 
     /// Rules over a few ports, so that every flow there is can be tried.

@@ -10,6 +10,9 @@ use crate::steer::{Ends, KnownNames, Matcher, NewFlow, Service, SiteId};
 /// connector, minute of the week, interface of the source, name of the destination, site.
 pub const AXES: usize = 11;
 
+/// The axes of addresses and ports.
+const ENDS: [usize; 4] = [0, 1, 3, 4];
+
 /// The axis of the site.
 pub const SITE: usize = 10;
 
@@ -135,9 +138,10 @@ impl Row {
         let pick = |axis: usize, wished: u128| match &self.axes[axis] {
             ranges if ranges.contains(wished) => wished,
             // The second address of a network looks more like a host than the first.
-            ranges => {
-                ranges.iter().next().map_or(0, |(first, last)| if axis < 2 { last.min(first + 1) } else { first })
-            }
+            ranges => ranges
+                .iter()
+                .next()
+                .map_or(0, |(first, last)| if axis < 2 { last.min(first.saturating_add(1)) } else { first }),
         };
         let address = |axis: usize, v4: [u8; 4], v6: u16| match self.family {
             Family::V4 => IpAddr::V4(Ipv4Addr::from_bits(pick(axis, u32::from_be_bytes(v4).into()) as u32)),
@@ -169,6 +173,16 @@ impl Row {
                 names: KnownNames::new([NameId(pick(9, 0) as u16)]),
             },
         }
+    }
+
+    /// Another flow of it for each number, with ends that nobody would choose.
+    pub fn sample_of(&self, number: u64) -> NewFlow {
+        let mut row = self.clone();
+        let spot = self.spot(number);
+        for axis in ENDS {
+            row.axes[axis] = Ranges::of([(spot[axis], spot[axis])]);
+        }
+        row.sample()
     }
 
     /// Values that it holds, one for each axis; another choice of them for each number.

@@ -235,3 +235,11 @@ fn many_rules_are_told_apart_by_any_axis() {
         assert_eq!(classifier.first_match(&flow), first.map(|index| index as u32), "{number}");
     }
 }
+
+#[test]
+fn a_rule_for_the_very_last_address_has_a_flow_that_shows_it() {
+    let last = "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff/128".parse().unwrap();
+    let matcher = Matcher { destinations: vec![last, "255.255.255.255/32".parse().unwrap()], ..Matcher::default() };
+    let samples: Vec<NewFlow> = matcher.samples().collect();
+    assert!(samples.len() == 2 && samples.iter().all(|flow| matcher.matches(flow)), "{samples:?}");
+}
