@@ -121,7 +121,7 @@ impl Service {
 }
 
 /// An ICMP key carries the echo identifier where others have a port: it must not match one.
-fn has_ports(number: u8) -> bool {
+pub(super) fn has_ports(number: u8) -> bool {
     matches!(number, protocol::TCP | protocol::UDP)
 }
 

@@ -1,6 +1,6 @@
 use std::fmt::{self, Display};
 
-use super::matcher::in_ports;
+use super::matcher::{has_ports, in_ports};
 use super::{Matcher, NewFlow};
 use crate::model::{Dscp, protocol};
 
@@ -26,11 +26,11 @@ impl Matcher {
         }
         if !in_ports(&self.destination_ports, key.protocol, key.destination_port) {
             let wanted = list(self.destination_ports.iter().map(|range| Ports(*range)));
-            return Some(format!("the destination port is {}, not {wanted}", key.destination_port));
+            return Some(port_mismatch("destination", key.protocol, key.destination_port, &wanted));
         }
         if !in_ports(&self.source_ports, key.protocol, key.source_port) {
             let wanted = list(self.source_ports.iter().map(|range| Ports(*range)));
-            return Some(format!("the source port is {}, not {wanted}", key.source_port));
+            return Some(port_mismatch("source", key.protocol, key.source_port, &wanted));
         }
         if !self.destinations.is_empty() && !nets(&self.destinations, key.destination) {
             return Some(format!("the destination is not in {}", list(self.destinations.iter())));
@@ -52,6 +52,13 @@ impl Matcher {
             return Some(format!("it is {}, outside the rule's hours", flow.minute));
         }
         (!self.matches(flow)).then(|| "it is none of the application's services".to_owned())
+    }
+}
+
+fn port_mismatch(end: &str, protocol: u8, port: u16, wanted: &str) -> String {
+    match has_ports(protocol) {
+        true => format!("the {end} port is {port}, not {wanted}"),
+        false => format!("{} has no ports, and it asks for {end} port {wanted}", Protocol(protocol)),
     }
 }
 
@@ -129,5 +136,10 @@ mod tests {
         assert_eq!(why(lab), "the destination is not in 192.0.2.0/24");
         assert_eq!(why(Matcher { protocols: vec![17], ..Matcher::default() }), "the protocol is tcp, not udp");
         assert_eq!(why(Matcher::default()), "");
+        // The key of a ping has its number where others have a port.
+        let key = FlowKey { protocol: protocol::ICMP, source_port: 7, destination_port: 0, ..flow.key };
+        let web = Matcher { destination_ports: vec![(443, 443)], ..Matcher::default() };
+        let told = web.mismatch(&NewFlow { key, ..flow });
+        assert_eq!(told.as_deref(), Some("icmp has no ports, and it asks for destination port 443"));
     }
 }

@@ -1,14 +1,23 @@
+use std::io::Read;
 use std::path::Path;
 
 use crate::config::{self, FlowLine, FlowWords};
+
+/// A file of flows, in bytes: lines that are longer than any flow, as many as may be read.
+const BYTES_MAX: u64 = 64 << 20;
 
 /// Wrong lines that are told; more would not be read.
 const WRONG_SHOWN: usize = 50;
 
 /// The flows of a file, one a line; `#` begins a comment. The error is every line that is none.
 pub(super) fn read_flows(file: &Path, words: &FlowWords, most: usize) -> Result<Vec<FlowLine>, String> {
-    let text = std::fs::read_to_string(file).map_err(|error| format!("{} cannot be read: {error}", file.display()))?;
-    let (mut flows, mut wrong) = (Vec::new(), Vec::new());
+    let mut text = String::new();
+    let read = std::fs::File::open(file).and_then(|open| open.take(BYTES_MAX + 1).read_to_string(&mut text));
+    let read = read.map_err(|error| format!("{} cannot be read: {error}", file.display()))?;
+    if read as u64 > BYTES_MAX {
+        return Err(format!("{} is larger than {} MiB", file.display(), BYTES_MAX >> 20));
+    }
+    let (mut flows, mut wrong, mut more) = (Vec::new(), Vec::new(), 0);
     for (number, line) in text.lines().enumerate() {
         let line = line.split('#').next().unwrap_or("").trim();
         if line.is_empty() {
@@ -19,15 +28,14 @@ pub(super) fn read_flows(file: &Path, words: &FlowWords, most: usize) -> Result<
         }
         match config::flow_line(line, words) {
             Ok(flow) => flows.push(flow),
+            Err(_) if wrong.len() == WRONG_SHOWN => more += 1,
             Err(complaint) => {
                 let place = format!("{}:{}", file.display(), number + 1);
                 wrong.push(format!("{place} {} ({})", complaint.what, complaint.instead));
             }
         }
     }
-    let more = wrong.len().saturating_sub(WRONG_SHOWN);
     if more > 0 {
-        wrong.truncate(WRONG_SHOWN);
         wrong.push(format!("{more} more lines are wrong"));
     }
     match wrong.len() {

@@ -2,7 +2,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use toml_edit::{Array, ArrayOfTables, Decor, DocumentMut, Item, RawString, Table, Value};
+use toml_edit::{Array, Decor, DocumentMut, Item, RawString, Table, Value};
 
 use super::counted;
 use crate::cli::output;
@@ -99,20 +99,26 @@ fn replace(file: &Path, text: &str) -> std::io::Result<()> {
     let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let name = file.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let beside = folder.join(format!(".{name}.formatted"));
-    let mut new = std::fs::File::create(&beside)?;
-    new.set_permissions(std::fs::metadata(&file)?.permissions())?;
-    new.write_all(text.as_bytes())?;
-    new.sync_all()?;
-    std::fs::rename(&beside, file)
+    let write = || {
+        let mut new = std::fs::File::create(&beside)?;
+        new.set_permissions(std::fs::metadata(&file)?.permissions())?;
+        new.write_all(text.as_bytes())?;
+        new.sync_all()?;
+        std::fs::rename(&beside, &file)
+    };
+    write().inspect_err(|_| {
+        // What was half written is of no use.
+        let _ = std::fs::remove_file(&beside);
+    })
 }
 
 fn format(text: &str) -> Result<String, String> {
     let mut document: DocumentMut = text.parse().map_err(|error: toml_edit::TomlError| error.to_string())?;
-    let mut first = true;
-    format_table(document.as_table_mut(), &mut first);
+    format_table(document.as_table_mut());
     let trailing = tidy(document.trailing().as_str().unwrap_or(""), false);
     document.set_trailing(if trailing.is_empty() { String::new() } else { format!("\n{trailing}") });
-    let formatted = document.to_string();
+    // Every table has an empty line before it: which one comes first only the whole text says.
+    let formatted = document.to_string().trim_start_matches('\n').to_owned();
     // To format is never to change.
     let parse = |text: &str| text.parse::<toml::Table>().ok();
     if parse(&formatted).is_none() || parse(&formatted) != parse(text) {
@@ -121,7 +127,7 @@ fn format(text: &str) -> Result<String, String> {
     Ok(formatted)
 }
 
-fn format_table(table: &mut Table, first: &mut bool) {
+fn format_table(table: &mut Table) {
     let place = |key: &str| ORDER.iter().position(|known| *known == key).unwrap_or(ORDER.len());
     table.sort_values_by(|left, _, right, _| place(left.get()).cmp(&place(right.get())));
     for (mut key, item) in table.iter_mut() {
@@ -131,27 +137,20 @@ fn format_table(table: &mut Table, first: &mut bool) {
                 *key.leaf_decor_mut() = Decor::new(prefix, " ");
                 let width = key.get().chars().count() + " = ".len();
                 format_value(value, width);
-                *first = false;
             }
-            Item::Table(inner) => format_headed(inner, first),
-            Item::ArrayOfTables(tables) => format_tables(tables, first),
+            Item::Table(inner) => format_headed(inner),
+            Item::ArrayOfTables(tables) => tables.iter_mut().for_each(format_headed),
             Item::None => {}
         }
     }
 }
 
-fn format_tables(tables: &mut ArrayOfTables, first: &mut bool) {
-    tables.iter_mut().for_each(|table| format_headed(table, first));
-}
-
 /// A table with a header: an empty line before it, and its comments.
-fn format_headed(table: &mut Table, first: &mut bool) {
+fn format_headed(table: &mut Table) {
     let comments = tidy(raw(table.decor().prefix()), true);
-    let gap = if *first { "" } else { "\n" };
     let suffix = comment_behind(raw(table.decor().suffix()));
-    *table.decor_mut() = Decor::new(format!("{gap}{comments}"), suffix);
-    *first = false;
-    format_table(table, first);
+    *table.decor_mut() = Decor::new(format!("\n{comments}"), suffix);
+    format_table(table);
 }
 
 fn format_value(value: &mut Value, width: usize) {
@@ -162,7 +161,7 @@ fn format_value(value: &mut Value, width: usize) {
     if let Value::InlineTable(table) = value {
         for (mut key, inner) in table.iter_mut() {
             *key.leaf_decor_mut() = Decor::new(" ", " ");
-            format_value(inner, LINE_MAX);
+            format_value(inner, 0);
         }
         if let Some((_, last)) = table.iter_mut().last() {
             last.decor_mut().set_suffix(" ");
@@ -262,6 +261,42 @@ mod tests {
         let with_comment = "[[group]]\nname = \"a\"\nprefixes = [\n  \"10.0.0.0/8\", # ours\n]\n";
         assert_eq!(format(with_comment).unwrap(), with_comment);
         assert!(format("[[rule]\n").is_err());
+    }
+
+    #[test]
+    fn an_empty_line_stands_before_every_table_but_the_first_in_whatever_order_they_are() {
+        let text =
+            "[[group]]\nname=\"g\"\n[[test]]\nflow=\"x\"\n[test.state]\nfibre=\"down\"\n[[rule]]\nlinks=\"dsl\"\n";
+        let expected = "[[group]]\nname = \"g\"\n\n[[test]]\nflow = \"x\"\n\n[test.state]\nfibre = \"down\"\n\n[[rule]]\nlinks = \"dsl\"\n";
+        assert_eq!(format(text).unwrap(), expected);
+    }
+
+    #[test]
+    fn whatever_a_file_holds_is_formatted_once_and_for_all() {
+        let texts = [
+            (
+                "[[test]]\nname=\"a\"\nstate.fibre=\"down\"\nstate.dsl = \"healthy\"\n",
+                "[[test]]\nname = \"a\"\nstate.fibre = \"down\"\nstate.dsl = \"healthy\"\n",
+            ),
+            (
+                "[[rule]]\r\nname=\"a\"\r\n# why\r\nlinks=[\"dsl\"]\r\n",
+                "[[rule]]\nname = \"a\"\n# why\nlinks = [\"dsl\"]\n",
+            ),
+            (
+                "[[test]]\nstate={fibre={verdict=\"down\",rtt_ms=3},dsl=\"down\"} # both\n",
+                "[[test]]\nstate = { fibre = { verdict = \"down\", rtt_ms = 3 }, dsl = \"down\" } # both\n",
+            ),
+            (
+                "[[application]]\nservice=[{protocol=[ \"tcp\",\"udp\"] }]",
+                "[[application]]\nservice = [{ protocol = [\"tcp\", \"udp\"] }]\n",
+            ),
+            ("# alone\n", "# alone\n"),
+            ("", ""),
+        ];
+        for (text, expected) in texts {
+            assert_eq!(format(text).unwrap(), expected);
+            assert_eq!(format(expected).unwrap(), expected, "once is enough");
+        }
     }
 
     #[test]
