@@ -65,6 +65,20 @@ fn read_once(path: &Path) -> io::Result<Reading> {
     Ok(Reading { bytes, settled: old && stamp(&before) == stamp(&after) })
 }
 
+/// What is read once nobody has written to it for a while.
+fn settled(mut read: impl FnMut() -> io::Result<Reading>, mut pause: impl FnMut()) -> io::Result<Vec<u8>> {
+    for tried in 0..=SETTLE_TRIES {
+        if tried > 0 {
+            pause();
+        }
+        let mut reading = read()?;
+        if reading.settled {
+            return Ok(std::mem::take(&mut *reading.bytes));
+        }
+    }
+    Err(io::Error::other("it is being written"))
+}
+
 /// What changes whenever it is written to.
 fn stamp(file: &fs::Metadata) -> (u64, u64, i64, i64) {
     (file.ino(), file.len(), file.mtime(), file.mtime_nsec())
@@ -72,15 +86,7 @@ fn stamp(file: &fs::Metadata) -> (u64, u64, i64, i64) {
 
 impl Files for Disk {
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
-        let mut read = read_once(path)?;
-        for _ in 0..SETTLE_TRIES {
-            if read.settled {
-                return Ok(std::mem::take(&mut *read.bytes));
-            }
-            thread::sleep(SETTLE_PAUSE);
-            read = read_once(path)?;
-        }
-        if read.settled { Ok(std::mem::take(&mut *read.bytes)) } else { Err(io::Error::other("it is being written")) }
+        settled(|| read_once(path), || thread::sleep(SETTLE_PAUSE))
     }
 
     fn list(&self, folder: &Path, suffix: &str) -> io::Result<Vec<PathBuf>> {
@@ -103,5 +109,52 @@ impl Files for Disk {
 
     fn is_world_readable(&self, path: &Path) -> bool {
         fs::metadata(path).is_ok_and(|metadata| metadata.mode() & 0o004 != 0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use super::*;
+
+    /// An editor or a tool that writes in place leaves half a file for a moment, and half a policy may
+    /// well be one that can be read.
+    #[test]
+    fn a_file_that_is_being_written_is_read_whole_or_refused() {
+        let reads = |half: usize| {
+            let (mut read, mut pauses) = (0, 0);
+            let reading = || {
+                read += 1;
+                let settled = read > half;
+                let bytes = if settled { b"whole".to_vec() } else { b"ha".to_vec() };
+                Ok(Reading { bytes: Zeroizing::new(bytes), settled })
+            };
+            let outcome = settled(reading, || pauses += 1);
+            (outcome.map_err(|error| error.to_string()), pauses)
+        };
+        assert_eq!(reads(0), (Ok(b"whole".to_vec()), 0));
+        assert_eq!(reads(3), (Ok(b"whole".to_vec()), 3));
+        assert_eq!(reads(SETTLE_TRIES), (Ok(b"whole".to_vec()), SETTLE_TRIES));
+        assert_eq!(reads(SETTLE_TRIES + 1), (Err("it is being written".to_owned()), SETTLE_TRIES));
+        let gone = settled(|| Err(io::ErrorKind::NotFound.into()), || panic!("nothing to wait for"));
+        assert_eq!(gone.unwrap_err().kind(), io::ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn a_file_is_settled_when_nobody_has_written_to_it_of_late() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("p.toml");
+        let file = fs::File::create(&path).unwrap();
+        let is_settled = |written: SystemTime| {
+            file.set_modified(written).unwrap();
+            read_once(&path).unwrap().settled
+        };
+        let now = SystemTime::now();
+        assert!(is_settled(now - SETTLE_AGE));
+        // A time that lies ahead says nothing.
+        assert!(is_settled(now + Duration::from_secs(3_600)));
+        // As long as the test is not kept from its core for as long, again and again.
+        assert!((0..100).any(|_| !is_settled(SystemTime::now())));
     }
 }
