@@ -127,16 +127,12 @@ impl Forwarding {
         // IPv6 has no address of the link that it could be given (RFC 6296 would need a prefix of its own).
         let is_up = |link| flow.key.source.is_ipv4() && self.breakout(link).is_some_and(|face| face.usable);
         let why = breakout.choose(held.breakout, is_up);
-        let link = match why {
-            Why::BrokenOut { link, .. } => Some(link),
-            _ => None,
-        };
         let standings = [Standing::NotAllowed; MAX_CANDIDATES];
         Decision {
             choice: Choice { rule: Some(rule), path: None, why, stay: None, standings, best: 0 },
             candidates: ArrayVec::new(),
             way: None,
-            breakout: link,
+            breakout: why.breakout(),
             peers: 0,
             by_rule: true,
             kept: false,

@@ -8,8 +8,8 @@ use super::reader::{Part, Place, ReadError, Reader};
 use super::replay::{Replay, tunnel_name};
 use crate::edge::{Explanation, Grounds, PastDecision, PastFlow, Plan, named_link};
 use crate::forward::{FlowNote, Held};
-use crate::model::{Dscp, FlowKey, LinkId, Moment, PathId};
-use crate::steer::{Ends, Why};
+use crate::model::{Dscp, FlowKey, Moment, PathId};
+use crate::steer::Ends;
 
 /// What the flow did so long after the moment is told too.
 const AFTER: Duration = Duration::from_secs(300);
@@ -53,7 +53,7 @@ pub fn explain_at(
     let last = notes.iter().rfind(|note| note.at <= found.at);
     let held = last.map_or_else(Held::default, |note| Held {
         path: note.outcome.path,
-        breakout: broken_out(note),
+        breakout: note.outcome.why.breakout(),
         rule: note.outcome.rule,
         arrived_on: note.held.arrived_on,
         moved_at: note.outcome.moved.map(|_| note.at).or(note.held.moved_at),
@@ -135,20 +135,12 @@ fn notes_of(reader: &Reader, places: &[Place], found: &Found, key: &FlowKey) -> 
     notes
 }
 
-/// The link by which it left outside of the tunnels.
-fn broken_out(note: &FlowNote) -> Option<LinkId> {
-    match note.outcome.why {
-        Why::BrokenOut { link, .. } => Some(link),
-        _ => None,
-    }
-}
-
 fn past(notes: &[FlowNote], found: &Found, plan: &Plan) -> PastFlow {
     // Those that stayed are a sample, and say nothing new.
     let mut telling: Vec<&FlowNote> = Vec::new();
     for note in notes {
         let (moved, had) = (note.outcome.moved.is_some(), note.held.path.is_some() || note.held.breakout.is_some());
-        let stays_out = broken_out(note).is_some_and(|link| note.held.breakout == Some(link));
+        let stays_out = note.outcome.why.breakout().is_some_and(|link| note.held.breakout == Some(link));
         if moved || !had || note.outcome.path.is_none() && !stays_out {
             telling.push(note);
         }
@@ -160,7 +152,7 @@ fn past(notes: &[FlowNote], found: &Found, plan: &Plan) -> PastFlow {
     let decisions = shown.map(|note| PastDecision {
         at_ms: ms(note.at),
         from: note.held.path.map(|path| tunnel_name(plan, path)),
-        breakout: broken_out(note).map(|link| named_link(plan, link)),
+        breakout: note.outcome.why.breakout().map(|link| named_link(plan, link)),
         tunnel: note.outcome.path.map(|path| tunnel_name(plan, path)),
         rule: note.outcome.rule.and_then(|id| plan.rules.rule(id)).map(|rule| rule.name.clone()),
         why: note.outcome.why.to_string(),

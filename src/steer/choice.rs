@@ -159,6 +159,29 @@ impl Why {
             | Why::Arrival => None,
         }
     }
+
+    /// The WAN link by which the flow leaves outside of the tunnels, if it does.
+    pub const fn breakout(self) -> Option<LinkId> {
+        match self {
+            Why::BrokenOut { link, .. } => Some(link),
+            Why::OnlyCandidate
+            | Why::Best { .. }
+            | Why::Share { .. }
+            | Why::RuleLink { .. }
+            | Why::BestMeasured { .. }
+            | Why::Cheapest { .. }
+            | Why::LeastBad { .. }
+            | Why::FellBackNoLink { .. }
+            | Why::FellBackHealth { .. }
+            | Why::FellBackUnsteady { .. }
+            | Why::FellBackSla { .. }
+            | Why::Arrival
+            | Why::NoBreakout
+            | Why::RuleDrop
+            | Why::StrictNoLink
+            | Why::NoCandidate => None,
+        }
+    }
 }
 
 impl fmt::Display for Why {

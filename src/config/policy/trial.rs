@@ -88,10 +88,7 @@ impl PolicyFiles {
         candidates.sort_by_key(|candidate| candidate.link);
         let choice = choose(&self.rules, flow, &candidates);
         let best = candidates.iter().enumerate().filter(|(index, _)| choice.best >> index & 1 == 1);
-        let out = match choice.why {
-            Why::BrokenOut { link, .. } => Some(link),
-            _ => None,
-        };
+        let out = choice.why.breakout();
         let links = if choice.path.is_some() {
             best.map(|(_, candidate)| candidate.link).collect()
         } else {
