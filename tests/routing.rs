@@ -40,19 +40,20 @@ impl Daemon {
     }
 
     fn wait_for_log(&self, text: &str) {
-        let deadline = Instant::now() + Duration::from_secs(20);
-        while !self.log().contains(text) {
-            assert!(Instant::now() < deadline, "no {text:?} in\n{}", self.log());
-            sleep(Duration::from_millis(50));
-        }
+        wait_until(|| self.log().contains(text), || format!("no {text:?} in\n{}", self.log()));
     }
 
     fn wait_for_rules(&self, fits: impl Fn(&str) -> bool) {
-        let deadline = Instant::now() + Duration::from_secs(20);
-        while !fits(&self.ip("rule")) {
-            assert!(Instant::now() < deadline, "the rules are\n{}", self.ip("rule"));
-            sleep(Duration::from_millis(50));
-        }
+        wait_until(|| fits(&self.ip("rule")), || format!("the rules are\n{}", self.ip("rule")));
+    }
+}
+
+/// Looks again until it is so; `seen` tells of what came instead.
+fn wait_until(is_so: impl Fn() -> bool, seen: impl Fn() -> String) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !is_so() {
+        assert!(Instant::now() < deadline, "{}", seen());
+        sleep(Duration::from_millis(50));
     }
 }
 
@@ -161,15 +162,8 @@ fn status_says_why_a_wan_link_has_no_sockets() {
     let daemon = Daemon::start(&write_site(directory.path()));
     daemon.wait_for_rules(|rules| rules.contains("2215:\tfrom all lookup 221"));
     let told = |reason: &str| {
-        let deadline = Instant::now() + Duration::from_secs(20);
-        loop {
-            let answer = String::from_utf8(status(directory.path()).stdout).unwrap();
-            if answer.contains(reason) {
-                return;
-            }
-            assert!(Instant::now() < deadline, "no {reason:?} in {answer}");
-            sleep(Duration::from_millis(100));
-        }
+        let answer = || String::from_utf8(status(directory.path()).stdout).unwrap();
+        wait_until(|| answer().contains(reason), || format!("no {reason:?} in {}", answer()));
     };
     told("WAN link one: there is no interface wan0");
     daemon.ip("link add wan0 type veth peer name wan1");
@@ -243,14 +237,17 @@ fn stop_by(signal: &str) {
     // Until it has said so, the start is not over.
     daemon.wait_for_log("trefoil runs");
     daemon.wait_for_log("there is no interface wan0");
-    sleep(Duration::from_secs(3));
-    assert!(Command::new("kill").args([signal, &daemon.0.id().to_string()]).status().unwrap().success());
+    let routes = |pid: u32| {
+        let routes = fs::read_to_string(format!("/proc/{pid}/net/ipv6_route")).unwrap_or_default();
+        routes.lines().filter(|line| line.starts_with("20010db8")).count()
+    };
+    let id = daemon.0.id();
+    wait_until(|| routes(id) >= 1_000, || format!("{} routes", routes(id)));
+    assert!(Command::new("kill").args([signal, &id.to_string()]).status().unwrap().success());
     let deadline = Instant::now() + Duration::from_secs(20);
     let status = loop {
         if !socket.exists() {
-            let routes = fs::read_to_string(format!("/proc/{}/net/ipv6_route", daemon.0.id())).unwrap_or_default();
-            let left = routes.lines().filter(|line| line.starts_with("20010db8")).count();
-            assert_eq!(left, 0, "another daemon could start, and lose its routes to this one");
+            assert_eq!(routes(id), 0, "another daemon could start, and lose its routes to this one");
         }
         if let Some(status) = daemon.0.try_wait().unwrap() {
             break status;
