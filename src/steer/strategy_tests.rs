@@ -148,6 +148,17 @@ fn what_the_site_does_to_a_link_itself_takes_nothing_away_from_it_that_only_want
 }
 
 #[test]
+fn a_path_that_is_never_up_for_long_is_not_forgiven_what_the_site_does_to_its_link() {
+    let strained = Condition { strained: true, ..Condition::GOOD };
+    let bulk = rules(Steering::default());
+    let slow = Candidate { verdict: Verdict::Degraded, ..measuring(FIBRE, quality(0, 450, 5)) };
+    let at = |condition| spread(&bulk, &[in_condition(condition, slow), good(DSL)]).0;
+    assert_eq!(at(strained), [0, 1], "slow for what it carries alone");
+    assert_eq!(at(Condition { unsteady: true, ..strained }), [0, 1]);
+    assert_eq!(at(Condition { unsteady: true, fleeting: true, ..strained }), [1]);
+}
+
+#[test]
 fn calls_keep_off_a_path_that_was_down_again_and_again_and_all_flows_off_one_that_is_never_up_for_long() {
     let unsteady = Condition { unsteady: true, ..Condition::GOOD };
     let fleeting = Condition { unsteady: true, fleeting: true, ..Condition::GOOD };
