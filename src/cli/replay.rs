@@ -60,7 +60,10 @@ fn render(report: &Report) -> String {
         text.push_str(&format!("passed over: {} times more\n", report.more_troubles));
     }
     if report.left_out > 0 {
-        text.push_str(&format!("{} decisions about flows were not recorded, being too many\n", report.left_out));
+        text.push_str(&format!(
+            "{} decisions about flows are only counted: repeated refusals, and what comes beyond so many a second\n",
+            report.left_out
+        ));
     }
     if report.not_compared > 0 {
         text.push_str(&format!(
@@ -137,7 +140,7 @@ site lisbon, 2026-11-23T05:59:00.000Z to 2026-11-23T06:00:00.000Z
 
 passed over: 0000000001.trefoil.gz at byte 12: cut off
 passed over: 3 times more
-7 decisions about flows were not recorded, being too many
+7 decisions about flows are only counted: repeated refusals, and what comes beyond so many a second
 1 decisions cannot be made again: what they rest on is not in the recording
 otherwise: 2026-11-23T05:59:01.000Z the active role of pops
   recorded: Primary

@@ -53,9 +53,9 @@ impl Recorder {
         // Differs from run to run, which is all that is asked of it.
         let run = RandomState::new().build_hasher().finish();
         let writer = Writer::new(journal, limits, run, Box::new(move || Disk::open(&directory)));
-        let work = Work { writer, inbox, notes, shared: shared.clone(), clock };
-        let thread = std::thread::Builder::new().name("trefoil-record".to_owned()).spawn(move || work.run())?;
         let directory = recording.directory.display().to_string();
+        let work = Work { writer, inbox, notes, shared: shared.clone(), clock, directory: directory.clone() };
+        let thread = std::thread::Builder::new().name("trefoil-record".to_owned()).spawn(move || work.run())?;
         Ok(Recorder { queue: Some(queue), shared, directory, thread: Some(thread) })
     }
 
@@ -108,7 +108,10 @@ impl Drop for Recorder {
         while !thread.is_finished() {
             if asked.elapsed() > PATIENCE {
                 // A disk that hangs must not keep routes and sockets.
-                tracing::warn!("the flight recorder's disk does not answer; what it had not written yet is lost");
+                tracing::warn!(
+                    directory = self.directory,
+                    "the flight recorder's disk does not answer; what it had not written yet is lost"
+                );
                 return;
             }
             std::thread::sleep(PATIENCE / 100);
@@ -124,6 +127,7 @@ struct Work {
     notes: Arc<Notebook>,
     shared: Arc<Shared>,
     clock: Clock,
+    directory: String,
 }
 
 impl Work {
@@ -148,9 +152,11 @@ impl Work {
         };
         let known_fault = self.writer.status().fault.is_some();
         match self.writer.handle(batch, self.clock.now()) {
-            Err(error) => tracing::warn!(%error, "the flight recorder cannot write; trying again"),
+            Err(error) => {
+                tracing::warn!(directory = self.directory, %error, "the flight recorder cannot write; trying again");
+            }
             Ok(()) if known_fault && self.writer.status().fault.is_none() => {
-                tracing::info!("the flight recorder writes again");
+                tracing::info!(directory = self.directory, "the flight recorder writes again");
             }
             Ok(()) => {}
         }
