@@ -6,7 +6,7 @@ use trefoil::probe::{MEASURE_BYTES, Measure, TwoWay};
 /// What another Trefoil says inside a tunnel: messages, each behind a byte of pauses of 20 ms. In between we say ours.
 pub fn in_band(bytes: &[u8]) {
     let mut now = Moment::from_millis(10_000);
-    let mut end = TwoWay::new(now);
+    let mut end = TwoWay::new(false, now);
     for said in bytes.chunks(1 + MEASURE_BYTES) {
         let Some((pause, message)) = said.split_first() else { return };
         now = now + Duration::from_millis(20) * u32::from(*pause);

@@ -14,7 +14,8 @@ const SENT: std::ops::Range<usize> = 12..20;
 /// direction that it travels, and tells of the other.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Measure {
-    /// Chosen anew by the sender for each IKE SA that it sets up; never 0.
+    /// Chosen anew by the sender for each IKE SA that it sets up; never 0. The lowest bit is clear where the sender is
+    /// sparing: it says little over this path, which is metered or one of very many, and wants to be told no more.
     pub session: u32,
     /// Counts the sender's messages of the session.
     pub number: u32,
@@ -74,6 +75,11 @@ impl Measure {
             place.copy_from_slice(&micros(now).to_be_bytes());
         }
     }
+}
+
+/// Whether who chose this session is sparing.
+pub(super) fn is_sparing(session: u32) -> bool {
+    session & 1 == 0
 }
 
 /// A moment as messages tell it.

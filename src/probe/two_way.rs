@@ -1,7 +1,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use super::one_way::{Measure, Report, micros};
+use super::one_way::{Measure, Report, is_sparing, micros};
 use crate::model::{Moment, Permille, certain_loss};
 
 /// Loss is told from the results of so long: 150 at five a second, 30 at one.
@@ -14,8 +14,15 @@ const LEAST: usize = 20;
 /// A message that others have overtaken may still come: one is lost when so many later ones have arrived.
 const OVERTAKEN: u32 = 3;
 
-/// What was sent so long ago and is in no report that has come since is lost: a round trip, and the pause between two.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// Between two messages: often enough that half a minute tells 5 % of loss from none.
+const PACE: Duration = Duration::from_millis(200);
+
+/// Where either end is sparing.
+const PACE_SPARING: Duration = Duration::from_secs(1);
+
+/// What was sent so long ago and is in no report that has come since is lost: a round trip, to which the pause between
+/// two messages comes.
+const PATIENCE: Duration = Duration::from_millis(1_800);
 
 /// What was told longer ago says nothing of now.
 const FRESH: Duration = Duration::from_secs(5);
@@ -77,10 +84,24 @@ struct Outcomes {
 }
 
 impl TwoWay {
-    pub fn new(now: Moment) -> TwoWay {
+    /// `sparing`: few messages, from the peer too.
+    pub fn new(sparing: bool, now: Moment) -> TwoWay {
         // Another one than that of any earlier IKE SA of the tunnel, and never 0.
-        let session = (now.as_nanos() >> 16) as u32 | 1;
-        TwoWay { session, next: 0, untold: VecDeque::new(), sent: Outcomes::default(), told: None, arriving: None }
+        let session = (now.as_nanos() >> 16) as u32 | 3;
+        TwoWay {
+            session: if sparing { session ^ 1 } else { session },
+            next: 0,
+            untold: VecDeque::new(),
+            sent: Outcomes::default(),
+            told: None,
+            arriving: None,
+        }
+    }
+
+    /// How long after a message the next is due.
+    pub fn pace(&self) -> Duration {
+        let theirs = self.arriving.as_ref().map(|arriving| arriving.session);
+        if is_sparing(self.session) || theirs.is_some_and(is_sparing) { PACE_SPARING } else { PACE }
     }
 
     /// The next message.
@@ -134,7 +155,7 @@ impl TwoWay {
         while let Some((number, sent)) = self.untold.front().copied() {
             let behind = report.highest.checked_sub(number);
             let has_arrived = behind.is_some_and(|behind| behind < 64 && report.arrived & (1 << behind) != 0);
-            let is_over = behind.is_some_and(|behind| behind >= OVERTAKEN) || at.since(sent) >= PATIENCE;
+            let is_over = behind.is_some_and(|behind| behind >= OVERTAKEN) || at.since(sent) >= PATIENCE + self.pace();
             if !has_arrived && !is_over {
                 return;
             }
@@ -256,8 +277,6 @@ mod tests {
     use super::*;
     use crate::model::Chance;
 
-    const PACE: Duration = Duration::from_millis(200);
-
     /// Two ends, whose clocks differ by an hour, and what is on its way between them.
     struct Pair {
         ends: [TwoWay; 2],
@@ -276,7 +295,7 @@ mod tests {
         fn new() -> Pair {
             let now = Moment::from_millis(10_000);
             Pair {
-                ends: [TwoWay::new(now), TwoWay::new(now + Duration::from_secs(3_600))],
+                ends: [TwoWay::new(false, now), TwoWay::new(false, now + Duration::from_secs(3_600))],
                 now,
                 flying: Vec::new(),
                 loss: [0; 2],
@@ -434,7 +453,7 @@ mod tests {
             let directions = |pair: &Pair| [pair.sending(0), pair.receiving(0), pair.sending(1), pair.receiving(1)];
             assert!(directions(&pair).into_iter().all(|way| permille(way) > 200), "{pace:?}: {:?}", directions(&pair));
             pair.loss = [0, 0];
-            pair.run(WINDOW + PATIENCE + Duration::from_secs(1));
+            pair.run(WINDOW + PATIENCE + PACE_SPARING + Duration::from_secs(1));
             assert_eq!(directions(&pair).map(permille), [0; 4], "{pace:?}");
         }
     }
@@ -472,6 +491,27 @@ mod tests {
     }
 
     #[test]
+    fn where_one_end_is_sparing_both_say_little_and_slow_reports_are_no_loss() {
+        let mut pair = Pair::new();
+        assert_eq!(pair.ends[0].pace(), PACE);
+        pair.ends[1] = TwoWay::new(true, pair.clock(1));
+        pair.run(Duration::from_secs(1));
+        assert_eq!([0, 1].map(|end| pair.ends[end].pace()), [PACE_SPARING; 2]);
+        // A report of what was sent comes after a round trip and the pause between two.
+        (pair.pace, pair.delay) = (PACE_SPARING, [Duration::from_millis(850); 2]);
+        pair.run(Duration::from_secs(60));
+        assert_eq!([0, 1].map(|end| permille(pair.sending(end))), [0; 2]);
+        // Set up anew, it may have more to spend.
+        pair.ends[1] = TwoWay::new(false, pair.clock(1));
+        pair.run(Duration::from_secs(3));
+        assert_eq!([0, 1].map(|end| pair.ends[end].pace()), [PACE; 2]);
+        let now = pair.now;
+        for session in [TwoWay::new(true, now).session, TwoWay::new(true, Moment::ZERO).session] {
+            assert!(session != 0 && is_sparing(session));
+        }
+    }
+
+    #[test]
     fn what_is_said_before_the_other_end_listens_is_not_lost() {
         for deaf in [1, 3, 30] {
             let mut pair = Pair::new();
@@ -499,7 +539,7 @@ mod tests {
             )
         ) {
             let mut now = Moment::from_millis(10_000);
-            let mut end = TwoWay::new(now);
+            let mut end = TwoWay::new(false, now);
             for (session, number, sent, (of, highest, arrived, jitter, rise), pause) in messages {
                 let ours = end.message(now);
                 // Half of them go by what they have seen.
@@ -528,7 +568,7 @@ mod tests {
         pair.run(Duration::from_secs(60));
         assert!(permille(pair.receiving(0)) > 300);
         pair.loss = [0, 0];
-        pair.ends[1] = TwoWay::new(pair.clock(1));
+        pair.ends[1] = TwoWay::new(false, pair.clock(1));
         pair.run(Duration::from_secs(10));
         assert_eq!(permille(pair.receiving(0)), 0);
         assert_eq!(permille(pair.sending(1)), 0);

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::crypto::{Backend, Backends, DhGroup, Encryption, PrfAlgorithm};
-use crate::forward::{FLOWS_DEFAULT, Forgotten, Forwarding, ToWorker};
+use crate::forward::{FLOWS_DEFAULT, Forgotten, Forwarding, ToControl, ToWorker};
 use crate::ha::Failback;
 use crate::health::HealthSettings;
 use crate::ike::{ChildSa, Identity, Phase1, Phase2, Retransmission};
@@ -22,6 +22,7 @@ use crate::model::{
     Chance, ConnectorId, DropCounters, Leg, LinkId, Mbps, Moment, PathId, Role, Secret, Selectors, Spi,
     TrafficSelector, UnderlayId,
 };
+use crate::probe::MEASURE_BYTES;
 
 const SECOND: Duration = Duration::from_secs(1);
 const ADDRESSES: [Ipv4Addr; 2] = [Ipv4Addr::new(192, 0, 2, 1), Ipv4Addr::new(198, 51, 100, 1)];
@@ -38,6 +39,8 @@ struct Pair {
     published: [Vec<Arc<Forwarding>>; 2],
     /// When an end has said something in band, and whether the other one listened.
     said: [Vec<(Moment, bool)>; 2],
+    /// Who has just said what.
+    saying: Vec<(usize, [u8; MEASURE_BYTES])>,
 }
 
 const DELAY: Duration = Duration::from_millis(10);
@@ -64,6 +67,7 @@ impl Pair {
             events: [Vec::new(), Vec::new()],
             published: [Vec::new(), Vec::new()],
             said: [Vec::new(), Vec::new()],
+            saying: Vec::new(),
         };
         for end in 0..2 {
             pair.ends[end].handle_underlay(UnderlayId(0), Some(fact(end, 1500)), Moment::ZERO);
@@ -91,6 +95,11 @@ impl Pair {
                     self.drain(end);
                 }
             }
+            while let Some((end, bytes)) = self.saying.pop() {
+                let measure = ToControl::Measure { path: PathId(0), at: self.now, bytes };
+                self.ends[1 - end].handle_message(measure, self.now);
+                self.drain(1 - end);
+            }
         }
         self.now = until;
         self
@@ -101,9 +110,12 @@ impl Pair {
             match effect {
                 Effect::Publish(forwarding) => self.published[end].push(forwarding),
                 Effect::Event(event) => self.events[end].push((self.now, event)),
-                Effect::Order(_, ToWorker::Measure { .. }) => {
+                Effect::Order(_, ToWorker::Measure { bytes, .. }) => {
                     let listens = self.published[1 - end].last().is_some_and(|published| published.paths[0].kin);
                     self.said[end].push((self.now, listens));
+                    if listens && !self.cut {
+                        self.saying.push((end, bytes));
+                    }
                 }
                 Effect::Order(..) | Effect::Resolve { .. } | Effect::Keys(_) | Effect::Record(..) => {}
             }

@@ -1,5 +1,6 @@
 use super::*;
-use crate::forward::{SaTable, ToControl};
+use crate::forward::SaTable;
+use crate::model::Permille;
 
 #[test]
 fn a_tunnel_comes_up_is_lost_with_its_link_and_comes_back() {
@@ -20,6 +21,23 @@ fn nothing_is_said_in_band_before_the_other_end_listens() {
     pair.run(5 * SECOND);
     for (end, said) in pair.said.iter().enumerate() {
         assert!(said.len() > 20 && said.iter().all(|(_, listens)| *listens), "{end}: {said:?}");
+    }
+}
+
+#[test]
+fn over_a_link_that_one_end_pays_for_both_say_no_more_than_that_end_wants() {
+    for metered in [None, Some(0), Some(1)] {
+        let mut plans = [plan(0, Mode::Initiator), plan(1, Mode::Responder)];
+        if let Some(end) = metered {
+            plans[end].links[0].metered = true;
+        }
+        let mut pair = Pair::new(plans);
+        pair.run(26 * SECOND);
+        let said = [0, 1].map(|end| pair.said[end].len());
+        let wanted = if metered.is_some() { 24..=36 } else { 125..=130 };
+        assert!(said.iter().all(|said| wanted.contains(said)), "{metered:?}: {said:?}");
+        let lost = [0, 1].map(|end| pair.ends[end].tunnels[0].directions(pair.now).and_then(|(sent, _)| sent.loss));
+        assert_eq!(lost, [Some(Permille::ZERO); 2], "{metered:?}");
     }
 }
 

@@ -6,29 +6,31 @@ use crate::forward::ToWorker;
 use crate::model::{Moment, PathId};
 use crate::probe::{Direction, MEASURE_BYTES, Measure, TwoWay};
 
-/// Between two messages: often enough that half a minute tells 5 % of loss from none.
-const PACE: Duration = Duration::from_millis(200);
-
-/// Over a metered link, and for a site of very many tunnels.
-const PACE_SPARING: Duration = Duration::from_secs(1);
-
-/// Tunnels for which control keeps the quicker pace: some hundred messages a second each way.
+/// Tunnels for which control takes as much as can be said: some hundred messages a second each way.
 const MANY_TUNNELS: usize = 32;
+
+/// Between the first messages of one tunnel and the next, within their pace: of three tunnels or of thousands, no two have the
+/// same place in it.
+const SPREAD: Duration = Duration::from_micros(61_003);
 
 /// What is told to and by the Trefoil at the other end.
 #[derive(Debug)]
 pub(super) struct InBand {
     two_way: TwoWay,
     due: Moment,
-    pace: Duration,
 }
 
 impl InBand {
     pub fn new(path: PathId, plan: &Plan, now: Moment) -> InBand {
         let tunnel = &plan.tunnels[usize::from(path.0)];
         let sparing = plan.links[usize::from(tunnel.link.0)].metered || plan.tunnels.len() > MANY_TUNNELS;
+        let two_way = TwoWay::new(sparing, now);
         // The other end is not up at the same moment, and drops what it hears before.
-        InBand { two_way: TwoWay::new(now), due: now + PACE, pace: if sparing { PACE_SPARING } else { PACE } }
+        let soonest = now + two_way.pace();
+        // Of thousands of tunnels that come up together, not all speak together.
+        let spread = SPREAD * u32::from(path.0);
+        let due = soonest + Duration::from_nanos((spread.as_nanos() % two_way.pace().as_nanos()) as u64);
+        InBand { two_way, due }
     }
 }
 
@@ -62,7 +64,9 @@ impl Tunnel {
         }
         let Some(in_band) = &mut self.in_band else { return };
         let bytes = in_band.two_way.message(context.now).write();
-        in_band.due = context.now + in_band.pace;
+        let pace = in_band.two_way.pace();
+        // What is late today would else be late together with others from now on.
+        in_band.due = (in_band.due + pace).max(context.now + pace / 2);
         let order = ToWorker::Measure { path: self.path, bytes };
         context.effects.push_back(Effect::Order(context.plan.home(self.path), order));
     }
