@@ -69,7 +69,7 @@ impl Definitions {
 
     /// The `[[application]]` and `[[sla]]` tables of one file.
     pub fn read(&mut self, table: &mut Table<'_>, report: &Report) {
-        for mut table in table.tables("application").unwrap_or_default() {
+        'applications: for mut table in table.tables("application").unwrap_or_default() {
             let name = defined_name(&mut table, "name = \"meetings\"", report);
             let spot = table.spot().clone();
             let tables = table.tables("service").unwrap_or_default();
@@ -86,7 +86,8 @@ impl Definitions {
                 self.values = self.values.saturating_add(service.values());
                 if self.values > VALUES_OF_ALL_MAX {
                     let instead = format!("at most {VALUES_OF_ALL_MAX}, those of groups counted each time");
-                    return report.error(&spot, "the applications so far have too many values", instead);
+                    report.error(&spot, "the applications so far have too many values", instead);
+                    break 'applications;
                 }
                 services.push(service);
             }

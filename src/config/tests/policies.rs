@@ -378,7 +378,8 @@ fn what_a_few_lines_multiply_is_refused_before_it_takes_memory() {
     let field = told(&format!("[[rule]]\nname = \"a\"\nlinks = \"dsl\"\nsource = [{}]\n", times(256)));
     assert!(field.len() == 1 && field[0].contains("too many networks in one field"), "{field:?}");
     let service = format!("[[application.service]]\ndestination = [{}]\n", times(8));
-    let application = told(&format!("[[application]]\nname = \"m\"\n{}", service.repeat(64)));
+    let sla = "[[sla]]\nname = \"s\"\nrtt_ms = 5\n";
+    let application = told(&format!("[[application]]\nname = \"m\"\n{}{sla}", service.repeat(64)));
     assert!(
         application.len() == 1 && application[0].contains("the applications so far have too many"),
         "{application:?}"

@@ -127,7 +127,8 @@ impl<K: Copy + Ord + TryFrom<u128>> Axis<K> {
     pub fn size(&self) -> usize {
         self.starts.len() * size_of::<K>()
             + (self.set_of.len() + self.first_word.len()) * size_of::<u32>()
-            + (self.summaries.len() + self.words.len() + self.everywhere.len()) * size_of::<u64>()
+            + (self.summaries.len() + self.words.len()) * size_of::<u64>()
+            + (self.everywhere.len() + self.everywhere_summary.len()) * size_of::<u64>()
     }
 }
 

@@ -1,16 +1,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::Row;
+use super::{Row, STEPS_MAX, STEPS_OF_TAKING};
 use crate::steer::{NewFlow, Rule, RuleSet};
 
 /// Parts that what two rules have in common may fall into while earlier rules take theirs.
 const PARTS_MAX: usize = 128;
-
-/// Comparisons of rows in one look at two policies: about a second.
-const STEPS_MAX: u64 = 200_000_000;
-
-/// What taking one row from another costs, in comparisons.
-const STEPS_OF_TAKING: u64 = 100;
 
 /// Flows tried of each part where there are too many parts to take them all apart.
 const TRIALS: u64 = 8;

@@ -1,19 +1,13 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use super::row::SITE;
-use super::{Family, Row};
+use super::{Family, Row, STEPS_MAX, STEPS_OF_TAKING};
 use crate::model::protocol;
 use crate::steer::{Rule, SiteId};
 
 /// Parts that a row may fall into while earlier rows are taken from it. Beyond, nothing is said: it
 /// would take a rule as ragged as nobody writes.
 const PARTS_MAX: usize = 256;
-
-/// Comparisons of rows in one look at all rules: about a second.
-const STEPS_MAX: u64 = 200_000_000;
-
-/// What taking one row from another costs, in comparisons.
-const STEPS_OF_TAKING: u64 = 100;
 
 /// Flows tried of each row: one that no earlier rule matches shows that its rule is reached.
 const TRIALS: u64 = 8;

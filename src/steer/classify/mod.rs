@@ -31,6 +31,12 @@ const ROWS_MAX: usize = 65_536;
 /// rules are tried one after another instead.
 const WORDS_MAX: usize = 4 << 20;
 
+/// Comparisons of rows in one look at all rules, or at two policies: about a second.
+const STEPS_MAX: u64 = 200_000_000;
+
+/// What taking one row from another costs, in comparisons.
+const STEPS_OF_TAKING: u64 = 100;
+
 /// So many words are looked at one by one.
 const FEW_WORDS: u32 = 12;
 
