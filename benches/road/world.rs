@@ -150,6 +150,7 @@ pub fn forwarding() -> Forwarding {
             settled: true,
             sla: Default::default(),
             score: None,
+            doubt: 0,
             condition: Default::default(),
             home: WorkerId(0),
             leg: leg(),

@@ -151,9 +151,10 @@ impl<'a> Pilot<'a, '_> {
         // What makes another path the better one is no reason to be on this one.
         let why = match (choice.stay, known) {
             (None | Some(Stay::AmongBest), _) | (Some(_), None) => choice.why,
-            (Some(Stay::Kept | Stay::Margin | Stay::HoldDown | Stay::Dwell | Stay::Draining), Some(known)) => {
-                known.entry.why
-            }
+            (
+                Some(Stay::Kept | Stay::Margin | Stay::Doubt | Stay::HoldDown | Stay::Dwell | Stay::Draining),
+                Some(known),
+            ) => known.entry.why,
         };
         let mark = choice.rule.and_then(|rule| self.forwarding.rules.rule(rule)?.action.set_dscp());
         let entry = FlowEntry {

@@ -80,6 +80,8 @@ pub struct PathStanding {
     pub settled: bool,
     pub sla: SlaStanding,
     pub score: Option<u32>,
+    #[serde(default)]
+    pub doubt: u32,
     /// See `Memory::epoch`.
     pub epoch: u32,
     #[serde(default)]

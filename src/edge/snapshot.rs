@@ -26,6 +26,7 @@ pub struct Published {
     settled: bool,
     sla: SlaStanding,
     score: Option<u32>,
+    doubt: u32,
     condition: Condition,
     leg: Option<Leg>,
     path_mtu: Option<u16>,
@@ -43,6 +44,7 @@ impl Published {
             settled: memory.is_some_and(|memory| memory.settled),
             sla: memory.map(|memory| memory.sla).unwrap_or_default(),
             score: memory.and_then(|memory| memory.score),
+            doubt: memory.map_or(0, |memory| memory.doubt),
             condition: memory.map(|memory| memory.condition).unwrap_or_default(),
             leg: tunnel.leg(),
             path_mtu: tunnel.path_mtu(),
@@ -209,6 +211,7 @@ fn path_face(sources: &Sources, id: PathId, configured: &TunnelPlan, tunnel: &Tu
         settled: candidate.settled,
         sla: candidate.sla,
         score: candidate.score,
+        doubt: candidate.doubt,
         condition: candidate.condition,
         home: sources.plan.home(id),
         leg: tunnel.leg().unwrap_or(Leg {
@@ -239,6 +242,7 @@ pub fn candidate(plan: &Plan, path: PathId, tunnel: &Tunnel, steering: &Steering
         settled: memory.is_some_and(|memory| memory.settled),
         sla: memory.map(|memory| memory.sla).unwrap_or_default(),
         score: memory.and_then(|memory| memory.score),
+        doubt: memory.map_or(0, |memory| memory.doubt),
         condition: memory.map(|memory| memory.condition).unwrap_or_default(),
         ..plain
     }

@@ -81,7 +81,11 @@ pub struct Memory {
     clean: u32,
     pub score: Option<u32>,
     #[serde(default)]
+    pub doubt: u32,
+    #[serde(default)]
     scored: Option<u32>,
+    #[serde(default)]
+    doubted: u32,
     /// Counts how often it came to miss a class, so that its flows choose again.
     pub epoch: u32,
     /// Bytes sent, at the last count.
@@ -120,7 +124,9 @@ impl Steering {
             judged: SlaStanding::UNMEASURED,
             clean: 0,
             score: None,
+            doubt: 0,
             scored: None,
+            doubted: 0,
             epoch: 0,
             counted: 0,
             sent: VecDeque::new(),
@@ -151,10 +157,11 @@ impl Steering {
 
     /// How it holds each path to stand.
     pub fn standings(&self) -> impl Iterator<Item = PathStanding> {
-        let standing = |&Memory { settled, sla, score, epoch, condition, .. }: &Memory| PathStanding {
+        let standing = |&Memory { settled, sla, score, doubt, epoch, condition, .. }: &Memory| PathStanding {
             settled,
             sla,
             score,
+            doubt,
             epoch,
             condition,
         };
@@ -303,11 +310,14 @@ impl Steering {
             (memory.sla, memory.judged) = (standing, judged);
             // Looked at each second, chance goes beyond its bounds now and then, but hardly ever by half.
             let loss_of_best = spared.get(group_of(tunnel)).map_or(u16::MAX, |loss| loss.value() / 2 * 3);
-            let score = measured.score_beside(Permille::new(loss_of_best).unwrap_or(Permille::FULL));
-            let before = std::mem::replace(&mut memory.scored, score);
+            let loss_of_best = Permille::new(loss_of_best).unwrap_or(Permille::FULL);
+            let now = (measured.score_beside(loss_of_best), measured.doubt_beside(loss_of_best));
+            let before = std::mem::replace(&mut memory.scored, now.0);
+            let before = (before, std::mem::replace(&mut memory.doubted, now.1));
             // As with classes, two judgements in a row must say so.
-            if !is_alike(memory.score, score) && (memory.score.is_none() || !is_alike(memory.score, before)) {
-                memory.score = score;
+            let published = (memory.score, memory.doubt);
+            if !is_alike(published, now) && (memory.score.is_none() || !is_alike(published, before)) {
+                (memory.score, memory.doubt) = now;
             }
         }
     }
@@ -560,22 +570,26 @@ pub(super) fn quality(tunnel: &Tunnel, now: Moment) -> Quality {
 }
 
 /// What round trips say of late, without what is lost on the way back as far as that is known: of what is certain of both
-/// ways together as much as of all that was lost, and what is certain of the way there by itself.
+/// ways together as much as of all that was lost, or what is certain of the way there by itself, whatever is more.
 fn on_the_way_there(recent: health::Recent, sending: &Direction) -> Recent {
     let health::Recent { rtt, jitter, loss, loss_least, loss_most } = recent;
     let Some(there) = sending.loss else { return Recent { rtt, jitter, loss, loss_least, loss_most } };
     let there = there.min(loss);
     let part = u32::from(loss_least.value()) * u32::from(there.value()) / u32::from(loss.value().max(1));
     let part = u16::try_from(part).ok().and_then(Permille::new).unwrap_or(loss_least);
-    let least = part.max(sending.loss_least.unwrap_or_default()).min(loss_least);
-    Recent { rtt, jitter, loss: there, loss_least: least, loss_most }
+    let least = part.min(loss_least).max(sending.loss_least.unwrap_or_default());
+    Recent { rtt, jitter, loss: there.max(least), loss_least: least, loss_most }
 }
 
-fn is_alike(published: Option<u32>, measured: Option<u32>) -> bool {
+/// Are a score and the doubt in it about what was published of them?
+fn is_alike(published: (Option<u32>, u32), measured: (Option<u32>, u32)) -> bool {
+    let is_near = |old: u32, new: u32| old.abs_diff(new) <= old / SCORE_STEP;
     match (published, measured) {
-        (None, None) => true,
-        (Some(old), Some(new)) => old.abs_diff(new) <= old / SCORE_STEP,
-        (None, Some(_)) | (Some(_), None) => false,
+        ((None, _), (None, _)) => true,
+        ((Some(old), doubt), (Some(new), doubted)) => {
+            is_near(old, new) && is_near(old.saturating_add(doubt), new.saturating_add(doubted))
+        }
+        ((None, _), (Some(_), _)) | ((Some(_), _), (None, _)) => false,
     }
 }
 
@@ -603,7 +617,7 @@ mod tests {
         assert_eq!(told(7, 0), (7, 4), "one message in 150: nearly all the rest is");
         assert_eq!(told(30, 12), (30, 20));
         assert_eq!(told(30, 25), (30, 25));
-        assert_eq!(told(90, 70), (60, 40));
+        assert_eq!(told(90, 70), (70, 70), "messages saw more of it than probes");
         let unknown = on_the_way_there(recent, &Direction::default());
         assert_eq!((unknown.loss, unknown.loss_least), (permille(60), permille(40)));
     }

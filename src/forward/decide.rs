@@ -166,6 +166,7 @@ impl Forwarding {
             settled: true,
             sla: SlaStanding::ALL_MET,
             score: None,
+            doubt: 0,
             condition: Condition::GOOD,
             drained: false,
             ..path.candidate()

@@ -169,6 +169,7 @@ pub struct PathFace {
     pub settled: bool,
     pub sla: SlaStanding,
     pub score: Option<u32>,
+    pub doubt: u32,
     pub condition: Condition,
     /// The worker that numbers and sends this path's packets.
     pub home: WorkerId,
@@ -213,6 +214,7 @@ impl PathFace {
             settled: self.settled,
             sla: self.sla,
             score: self.score,
+            doubt: self.doubt,
             condition: self.condition,
         }
     }

@@ -3,6 +3,7 @@ use std::time::Duration;
 
 use super::budget::ProbeBudget;
 use super::habit::{Habit, Traffic};
+use super::inner::MissingEcho;
 use super::liveness::Liveness;
 use super::sensitivity::Nerves;
 use crate::model::Moment;
@@ -27,6 +28,9 @@ const LATE: Duration = Duration::from_millis(20);
 const HEAVY_PATIENCE: Duration = Duration::from_millis(500);
 /// A path that brings packets is not judged before its IKE was silent for so long.
 const ONE_WAY_PATIENCE: Duration = Duration::from_millis(700);
+/// Where inner probes are as silent, no sooner than so long after one is late and a queue could have grown since the last
+/// that was answered: as fast as time passes.
+const ECHO_PATIENCE: Duration = Duration::from_millis(50);
 /// An idle path is not judged before it was silent for so long: nothing hangs on it, and what others
 /// send over its link may have made its answers late.
 const IDLE_PATIENCE: Duration = Duration::from_millis(500);
@@ -79,6 +83,8 @@ pub(super) struct Alarm {
     ask_next: Moment,
     /// IKE did not answer, but the path lived: its silence says nothing until it answers again.
     ike_is_mute: bool,
+    /// The same of inner probes, while IKE answered.
+    echo_is_mute: bool,
     /// The outstanding request is a costly one for the peer.
     heavy: bool,
     troubled: Option<Moment>,
@@ -100,11 +106,24 @@ struct Burst {
     not_before: Moment,
 }
 
-/// Packets come in, but IKE does not answer: its daemon may be busy, or the way there be cut.
+/// Packets come in, but probes are not answered: the peer may be busy, or the way there be cut.
 #[derive(Clone, Copy, Debug)]
 struct Doubt {
     began: Moment,
     next: Moment,
+    pace: Duration,
+    /// No verdict before.
+    patient_until: Moment,
+    /// An inner probe is not answered either.
+    by_echo: bool,
+}
+
+/// What is known of the path by inner probes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Echoes {
+    /// There is a target that may be asked in quick succession.
+    pub asked: bool,
+    pub missing: Option<MissingEcho>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -146,6 +165,7 @@ impl Alarm {
             asked: now,
             ask_next: now,
             ike_is_mute: false,
+            echo_is_mute: false,
             heavy: false,
             troubled: None,
             fell: None,
@@ -162,7 +182,7 @@ impl Alarm {
         self.habit.restart();
         (self.burst, self.doubt) = (None, None);
         (self.heard, self.echoed) = (None, None);
-        self.ike_is_mute = false;
+        (self.ike_is_mute, self.echo_is_mute) = (false, false);
         self.heavy = false;
     }
 
@@ -170,8 +190,11 @@ impl Alarm {
         self.heard = self.heard.max(Some(now));
         let fell = self.fell.take();
         match life {
-            Life::Ike => (self.ike_is_mute, self.heavy, self.doubt) = (false, false, None),
-            Life::Echo => (self.doubt, self.echoed) = (None, self.heard),
+            Life::Ike => {
+                self.echo_is_mute |= self.doubt.is_some_and(|doubt| doubt.by_echo);
+                (self.ike_is_mute, self.heavy, self.doubt) = (false, false, None);
+            }
+            Life::Echo => (self.echo_is_mute, self.doubt, self.echoed) = (false, None, self.heard),
             Life::Packet => {}
         }
         if life != Life::Packet && fell.is_some_and(|fell| now.since(fell) < FALSE_ALARM) {
@@ -209,15 +232,16 @@ impl Alarm {
         }
     }
 
-    /// `due` is when this was to be called; `inner` says that inner targets are probed too.
+    /// `due` is when this was to be called.
     pub fn run(
         &mut self,
         liveness: &Liveness,
         around: &mut Surroundings,
         (due, now): (Moment, Moment),
-        inner: bool,
+        echoes: Echoes,
         is_down: bool,
     ) -> Findings {
+        let inner = echoes.asked;
         let look = self.habit.look(around.traffic, now);
         if look.heard {
             self.hear(Life::Packet, liveness, around.traffic.last_in.unwrap_or(now).max(self.heard.unwrap_or(now)));
@@ -278,21 +302,21 @@ impl Alarm {
             None => {}
         }
         if self.burst.is_none() && findings.dead.is_none() {
-            self.doubt(&mut findings, liveness, around, now);
+            self.doubt(&mut findings, liveness, echoes, around, now);
         }
         findings
     }
 
     /// When `run` has something to do.
-    pub fn next_event(&self, liveness: &Liveness, inner: bool, is_down: bool) -> Moment {
+    pub fn next_event(&self, liveness: &Liveness, echoes: Echoes, is_down: bool) -> Moment {
         let look = self.habit.next_look();
         let Some(burst) = &self.burst else {
             let overdue = if is_down { None } else { self.overdue(liveness) };
             let ask = if is_down { None } else { self.ask_at() };
-            let doubt = self.doubt.map(|doubt| doubt.next).or(self.doubt_at(liveness)).filter(|_| !is_down);
+            let doubt = self.doubt.map(|doubt| doubt.next).or(self.doubt_at(liveness, echoes)).filter(|_| !is_down);
             return [overdue, ask, doubt].into_iter().flatten().fold(look, Moment::min);
         };
-        let dead = self.dead_at(liveness, inner).filter(|_| !is_down).map(|at| at.max(burst.not_before));
+        let dead = self.dead_at(liveness, echoes.asked).filter(|_| !is_down).map(|at| at.max(burst.not_before));
         // One that is past is withheld: every further step looks again.
         let dead = dead.filter(|at| *at > self.habit.looked_at());
         look.min(burst.next).min(dead.unwrap_or(burst.next))
@@ -345,19 +369,31 @@ impl Alarm {
 
     /// Is the way to the peer cut, while packets still come from there? Only if its daemon answers
     /// over other paths.
-    fn doubt(&mut self, findings: &mut Findings, liveness: &Liveness, around: &mut Surroundings, now: Moment) {
-        if self.doubt_at(liveness).is_some_and(|at| at <= now) {
-            self.doubt = Some(Doubt { began: now, next: now });
+    fn doubt(
+        &mut self,
+        findings: &mut Findings,
+        liveness: &Liveness,
+        echoes: Echoes,
+        around: &mut Surroundings,
+        now: Moment,
+    ) {
+        if self.doubt_at(liveness, echoes).is_some_and(|at| at <= now) {
+            let patient_until = now + ONE_WAY_PATIENCE;
+            self.doubt = Some(Doubt { began: now, next: now, pace: SLOW_STEP, patient_until, by_echo: false });
         }
         let Some(doubt) = &mut self.doubt else { return };
+        if let Some(missing) = echoes.missing.filter(|missing| missing.late <= now) {
+            (doubt.by_echo, doubt.pace) = (true, self.nerves.step);
+            doubt.patient_until = doubt.patient_until.min(missing.late + missing.before + ECHO_PATIENCE);
+        }
         if doubt.next <= now {
             findings.probe |= around.budget.turn_now(now).is_ok();
-            doubt.next = now + SLOW_STEP;
+            doubt.next = now + doubt.pace;
         }
-        let began = doubt.began;
+        let Doubt { began, patient_until, .. } = *doubt;
         let others_answer = around.peer.ike.is_some_and(|ike| ike > began);
         let enough = self.fall_of(liveness, None).is_some_and(|at| at <= now);
-        if others_answer && enough && now.since(began) >= ONE_WAY_PATIENCE {
+        if others_answer && enough && patient_until <= now {
             let unanswered = liveness.unanswered(None).count();
             findings.dead = Some(format!(
                 "{unanswered} probes were not answered although packets come in, and the peer answers over other tunnels"
@@ -365,13 +401,17 @@ impl Alarm {
         }
         if findings.dead.is_some() || now.since(began) >= GIVE_UP {
             self.doubt = None;
-            self.ike_is_mute = true;
+            (self.ike_is_mute, self.echo_is_mute) = (true, true);
         }
     }
 
-    fn doubt_at(&self, liveness: &Liveness) -> Option<Moment> {
+    fn doubt_at(&self, liveness: &Liveness, echoes: Echoes) -> Option<Moment> {
         let prompt = liveness.prompt().filter(|_| self.doubt.is_none() && !self.ike_is_mute)?;
-        Some(liveness.oldest()?.max(self.echoed.unwrap_or_default()) + prompt)
+        let late = liveness.oldest().map(|oldest| oldest.max(self.echoed.unwrap_or_default()) + prompt);
+        // One that a burst has passed over is looked into when the burst is over.
+        let missing = echoes.missing.filter(|_| !self.echo_is_mute);
+        let missing = missing.map(|missing| missing.late.max(self.heard.unwrap_or_default()));
+        late.into_iter().chain(missing).min()
     }
 
     /// After the verdict: was it only a short hole?

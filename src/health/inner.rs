@@ -11,6 +11,9 @@ use crate::model::Moment;
 /// The longest patience (5 s) at the shortest interval (100 ms), and some; then the oldest goes.
 const MAX_PENDING: usize = 64;
 
+/// Little changes between two probes that follow each other so soon.
+const SHORTLY: Duration = Duration::from_millis(250);
+
 /// One inner target, probed through the tunnel from the tunnel's own private address.
 ///
 /// It says something about the path only while its answers come back over the same path: before
@@ -30,6 +33,8 @@ pub(super) struct InnerTarget {
     pub counts: TargetCounts,
     estimate: RttEstimate,
     pending: VecDeque<Pending>,
+    /// When the newest probe was sent that was answered in time.
+    answered: Option<Moment>,
     /// Counted as lost, and not answered since.
     overdue: VecDeque<u64>,
     pub next: Moment,
@@ -70,6 +75,7 @@ pub(super) enum InnerAnswer {
 #[derive(Clone, Copy, Debug)]
 struct Pending {
     id: u64,
+    sent: Moment,
     deadline: Moment,
     excused: bool,
     weight: Weight,
@@ -87,6 +93,7 @@ impl InnerTarget {
             counts: TargetCounts::default(),
             estimate: RttEstimate::default(),
             pending: VecDeque::new(),
+            answered: None,
             overdue: VecDeque::new(),
             next: first,
             due: None,
@@ -150,7 +157,8 @@ impl InnerTarget {
         {
             self.lose(now);
         }
-        self.pending.push_back(Pending { id, deadline: now + self.estimate.patience(), excused: false, weight });
+        let deadline = now + self.estimate.patience();
+        self.pending.push_back(Pending { id, sent: now, deadline, excused: false, weight });
         self.counts.sent += 1;
         true
     }
@@ -215,6 +223,14 @@ impl InnerTarget {
         }
     }
 
+    /// The first probe since one that was answered, if that was sent shortly before.
+    pub fn missing(&self) -> Option<MissingEcho> {
+        let sent = self.pending.iter().map(|pending| pending.sent).find(|sent| self.answered < Some(*sent))?;
+        let late = sent + self.estimate.prompt()?;
+        let before = sent.since(self.answered?);
+        (before <= SHORTLY).then_some(MissingEcho { late, before })
+    }
+
     /// At any time, over whatever path; who says no does not answer.
     pub fn has_answered(&self) -> bool {
         self.counts.answered + self.counts.late + self.counts.elsewhere > 0
@@ -252,6 +268,7 @@ impl InnerTarget {
             && rtt <= LATEST
             && let Some(pending) = self.pending.remove(index)
         {
+            self.answered = self.answered.max(Some(pending.sent));
             return Taken::Waiting(pending.weight);
         }
         match self.overdue.iter().position(|overdue| *overdue == id) {
@@ -267,6 +284,15 @@ impl InnerTarget {
             }
         }
     }
+}
+
+/// An inner probe that was not answered yet, nor was any later one; the one before it, shortly before, was.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct MissingEcho {
+    /// From when on that is unusual.
+    pub late: Moment,
+    /// So long before it the one was sent that was answered.
+    pub before: Duration,
 }
 
 /// Which probe an answer is to.

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use arrayvec::ArrayVec;
 
-use super::inner::{InnerTarget, Returns};
+use super::inner::{InnerTarget, MissingEcho, Returns};
 use super::judge::metrics;
 use super::trail::Trail;
 use super::window::Window;
@@ -147,6 +147,10 @@ impl InnerTargets {
     pub fn watched(&self) -> Option<usize> {
         let is_light = |index: &usize| self.all.get(*index).is_some_and(|target| target.target.light);
         self.speaking().map(|(index, _)| index).filter(is_light).or_else(|| self.light())
+    }
+
+    pub fn missing(&self, target: usize) -> Option<MissingEcho> {
+        self.all.get(target)?.missing()
     }
 
     /// Asks `question` of the window of each that measures this path, which is how the site's own packets travel.

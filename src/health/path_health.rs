@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use arrayvec::ArrayVec;
 
-use super::alarm::{Alarm, Life, PeerSigns, Surroundings, Trouble};
+use super::alarm::{Alarm, Echoes, Life, PeerSigns, Surroundings, Trouble};
 use super::inner::InnerAnswer;
 use super::inner_targets::{InnerTargets, MAX_TARGETS, TargetReport};
 use super::judge::{Exceeded, Judge, Worse, metrics};
@@ -123,8 +123,8 @@ impl PathHealth {
         if let Some(scrutiny) = self.scrutiny.as_mut().filter(|_| lost_of_watched) {
             scrutiny.handle_loss(now);
         }
-        let (inner, is_down) = (self.targets.light().is_some(), self.verdict == Verdict::Down);
-        let findings = self.alarm.run(&self.liveness, &mut around, (due, now), inner, is_down);
+        let (echoes, is_down) = (self.echoes(), self.verdict == Verdict::Down);
+        let findings = self.alarm.run(&self.liveness, &mut around, (due, now), echoes, is_down);
         if let Some(reason) = findings.dead {
             self.answered_in_row = 0;
             self.change(Verdict::Down, reason, now);
@@ -263,8 +263,7 @@ impl PathHealth {
 
     /// When `handle_timeout` has something to do.
     pub fn poll_timeout(&self) -> Moment {
-        let inner = self.targets.light().is_some();
-        let alarm = self.alarm.next_event(&self.liveness, inner, self.verdict == Verdict::Down);
+        let alarm = self.alarm.next_event(&self.liveness, self.echoes(), self.verdict == Verdict::Down);
         let scrutiny = self.scrutiny.as_ref().map(Scrutiny::next_event);
         self.targets.next_event().into_iter().chain(scrutiny).fold(self.liveness.next_event(), Moment::min).min(alarm)
     }
@@ -341,6 +340,11 @@ impl PathHealth {
         if let Some(target) = self.targets.light().and_then(|index| self.targets.get_mut(index)) {
             target.ask();
         }
+    }
+
+    fn echoes(&self) -> Echoes {
+        let watched = self.scrutiny.as_ref().and_then(|_| self.targets.watched());
+        Echoes { asked: self.targets.light().is_some(), missing: watched.and_then(|index| self.targets.missing(index)) }
     }
 
     fn sign_of_life(&mut self, now: Moment) {

@@ -8,8 +8,8 @@ use crate::model::Moment;
 const QUICKEST: Duration = Duration::from_millis(100);
 const SUSPECTED: Duration = Duration::from_millis(50);
 const SUSPICION: Duration = Duration::from_secs(3);
-/// One probe for so many packets of the site: a twentieth more.
-const PACKETS_EACH: u32 = 20;
+/// One probe for so many packets of the site: a tenth more.
+const PACKETS_EACH: u32 = 10;
 /// How often the packets are counted.
 const COUNTING: Duration = Duration::from_secs(1);
 

@@ -46,6 +46,8 @@ pub struct FaceRecord {
     pub sla: SlaStanding,
     pub score: Option<u32>,
     #[serde(default)]
+    pub doubt: u32,
+    #[serde(default)]
     pub condition: Condition,
     #[serde(default)]
     pub mtu: u16,
@@ -72,6 +74,7 @@ impl FaceRecord {
             settled,
             sla,
             score,
+            doubt,
             condition,
             home: _,
             leg: _,
@@ -101,6 +104,7 @@ impl FaceRecord {
             settled: *settled,
             sla: *sla,
             score: *score,
+            doubt: *doubt,
             condition: *condition,
             mtu: *mtu,
             children: children.iter().map(|child| child.selectors.clone()).collect(),
@@ -127,6 +131,7 @@ impl FaceRecord {
             settled: self.settled,
             sla: self.sla,
             score: self.score,
+            doubt: self.doubt,
             condition: self.condition,
             home: WorkerId(0),
             leg: Leg { underlay: UnderlayId(0), natt: true, local: nowhere, remote: nowhere },

@@ -28,6 +28,8 @@ pub struct Candidate {
     pub sla: SlaStanding,
     /// What it measures, as one number: see `Quality::score`.
     pub score: Option<u32>,
+    /// By how much it may be worse, as far as is known: see `Quality::doubt_beside`.
+    pub doubt: u32,
     pub condition: Condition,
 }
 
@@ -76,6 +78,7 @@ impl Candidate {
             settled: true,
             sla: SlaStanding::UNMEASURED,
             score: None,
+            doubt: 0,
             condition: Condition::GOOD,
         }
     }
@@ -189,6 +192,9 @@ fn all() -> Permille {
 const ONE_OF_THIRTY: u16 = 34;
 const PACKET_KILOBITS: f64 = 11.2;
 
+/// Of a thousandth of loss, in microseconds of delay: see `Quality::score`.
+const LOSS_COST: u32 = 10_000;
+
 impl Quality {
     /// How bad the path is for whoever listens, in microseconds of delay; less is better. `None`
     /// while something was not measured.
@@ -213,7 +219,13 @@ impl Quality {
         let delay = micros(rtt) / 2;
         let jitter = micros(jitter).saturating_mul(2);
         let loss = loss.value().saturating_sub(loss_of_best.value());
-        Some(delay.saturating_add(jitter).saturating_add(u32::from(loss) * 10_000))
+        Some(delay.saturating_add(jitter).saturating_add(u32::from(loss) * LOSS_COST))
+    }
+
+    /// How much more that would be if it lost as much as it may, as far as is known.
+    pub fn doubt_beside(&self, loss_of_best: Permille) -> u32 {
+        let known = self.recent.map_or(Permille::ZERO, |recent| recent.loss_least).max(loss_of_best);
+        u32::from(self.loss_most().value().saturating_sub(known.value())) * LOSS_COST
     }
 
     /// It loses less than this.

@@ -74,6 +74,8 @@ pub enum Stay {
     Kept,
     /// Another path measures better, but not by the switch margin.
     Margin,
+    /// Another path measures better, but may lose so much that it would not be, as far as is known.
+    Doubt,
     /// The path that it would go to has not been well for the hold-down time.
     HoldDown,
     /// It moved lately.
@@ -242,6 +244,7 @@ impl fmt::Display for Stay {
             Stay::AmongBest => "it is there, and no path is better",
             Stay::Kept => "it is there, and the rule keeps it as long as the path will do",
             Stay::Margin => "it is there, and no path measures better by the switch margin",
+            Stay::Doubt => "it is there, and it is not yet sure that the path which measures better loses no more",
             Stay::HoldDown => "it is there, and the better path has not been well for the hold-down time",
             Stay::Dwell => "it is there, and moved too lately to move again",
             Stay::Draining => "it is there until it pauses, for a second at most: the operator drained its tunnel",

@@ -263,11 +263,16 @@ impl<'a> Field<'a> {
             return None;
         }
         let keeps = steering.strategy == PathStrategy::Sticky || steering.on_failback == OnFailback::Keep;
-        let least = self.best().filter_map(|(_, candidate)| candidate.score).min();
+        let least = |doubted: bool| {
+            let doubt = |candidate: &Candidate| if doubted { candidate.doubt } else { 0 };
+            self.best().filter_map(|(_, candidate)| Some(candidate.score?.saturating_add(doubt(candidate)))).min()
+        };
         if keeps {
             Some(Stay::Kept)
-        } else if standing == Standing::Score && is_close(candidate.score, least) {
+        } else if standing == Standing::Score && is_close(candidate.score, least(false)) {
             Some(Stay::Margin)
+        } else if standing == Standing::Score && is_close(candidate.score, least(true)) {
+            Some(Stay::Doubt)
         } else if !self.best().any(|(_, candidate)| candidate.settled) {
             Some(Stay::HoldDown)
         } else if !present.dwelt {

@@ -335,6 +335,43 @@ fn a_path_that_measures_little_better_draws_no_flows() {
 }
 
 #[test]
+fn a_path_that_measures_better_draws_no_flows_while_it_may_lose_too_much_for_that() {
+    let best = rules(Steering { strategy: PathStrategy::Best, ..Steering::default() });
+    let paths = |doubt| {
+        [Candidate { score: Some(20_000), doubt, ..good(FIBRE) }, Candidate { score: Some(200_000), ..good(DSL) }]
+    };
+    assert_eq!(again(&best, &paths(0), 1, true), (0, None));
+    assert_eq!(again(&best, &paths(150_000), 1, true), (0, None), "even so it is better");
+    assert_eq!(again(&best, &paths(170_000), 1, true), (1, Some(Stay::Doubt)));
+    assert_eq!(choose(&best, &flow(1), &paths(u32::MAX)).path, Some(PathId(0)), "a new flow goes by what is known");
+    // To be down, or to miss what the rule asks for, is reason enough.
+    let sick = paths(170_000).map(|one| Candidate {
+        verdict: if one.score == Some(200_000) { Verdict::Degraded } else { one.verdict },
+        ..one
+    });
+    assert_eq!(again(&best, &sick, 1, true), (0, None));
+}
+
+#[test]
+fn a_score_is_in_doubt_by_what_the_path_may_lose_beyond_what_is_certain_and_beyond_the_best() {
+    let permille = |value| Permille::new(value).unwrap();
+    let recent = |least, most| Quality {
+        recent: Some(Recent {
+            rtt: Duration::from_millis(20),
+            jitter: Duration::ZERO,
+            loss: permille(least),
+            loss_least: permille(least),
+            loss_most: permille(most),
+        }),
+        ..Quality::default()
+    };
+    assert_eq!(recent(0, 30).doubt_beside(permille(12)), 180_000);
+    assert_eq!(recent(0, 12).doubt_beside(permille(12)), 0);
+    assert_eq!(recent(20, 30).doubt_beside(permille(12)), 100_000);
+    assert_eq!(Quality::default().doubt_beside(permille(12)), 9_880_000, "of what was never measured nothing is known");
+}
+
+#[test]
 fn a_drained_path_gets_no_new_flow_and_lets_its_own_go_when_they_have_paused() {
     let drained = Candidate { drained: true, ..good(FIBRE) };
     let sick = Candidate { verdict: Verdict::Degraded, ..good(DSL) };

@@ -283,6 +283,7 @@ fn view(pop: bool) -> Forwarding {
             settled: true,
             sla: Default::default(),
             score: None,
+            doubt: 0,
             condition: Default::default(),
             home: WorkerId(0),
             leg: if pop { flipped(leg(path)) } else { leg(path) },

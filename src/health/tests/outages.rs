@@ -201,6 +201,51 @@ fn a_path_that_is_cut_in_one_direction_goes_down_although_packets_come_in() {
 }
 
 #[test]
+fn a_call_is_off_a_path_that_is_cut_in_one_direction_within_half_a_second() {
+    let mut times = Vec::new();
+    for seed in 0..40 {
+        let cut = at(20.0) + ms(seed * 25);
+        let fate = move |now, kind, _: &mut Chance| match kind {
+            Kind::Ike | Kind::Inner(_) if now >= cut => Fate::Lost,
+            // The far end goes on talking.
+            Kind::Ike | Kind::Inner(_) | Kind::Site => Fate::Back(ms(20)),
+        };
+        let settings = HealthSettings { scrutiny: true, ..every(1000) };
+        let mut world = World::new(settings, &[target(1)], seed, fate);
+        world.flow = Some(Flow::new(20, 0, true));
+        for step in 0..2_400 {
+            world.run(f64::from(step) / 100.0);
+            world.peer.ike = Some(world.now);
+        }
+        assert_eq!(world.verdicts(), [Verdict::Healthy, Verdict::Down]);
+        times.push(world.changes[1].at.since(cut));
+    }
+    times.sort();
+    print("cut in one direction, a call", &times);
+    assert!(times[20] <= ms(450) && times[39] <= ms(550), "{times:?}");
+}
+
+#[test]
+fn a_queue_that_fills_while_packets_come_in_is_no_cut() {
+    // An upload at twice the rate of the link makes the way there longer by half a second, as fast as time passes.
+    let rtt = |now: Moment| ms(20) + now.since(at(20.0)).min(ms(500));
+    let fate = move |now, kind, _: &mut Chance| match kind {
+        Kind::Ike | Kind::Inner(_) => Fate::Back(rtt(now)),
+        Kind::Site => Fate::Back(ms(20)),
+    };
+    for seed in 0..20 {
+        let settings = HealthSettings { scrutiny: true, ..every(1000) };
+        let mut world = World::new(settings, &[target(1)], seed, fate);
+        world.flow = Some(Flow::new(5, 0, true));
+        for step in 0..4_000 {
+            world.run(f64::from(step) / 100.0);
+            world.peer.ike = Some(world.now);
+        }
+        assert!(!world.verdicts().contains(&Verdict::Down), "{:?}", world.changes);
+    }
+}
+
+#[test]
 fn inner_targets_speak_for_a_path_in_a_burst_too() {
     // IKE is gone for good, inner probes are answered: the path stays.
     let fate = |now: Moment, kind, _: &mut Chance| match kind {

@@ -92,6 +92,7 @@ fn first(plan: &Plan) -> Arc<Forwarding> {
         settled: true,
         sla: Default::default(),
         score: None,
+        doubt: 0,
         condition: Default::default(),
         mtu: 1_400,
         children: vec![Arc::new(selectors)],
