@@ -436,7 +436,7 @@ impl Edge {
 
     /// What was measured of a tunnel.
     pub(super) fn metrics(&self, path: PathId, now: Moment) -> Quality {
-        self.tunnels.get(usize::from(path.0)).map(|tunnel| steering::quality(tunnel, now)).unwrap_or_default()
+        self.tunnels.get(usize::from(path.0)).map(|tunnel| steering::quality(tunnel, true, now)).unwrap_or_default()
     }
 
     /// What is known of an underlay that has sockets.

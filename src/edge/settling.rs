@@ -157,8 +157,7 @@ impl Edge {
                 u32::try_from(bytes.saturating_mul(8) / millis).unwrap_or(u32::MAX)
             });
             *before = carried;
-            let quality = steering::quality(tunnel, now);
-            Quality { sent_kbps, received_kbps, recent: quality.recent.filter(|_| closely), ..quality }
+            Quality { sent_kbps, received_kbps, ..steering::quality(tunnel, closely, now) }
         });
         each.collect()
     }

@@ -555,10 +555,12 @@ pub(super) fn gap(from: Metrics, to: Metrics) -> Duration {
 }
 
 /// What is known of a path. Where the peer is a Trefoil, loss is that of the direction in which we send: what is lost on the
-/// way back, no choice of ours would spare.
-pub(super) fn quality(tunnel: &Tunnel, now: Moment) -> Quality {
-    let Metrics { loss, rtt, jitter, recent, latest, source } = tunnel.health().metrics();
-    let sending = tunnel.directions(now).map(|(sending, _)| sending).unwrap_or_default();
+/// way back, no choice of ours would spare. What rules ask for is known from a close look alone.
+pub(super) fn quality(tunnel: &Tunnel, closely: bool, now: Moment) -> Quality {
+    let health = tunnel.health();
+    let Metrics { loss, rtt, jitter, recent, latest, source } =
+        if closely { health.metrics() } else { health.metrics_at_large() };
+    let sending = tunnel.sending(now).unwrap_or_default();
     match tunnel.leg() {
         Some(_) => {
             let only_slow = tunnel.health().is_only_slow();

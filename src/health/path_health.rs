@@ -311,12 +311,18 @@ impl PathHealth {
     /// Of the whole window of the source that decides: of the inner targets that are answered over this path the
     /// best but `need` less one, or IKE when there is none.
     pub fn metrics(&self) -> Metrics {
+        let trail = self.targets.speaking().map_or(&self.liveness.trail, |(_, trail)| trail);
+        Metrics { recent: trail.recent(), ..self.metrics_at_large() }
+    }
+
+    /// Without what only a close look tells.
+    pub fn metrics_at_large(&self) -> Metrics {
         let mut all = self.each_window(metrics);
         all.sort_by_key(|metrics| (metrics.loss, metrics.rtt));
         let speaker = self.targets.speaking();
         let trail = speaker.map_or(&self.liveness.trail, |(_, trail)| trail);
         Metrics {
-            recent: trail.recent(),
+            recent: None,
             latest: trail.latest(),
             source: speaker.and_then(|(index, _)| u8::try_from(index).ok()),
             ..all.get(self.targets.needed(all.len()) - 1).copied().unwrap_or_default()

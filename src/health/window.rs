@@ -60,8 +60,11 @@ impl Window {
     /// The newest `count` results, or as many as there are, oldest first.
     pub fn newest(&self, count: usize) -> impl Iterator<Item = Outcome> + '_ {
         let count = count.min(self.filled);
-        let first = self.next + self.ring.len() - count;
-        (first..first + count).filter_map(|index| self.ring.get(index % self.ring.len()).copied())
+        // The ring goes on at its beginning.
+        let older = count.saturating_sub(self.next);
+        let end = self.ring.get(self.ring.len() - older..).unwrap_or_default();
+        let beginning = self.ring.get(self.next + older - count..self.next).unwrap_or_default();
+        end.iter().chain(beginning).copied()
     }
 
     pub fn lost(&self, count: usize) -> usize {
@@ -85,8 +88,8 @@ impl Window {
     }
 
     pub fn jitter(&self, count: usize) -> Option<Duration> {
-        let differences = u32::try_from(self.differences(count).count()).ok()?;
-        let sum: Duration = self.differences(count).sum();
+        let (sum, differences) =
+            self.differences(count).fold((Duration::ZERO, 0), |(sum, count), one| (sum + one, count + 1));
         sum.checked_div(differences)
     }
 
@@ -104,6 +107,21 @@ mod tests {
 
     fn answered(millis: u64) -> Outcome {
         Outcome::Answered(Some(Duration::from_millis(millis)))
+    }
+
+    #[test]
+    fn the_newest_are_told_in_their_order_wherever_in_the_ring_they_stand() {
+        for size in 1..=5 {
+            let mut window = Window::new(size);
+            for number in 0..12 {
+                for count in 0..7 {
+                    let known = (number as usize).min(window.size()).min(count) as u64;
+                    let newest: Vec<Outcome> = window.newest(count).collect();
+                    assert_eq!(newest, (number - known..number).map(answered).collect::<Vec<_>>(), "{size} {number}");
+                }
+                window.push(answered(number));
+            }
+        }
     }
 
     #[test]

@@ -7,8 +7,10 @@ use std::time::{Duration, Instant};
 
 use trefoil::crypto::{Backend, Backends};
 use trefoil::edge::{Edge, Effect, Plan, StatusFacts, UnderlayFact};
-use trefoil::forward::{Forgotten, Forwarding};
-use trefoil::model::{Chance, DropCounters, Leg, Moment, UnderlayId};
+use trefoil::forward::{Forgotten, Forwarding, ToControl, ToWorker};
+use trefoil::model::{Chance, DropCounters, Leg, Moment, PathId, UnderlayId};
+use trefoil::probe::Measure;
+use trefoil::steer::{Action, Matcher, PathStrategy, Rule, RuleSet, SlaClass, SlaId, Steering};
 
 use super::SECOND;
 use super::plans;
@@ -42,13 +44,21 @@ struct Fleet {
     count: u64,
     /// What the gateway has taken of a core, and how often it has published.
     busy: Duration,
+    /// How long each of its steps took.
+    steps: Vec<Duration>,
+    /// What ends say in band arrives.
+    in_band: bool,
     published: u64,
     latest: Option<Arc<Forwarding>>,
 }
 
 impl Fleet {
     fn new(sites: usize) -> Fleet {
-        let plans = std::iter::once(plans::gateway_of(sites)).chain((0..sites).map(plans::site_of));
+        Fleet::of(sites, plans::gateway_of(sites))
+    }
+
+    fn of(sites: usize, gateway: Plan) -> Fleet {
+        let plans = std::iter::once(gateway).chain((0..sites).map(plans::site_of));
         let ends: Vec<Site> = plans.enumerate().map(|(number, plan)| site(plan, number as u64)).collect();
         let mut fleet = Fleet {
             now: Moment::ZERO,
@@ -58,6 +68,8 @@ impl Fleet {
             due: Default::default(),
             count: 0,
             busy: Duration::ZERO,
+            steps: Vec::new(),
+            in_band: false,
             published: 0,
             latest: None,
         };
@@ -138,18 +150,22 @@ impl Fleet {
         act(&mut self.ends[end].edge);
         if end == 0 {
             self.busy += started.elapsed();
+            self.steps.push(started.elapsed());
         }
     }
 
     fn drain(&mut self, end: usize) {
         let started = Instant::now();
         let edge = &mut self.ends[end].edge;
+        let mut said = Vec::new();
         while let Some(effect) = edge.poll_effect() {
-            if let Effect::Publish(forwarding) = effect
-                && end == 0
-            {
-                self.published += 1;
-                self.latest = Some(forwarding);
+            match effect {
+                Effect::Publish(forwarding) if end == 0 => {
+                    self.published += 1;
+                    self.latest = Some(forwarding);
+                }
+                Effect::Order(_, ToWorker::Measure { path, bytes }) if self.in_band => said.push((path, bytes)),
+                _ => {}
             }
         }
         while let Some((leg, bytes)) = edge.poll_transmit() {
@@ -162,6 +178,18 @@ impl Fleet {
             self.busy += started.elapsed();
         }
         self.set_timer(end);
+        for (PathId(path), mut bytes) in said {
+            let now = self.now;
+            Measure::stamp(&mut bytes, now);
+            // The gateway has three paths for each site, in their order.
+            let (to, path) = match end {
+                0 => (usize::from(path) / 3 + 1, path % 3),
+                site => (0, (site as u16 - 1) * 3 + path),
+            };
+            let message = ToControl::Measure { path: PathId(path), at: now + DELAY, bytes };
+            self.act(to, |edge| edge.handle_message(message, now));
+            self.set_timer(to);
+        }
     }
 
     fn set_timer(&mut self, end: usize) {
@@ -267,6 +295,47 @@ fn what_happens_to_one_site_makes_no_other_s_flows_choose_again() {
     assert_eq!((policy, &paths[3..]), (before.0, &before.1[3..]));
     assert!(paths[..3].iter().zip(&before.1).all(|(now, before)| now != before));
     assert!(fleet.published - published < 120, "{} published", fleet.published - published);
+}
+
+/// Prints how long the gateway's control takes for its longest steps, each of which holds up all else: once a second it judges
+/// all paths.
+#[test]
+#[ignore = "a measurement: alone, and built for release"]
+fn how_long_a_gateway_of_a_thousand_sites_takes_to_judge_all_their_paths() {
+    let sites = 1_000;
+    for (rules, recorded) in [(false, false), (true, false), (true, true)] {
+        let mut plan = plans::gateway_of(sites);
+        if rules {
+            let steering = Steering { sla: Some(SlaId(0)), strategy: PathStrategy::Best, ..Steering::default() };
+            let (name, place) = ("calls".to_owned(), String::new());
+            let rule = Rule { name, place, matcher: Matcher::default(), action: Action::Steer(steering) };
+            plan.rules = Arc::new(RuleSet::new(vec![rule], SlaClass::shipped()));
+        }
+        let mut fleet = Fleet::of(sites, plan);
+        assert!(fleet.run(60 * SECOND, |fleet| fleet.healthy() == 3 * sites));
+        fleet.in_band = true;
+        if recorded {
+            let now = fleet.now;
+            fleet.act(0, |edge| edge.record(now));
+        }
+        fleet.run(40 * SECOND, |_| false);
+        (fleet.busy, fleet.published) = (Duration::ZERO, 0);
+        let mut longest = Vec::new();
+        for _ in 0..20 {
+            fleet.steps.clear();
+            fleet.run(SECOND, |_| false);
+            longest.extend(fleet.steps.iter().max().copied());
+        }
+        longest.sort_unstable();
+        println!(
+            "{sites} sites, rules that ask for quality: {rules}, recorded: {recorded}: the longest step of each second takes \
+             {:.2?} (median) to {:.2?}; {:.1} % of a core; {} published in 20 s",
+            longest[longest.len() / 2],
+            longest[longest.len() - 1],
+            fleet.busy.as_secs_f64() * 100.0 / 20.0,
+            fleet.published,
+        );
+    }
 }
 
 #[test]

@@ -49,8 +49,17 @@ impl Tunnel {
 
     /// The directions in which we send and receive, where the peer is a Trefoil and enough has been measured.
     pub fn directions(&self, now: Moment) -> Option<(Direction, Direction)> {
-        let two_way = &self.in_band.as_ref().filter(|_| self.live.is_some())?.two_way;
+        let two_way = self.two_way()?;
         Some((two_way.sending(now), two_way.receiving(now)))
+    }
+
+    /// The one in which we send.
+    pub fn sending(&self, now: Moment) -> Option<Direction> {
+        Some(self.two_way()?.sending(now))
+    }
+
+    fn two_way(&self) -> Option<&TwoWay> {
+        Some(&self.in_band.as_ref().filter(|_| self.live.is_some())?.two_way)
     }
 
     pub(super) fn in_band_due(&self) -> Option<Moment> {
