@@ -8,6 +8,7 @@ mod explain;
 mod fact;
 mod flow_status;
 mod machine;
+mod memory;
 mod names;
 mod operator;
 mod outages;

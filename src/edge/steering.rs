@@ -1,11 +1,11 @@
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::burden::{Burden, Line, RoundTrip};
+use super::burden::Line;
 use super::fact::PathStanding;
-use super::outages::Outages;
+use super::memory::Memory;
 use super::relief::{RELIEF_PAUSE, Relief};
 use super::tunnel::{DRAIN_PATIENCE, Tunnel};
 use super::{Effect, Plan, SiteKind, TunnelPlan, snapshot};
@@ -13,7 +13,7 @@ use crate::forward::{HEAVY_PER_PATH, HeavyFlow, MoveOrder, ToWorker};
 use crate::health::{self, Metrics};
 use crate::model::{ConnectorId, LinkId, Moment, PathId, Permille, Role, Verdict, WorkerId};
 use crate::probe::Direction;
-use crate::steer::{Condition, Elephant, Load, Quality, Recent, Shift, SlaStanding, rebalance};
+use crate::steer::{Elephant, Load, Quality, Recent, Shift, rebalance};
 
 /// A moved flow that never pauses moves all the same after this time: well within an interval.
 const PATIENCE: Duration = DRAIN_PATIENCE;
@@ -26,13 +26,6 @@ const GAP_MOST: Duration = Duration::from_millis(100);
 
 /// How often paths are judged: as often as they are probed.
 const JUDGE: Duration = Duration::from_secs(1);
-
-/// After so many judgements without any loss the path loses nothing, whatever was lost before. Half a percent would
-/// show in most of them.
-const CLEAN: u32 = 240;
-
-/// A score that is published again must have changed by this part of it: one eighth.
-const SCORE_STEP: u32 = 8;
 
 /// What steering remembers between one re-steer and the next. It depends on nothing but what it is
 /// told, so that a recording of that gives the same decisions again.
@@ -65,79 +58,11 @@ pub struct Steering {
     surveyed_at: Moment,
 }
 
-/// What steering remembers of a path.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-pub struct Memory {
-    verdict: Verdict,
-    since: Moment,
-    /// See `Candidate`.
-    pub settled: bool,
-    pub sla: SlaStanding,
-    /// What the last judgement by itself said; so does `scored`.
-    #[serde(default)]
-    judged: SlaStanding,
-    /// Judgements in a row without any loss.
-    #[serde(default)]
-    clean: u32,
-    pub score: Option<u32>,
-    #[serde(default)]
-    pub doubt: u32,
-    #[serde(default)]
-    scored: Option<u32>,
-    #[serde(default)]
-    doubted: u32,
-    /// Counts how often it came to miss a class, so that its flows choose again.
-    pub epoch: u32,
-    /// Bytes sent, at the last count.
-    counted: u64,
-    /// Bytes sent in each interval, the latest last; since it was last down.
-    sent: VecDeque<u64>,
-    #[serde(default)]
-    pub condition: Condition,
-    #[serde(default)]
-    burden: Burden,
-    #[serde(default)]
-    outages: Outages,
-    /// Sent by the path at the last judgement, in kilobits a second.
-    #[serde(default)]
-    rate: u32,
-    /// See `Quality::single_kbps`.
-    #[serde(default)]
-    single: Option<u32>,
-}
-
-impl Memory {
-    /// It carries flows, and its link can carry no more.
-    fn is_full(&self) -> bool {
-        self.verdict != Verdict::Down && self.condition.full && self.rate > 0
-    }
-}
-
 impl Steering {
     pub fn new(plan: &Plan, now: Moment) -> Steering {
         let measures = plan.rules.asks_for_quality();
-        let memory = Memory {
-            verdict: Verdict::Down,
-            since: now,
-            settled: false,
-            sla: SlaStanding::UNMEASURED,
-            judged: SlaStanding::UNMEASURED,
-            clean: 0,
-            score: None,
-            doubt: 0,
-            scored: None,
-            doubted: 0,
-            epoch: 0,
-            counted: 0,
-            sent: VecDeque::new(),
-            condition: Condition::default(),
-            burden: Burden::default(),
-            outages: Outages::default(),
-            rate: 0,
-            single: None,
-        };
         Steering {
-            paths: vec![memory; plan.tunnels.len()],
+            paths: vec![Memory::new(now); plan.tunnels.len()],
             started: now,
             measures,
             next_judge: now,
@@ -157,15 +82,7 @@ impl Steering {
 
     /// How it holds each path to stand.
     pub fn standings(&self) -> impl Iterator<Item = PathStanding> {
-        let standing = |&Memory { settled, sla, score, doubt, epoch, condition, .. }: &Memory| PathStanding {
-            settled,
-            sla,
-            score,
-            doubt,
-            epoch,
-            condition,
-        };
-        self.paths.iter().map(standing)
+        self.paths.iter().map(Memory::standing)
     }
 
     /// Would `follow` change anything, if no path but these has another verdict? Of thousands of paths, few
@@ -183,28 +100,14 @@ impl Steering {
         self.next_settled = None;
         let mut better = Vec::new();
         for (index, (memory, verdict)) in self.paths.iter_mut().zip(verdicts).enumerate() {
-            if memory.verdict != verdict {
-                if verdict < memory.verdict {
-                    better.push(index);
-                }
-                match (memory.verdict, verdict) {
-                    (_, Verdict::Down) => memory.outages.fall(now),
-                    (Verdict::Down, _) => memory.outages.rise(now),
-                    _ => {}
-                }
-                if memory.verdict == Verdict::Down || verdict == Verdict::Unknown {
-                    // It may take another way now.
-                    memory.burden.restart();
-                }
-                (memory.verdict, memory.since) = (verdict, now);
-                memory.condition.unsteady = memory.outages.is_unsteady(now);
-                memory.condition.fleeting = memory.outages.is_fleeting(now);
+            if memory.follow(verdict, now) {
+                better.push(index);
             }
             // At the start nothing has come and gone yet.
-            let early = memory.since.since(self.started) < hold_down;
-            memory.settled = verdict == Verdict::Healthy && (early || now.since(memory.since) >= hold_down);
+            let early = memory.since().since(self.started) < hold_down;
+            memory.settled = verdict == Verdict::Healthy && (early || now.since(memory.since()) >= hold_down);
             if verdict == Verdict::Healthy && !memory.settled {
-                let settles = memory.since + hold_down;
+                let settles = memory.since() + hold_down;
                 self.next_settled = Some(self.next_settled.map_or(settles, |next| next.min(settles)));
             }
         }
@@ -226,7 +129,7 @@ impl Steering {
         for group in groups {
             for path in paths_of(plan, group) {
                 if let Some(memory) = self.paths.get_mut(usize::from(path.0)) {
-                    memory.epoch = memory.epoch.wrapping_add(1);
+                    memory.choose_again();
                 }
             }
             let at = self.reliefs.get_mut(group).map(|relief| relief.offer(now));
@@ -250,26 +153,8 @@ impl Steering {
         let mut better = Vec::new();
         for (index, ((memory, measured), tunnel)) in self.paths.iter_mut().zip(&measured).zip(&plan.tunnels).enumerate()
         {
-            let before = memory.condition;
             let line = lines.get(&line_of(plan, tunnel)).copied().unwrap_or_default();
-            memory.rate = measured.sent_kbps;
-            memory.single = measured.single_kbps();
-            let round_trip = measured.latest.or(measured.rtt).map(|rtt| RoundTrip { rtt, source: measured.source });
-            memory.burden.judge(round_trip, line, now);
-            // What is lost, or not answered at all, is not forgiven as what is late is.
-            let is_late = memory.verdict != Verdict::Degraded || measured.only_slow;
-            let strained = is_late && memory.burden.is_strained(now);
-            if memory.condition.strained && !strained && memory.verdict == Verdict::Degraded {
-                memory.epoch = memory.epoch.wrapping_add(1);
-            }
-            memory.condition = Condition {
-                full: memory.burden.is_full(),
-                strained,
-                unsteady: memory.outages.is_unsteady(now),
-                fleeting: memory.outages.is_fleeting(now),
-            };
-            let Condition { unsteady, fleeting, .. } = memory.condition;
-            if before.unsteady && !unsteady || before.fleeting && !fleeting {
+            if memory.judge_load(measured, line, now) {
                 better.push(index);
             }
         }
@@ -297,28 +182,10 @@ impl Steering {
             }
         }
         for ((memory, measured), tunnel) in self.paths.iter_mut().zip(measured).zip(&plan.tunnels) {
-            memory.clean = if measured.loss == Some(Permille::ZERO) { memory.clean.saturating_add(1) } else { 0 };
-            let mut measured = *measured;
-            if let Some(recent) = measured.recent.as_mut().filter(|_| memory.clean >= CLEAN) {
-                recent.loss_most = Permille::ZERO;
-            }
-            let judged = memory.sla.judge(plan.rules.sla_classes(), &measured);
-            let standing = memory.sla.settle(memory.judged, judged);
-            if standing.misses_more_than(memory.sla) {
-                memory.epoch = memory.epoch.wrapping_add(1);
-            }
-            (memory.sla, memory.judged) = (standing, judged);
             // Looked at each second, chance goes beyond its bounds now and then, but hardly ever by half.
-            let loss_of_best = spared.get(group_of(tunnel)).map_or(u16::MAX, |loss| loss.value() / 2 * 3);
-            let loss_of_best = Permille::new(loss_of_best).unwrap_or(Permille::FULL);
-            let now = (measured.score_beside(loss_of_best), measured.doubt_beside(loss_of_best));
-            let before = std::mem::replace(&mut memory.scored, now.0);
-            let before = (before, std::mem::replace(&mut memory.doubted, now.1));
-            // As with classes, two judgements in a row must say so.
-            let published = (memory.score, memory.doubt);
-            if !is_alike(published, now) && (memory.score.is_none() || !is_alike(published, before)) {
-                (memory.score, memory.doubt) = now;
-            }
+            let spared = spared.get(group_of(tunnel)).map_or(u16::MAX, |loss| loss.value() / 2 * 3);
+            let spared = Permille::new(spared).unwrap_or(Permille::FULL);
+            memory.judge_quality(plan.rules.sla_classes(), *measured, spared);
         }
     }
 
@@ -372,19 +239,9 @@ impl Steering {
     pub fn count(&mut self, plan: &Plan, sent: impl Iterator<Item = u64>, now: Moment) -> u64 {
         self.span = now.since(self.counted_at).max(Duration::from_millis(1));
         let before = std::mem::replace(&mut self.counted_at, now);
-        let kept = plan.steering.horizon().as_nanos().div_ceil(plan.steering.interval.as_nanos().max(1));
+        let kept = plan.steering.horizon().as_nanos().div_ceil(plan.steering.interval.as_nanos().max(1)) as usize;
         for (memory, bytes) in self.paths.iter_mut().zip(sent) {
-            let sent = bytes.saturating_sub(memory.counted);
-            memory.counted = bytes;
-            if memory.outages.up_since().is_none_or(|since| since > before) {
-                // Part of an interval tells nothing.
-                memory.sent.clear();
-                continue;
-            }
-            memory.sent.push_back(sent);
-            while memory.sent.len() as u128 > kept {
-                memory.sent.pop_front();
-            }
+            memory.count(bytes, before, kept);
         }
         self.relieved.clear();
         self.begin_survey(now)
@@ -581,18 +438,6 @@ fn on_the_way_there(recent: health::Recent, sending: &Direction) -> Recent {
     let part = u16::try_from(part).ok().and_then(Permille::new).unwrap_or(loss_least);
     let least = part.min(loss_least).max(sending.loss_least.unwrap_or_default());
     Recent { rtt, jitter, loss: there.max(least), loss_least: least, loss_most }
-}
-
-/// Are a score and the doubt in it about what was published of them?
-fn is_alike(published: (Option<u32>, u32), measured: (Option<u32>, u32)) -> bool {
-    let is_near = |old: u32, new: u32| old.abs_diff(new) <= old / SCORE_STEP;
-    match (published, measured) {
-        ((None, _), (None, _)) => true,
-        ((Some(old), doubt), (Some(new), doubted)) => {
-            is_near(old, new) && is_near(old.saturating_add(doubt), new.saturating_add(doubted))
-        }
-        ((None, _), (Some(_), _)) | ((Some(_), _), (None, _)) => false,
-    }
 }
 
 #[cfg(test)]

@@ -1,7 +1,8 @@
 //! What steering makes of what it is told of a site with three links.
 
 use super::*;
-use crate::edge::steering::{Memory, Steering};
+use crate::edge::memory::Memory;
+use crate::edge::steering::Steering;
 use crate::forward::HeavyFlow;
 use crate::model::{FlowKey, Permille, Verdict};
 use crate::steer::{Quality, Recent};
