@@ -72,15 +72,16 @@ impl Conversation {
 
     /// Takes a segment from whom was asked; `reply` answers one that has brought a part.
     pub fn handle_segment(&mut self, segment: &TcpSegment<'_>, now: Moment) -> Heard {
+        if segment.rst {
+            // RFC 9293 3.10.7.4: before its acknowledgement is looked at, which the reset of a host that has lost its
+            // state does not have. RFC 5961 3.2: it counts at exactly the next number.
+            let is_next = segment.sequence == self.received;
+            return if is_next { Heard::Refused(super::Refusal::Reset) } else { Heard::Malformed };
+        }
         let taken = segment.acknowledged.wrapping_sub(self.acknowledged) as usize;
         let is_old = self.acknowledged.wrapping_sub(segment.acknowledged) <= self.acknowledged.wrapping_sub(self.first);
         if !segment.ack || (taken > self.under_way && !is_old) {
             return Heard::Malformed;
-        }
-        if segment.rst {
-            // RFC 5961 3.2: a reset counts at exactly the next number.
-            let refused = segment.sequence == self.received;
-            return if refused { Heard::Refused(super::Refusal::Reset) } else { Heard::Malformed };
         }
         if (1..=self.under_way).contains(&taken) {
             self.outgoing.drain(..taken);

@@ -73,6 +73,9 @@ pub enum Heard {
 /// How a target says no.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Refusal {
+    /// Nobody takes connections there.
+    Closed,
+    /// The connection was taken, and then broken off.
     Reset,
     /// Another HTTP status than the one wanted.
     Status(u16),
@@ -165,7 +168,7 @@ impl Exchange {
                     return Heard::Malformed;
                 }
                 if segment.rst {
-                    return Heard::Refused(Refusal::Reset);
+                    return Heard::Refused(Refusal::Closed);
                 }
                 if !segment.syn {
                     return Heard::Malformed;
@@ -188,9 +191,9 @@ impl Exchange {
                         Some(conversation.reset())
                     }
                     Heard::Part => conversation.reply(segment),
-                    Heard::Malformed | Heard::Greeted { .. } | Heard::Refused(Refusal::Reset | Refusal::Rcode(_)) => {
-                        None
-                    }
+                    Heard::Malformed
+                    | Heard::Greeted { .. }
+                    | Heard::Refused(Refusal::Closed | Refusal::Reset | Refusal::Rcode(_)) => None,
                 };
                 if let Some(reply) = reply {
                     self.waiting = reply.packet(self.local, self.remote);
@@ -276,7 +279,8 @@ fn greet(
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Refusal::Reset => f.write_str("connection refused"),
+            Refusal::Closed => f.write_str("connection refused"),
+            Refusal::Reset => f.write_str("connection reset"),
             Refusal::Status(code) => write!(f, "HTTP status {code}"),
             Refusal::Rcode(code) => write!(f, "DNS response code {code}"),
             Refusal::Alert(code) => write!(f, "TLS alert {code}"),

@@ -152,7 +152,7 @@ fn a_closed_port_refuses() {
     let mut asker = Asker::new(Ask::Tcp { port: 443 });
     let acknowledged = asker.segment().sequence.wrapping_add(1);
     let reset = TcpSegment { acknowledged, ack: true, rst: true, ..TcpSegment::default() };
-    assert_eq!(asker.hear_segment(reset), Heard::Refused(Refusal::Reset));
+    assert_eq!(asker.hear_segment(reset), Heard::Refused(Refusal::Closed));
 }
 
 #[test]
@@ -353,6 +353,21 @@ fn a_reset_of_a_connection_counts_at_the_right_number_only() {
     let reset = |sequence| TcpSegment { sequence, acknowledged, ack: true, rst: true, ..TcpSegment::default() };
     assert_eq!(asker.hear_segment(reset(502)), Heard::Malformed);
     assert_eq!(asker.hear_segment(reset(501)), Heard::Refused(Refusal::Reset));
+}
+
+#[test]
+fn a_server_that_has_lost_the_connection_resets_it_without_an_acknowledgement() {
+    let mut asker = Asker::new(http(None));
+    asker.accept();
+    // RFC 9293 3.10.7.1: its number is the one that the request has acknowledged.
+    let sequence = asker.segment().acknowledged;
+    let reset = |sequence| TcpSegment { sequence, rst: true, ..TcpSegment::default() };
+    for wrong in [0, sequence - 1, sequence + 1] {
+        assert_eq!(asker.hear_segment(reset(wrong)), Heard::Malformed);
+    }
+    assert_eq!(asker.hear_segment(reset(sequence)), Heard::Refused(Refusal::Reset));
+    assert_eq!(Refusal::Reset.to_string(), "connection reset");
+    assert!(asker.exchange.is_over());
 }
 
 #[test]
