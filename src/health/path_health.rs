@@ -349,7 +349,8 @@ impl PathHealth {
     }
 
     fn echoes(&self) -> Echoes {
-        let watched = self.scrutiny.as_ref().and_then(|_| self.targets.watched());
+        let close = self.scrutiny.as_ref().filter(|scrutiny| scrutiny.is_close());
+        let watched = close.and_then(|_| self.targets.watched());
         Echoes { asked: self.targets.light().is_some(), missing: watched.and_then(|index| self.targets.missing(index)) }
     }
 

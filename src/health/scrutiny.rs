@@ -69,6 +69,11 @@ impl Scrutiny {
         turn.is_ok()
     }
 
+    /// Does the path carry enough to be asked between the regular probes?
+    pub fn is_close(&self) -> bool {
+        self.next.is_some()
+    }
+
     pub fn next_event(&self) -> Moment {
         self.next.unwrap_or(self.counted.1 + COUNTING)
     }
