@@ -406,7 +406,8 @@ mod tests {
             Some(Standing::LaterLink) => Standing::Metered,
             Some(Standing::Metered) => Standing::Preference,
             Some(Standing::Preference) => Standing::Score,
-            Some(Standing::Score) => return None,
+            Some(Standing::Score) => Standing::Doubt,
+            Some(Standing::Doubt) => return None,
         })
     }
 

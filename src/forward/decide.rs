@@ -290,6 +290,7 @@ impl Forwarding {
                 | Standing::Metered
                 | Standing::Preference
                 | Standing::Score
+                | Standing::Doubt
                 | Standing::Full,
             ) => MoveCause::Preferred,
         })

@@ -313,7 +313,11 @@ impl Alarm {
         let Some(burst) = &self.burst else {
             let overdue = if is_down { None } else { self.overdue(liveness) };
             let ask = if is_down { None } else { self.ask_at() };
-            let doubt = self.doubt.map(|doubt| doubt.next).or(self.doubt_at(liveness, echoes)).filter(|_| !is_down);
+            // One that came to light only after the latest look is for the next.
+            let looked = self.habit.looked_at();
+            let later = |at| if at > looked { at } else { looked + self.nerves.step };
+            let doubt = self.doubt.map(|doubt| doubt.next).or(self.doubt_at(liveness, echoes).map(later));
+            let doubt = doubt.filter(|_| !is_down);
             return [overdue, ask, doubt].into_iter().flatten().fold(look, Moment::min);
         };
         let dead = self.dead_at(liveness, echoes.asked).filter(|_| !is_down).map(|at| at.max(burst.not_before));
@@ -382,7 +386,8 @@ impl Alarm {
             self.doubt = Some(Doubt { began: now, next: now, pace: SLOW_STEP, patient_until, by_echo: false });
         }
         let Some(doubt) = &mut self.doubt else { return };
-        if let Some(missing) = echoes.missing.filter(|missing| missing.late <= now) {
+        // Of inner probes that were silent while IKE answered nothing is concluded.
+        if let Some(missing) = echoes.missing.filter(|missing| missing.late <= now && !self.echo_is_mute) {
             (doubt.by_echo, doubt.pace) = (true, self.nerves.step);
             doubt.patient_until = doubt.patient_until.min(missing.late + missing.before + ECHO_PATIENCE);
         }

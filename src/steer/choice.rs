@@ -113,6 +113,8 @@ pub enum Standing {
     Preference,
     /// Another path measures better.
     Score,
+    /// It measures better than the flow's own, but may lose so much that it would not be; another is surely better.
+    Doubt,
     /// Its link carries what it can, and another path as good has room. A flow that is there stays.
     Full,
 }
@@ -128,6 +130,7 @@ impl Standing {
             | Standing::Metered
             | Standing::Preference
             | Standing::Score
+            | Standing::Doubt
             | Standing::Full => true,
             Standing::Down
             | Standing::NotAllowed
@@ -269,6 +272,7 @@ impl fmt::Display for Standing {
             Standing::Metered => "metered, and another link is not",
             Standing::Preference => "another link has a better preference",
             Standing::Score => "another path measures better",
+            Standing::Doubt => "it is not yet sure that it loses no more than the flow's own",
         })
     }
 }

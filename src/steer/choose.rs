@@ -250,7 +250,7 @@ impl<'a> Field<'a> {
     }
 
     /// Does a flow stay where it is? `None`: it goes where a new one would.
-    fn stay(&self, steering: &Steering, rule: Option<RuleId>, present: Present) -> Option<Stay> {
+    fn stay(&mut self, steering: &Steering, rule: Option<RuleId>, present: Present) -> Option<Stay> {
         let (index, candidate) = self.find(present.path)?;
         let standing = self.standings[index];
         if standing == Standing::Best {
@@ -263,15 +263,12 @@ impl<'a> Field<'a> {
             return None;
         }
         let keeps = steering.strategy == PathStrategy::Sticky || steering.on_failback == OnFailback::Keep;
-        let least = |doubted: bool| {
-            let doubt = |candidate: &Candidate| if doubted { candidate.doubt } else { 0 };
-            self.best().filter_map(|(_, candidate)| Some(candidate.score?.saturating_add(doubt(candidate)))).min()
-        };
+        let least = self.best().filter_map(|(_, candidate)| candidate.score).min();
         if keeps {
             Some(Stay::Kept)
-        } else if standing == Standing::Score && is_close(candidate.score, least(false)) {
+        } else if standing == Standing::Score && is_close(candidate.score, least) {
             Some(Stay::Margin)
-        } else if standing == Standing::Score && is_close(candidate.score, least(true)) {
+        } else if standing == Standing::Score && !self.keep_surely_better(candidate.score) {
             Some(Stay::Doubt)
         } else if !self.best().any(|(_, candidate)| candidate.settled) {
             Some(Stay::HoldDown)
@@ -280,6 +277,25 @@ impl<'a> Field<'a> {
         } else {
             None
         }
+    }
+
+    /// Those that would still be clearly better than this score if they lost as much as they may; if there are none,
+    /// the best remain.
+    fn keep_surely_better(&mut self, score: Option<u32>) -> bool {
+        let at_worst = |candidate: &Candidate| Some(candidate.score?.saturating_add(candidate.doubt));
+        let is_surely_better = |candidate: &Candidate| !is_close(score, at_worst(candidate));
+        if self.best().any(|(_, candidate)| is_surely_better(candidate)) {
+            return true;
+        }
+        let measured = |index: &usize| matches!(self.standings[*index], Standing::Best | Standing::Score);
+        let sure = |(index, candidate): (usize, &Candidate)| {
+            (measured(&index) && is_surely_better(candidate)).then_some((at_worst(candidate)?, index))
+        };
+        let Some((_, surest)) = self.candidates.iter().enumerate().filter_map(sure).min() else { return false };
+        self.remove(|_| Some(Standing::Doubt));
+        self.standings[surest] = Standing::Best;
+        self.best = 1 << surest;
+        true
     }
 
     /// Would a flow on this path leave it for what the rule or the links prefer alone?

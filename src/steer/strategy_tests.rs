@@ -353,6 +353,30 @@ fn a_path_that_measures_better_draws_no_flows_while_it_may_lose_too_much_for_tha
 }
 
 #[test]
+fn a_path_in_doubt_keeps_no_flow_from_another_that_is_surely_better() {
+    let best = rules(Steering { strategy: PathStrategy::Best, ..Steering::default() });
+    let paths = |doubt| {
+        [
+            Candidate { score: Some(20_000), doubt: 600_000, ..good(FIBRE) },
+            Candidate { score: Some(25_000), doubt, ..good(LTE) },
+            Candidate { score: Some(200_000), ..good(DSL) },
+        ]
+    };
+    let (fibre, dsl, lte) = (FIBRE.0, DSL.0, LTE.0);
+    assert_eq!(again(&best, &paths(0), dsl, true), (lte, None));
+    assert_eq!(again(&best, &paths(0), dsl, false), (dsl, Some(Stay::Dwell)));
+    assert_eq!(again(&best, &paths(0), lte, true), (lte, Some(Stay::Margin)), "and there it rests");
+    assert_eq!(again(&best, &paths(170_000), dsl, true), (dsl, Some(Stay::Doubt)), "it may lose as much");
+    assert_eq!(
+        again(&best, &paths(0), fibre, true),
+        (fibre, Some(Stay::AmongBest)),
+        "for what is sure alone none goes"
+    );
+    let fresh = paths(0).map(|one| Candidate { settled: one.score != Some(25_000), ..one });
+    assert_eq!(again(&best, &fresh, dsl, true), (dsl, Some(Stay::HoldDown)));
+}
+
+#[test]
 fn a_score_is_in_doubt_by_what_the_path_may_lose_beyond_what_is_certain_and_beyond_the_best() {
     let permille = |value| Permille::new(value).unwrap();
     let recent = |least, most| Quality {
@@ -406,9 +430,11 @@ fn any_candidates() -> impl Strategy<Value = Vec<Candidate>> {
         prop_oneof![Just(Verdict::Healthy), Just(Verdict::Unknown), Just(Verdict::Degraded), Just(Verdict::Down)];
     let measured = (0u16..60, 10u64..500, 0u64..60, any::<bool>())
         .prop_map(|(loss, rtt, jitter, known)| if known { quality(loss, rtt, jitter) } else { Quality::default() });
-    let one = (0u16..3, verdict, 1u8..4, measured, any::<[bool; 4]>());
-    let one = one.prop_map(|(link, verdict, preference, quality, [metered, last_resort, settled, drained])| {
-        Candidate { verdict, preference, metered, last_resort, settled, drained, ..measuring(LinkId(link), quality) }
+    let doubt = prop_oneof![Just(0u32), 0u32..400_000];
+    let one = (0u16..3, verdict, 1u8..4, measured, doubt, any::<[bool; 4]>());
+    let one = one.prop_map(|(link, verdict, preference, quality, doubt, [metered, last_resort, settled, drained])| {
+        let measured = Candidate { doubt, ..measuring(LinkId(link), quality) };
+        Candidate { verdict, preference, metered, last_resort, settled, drained, ..measured }
     });
     proptest::collection::vec(one, 1..4).prop_map(|mut all| {
         (0..).zip(&mut all).for_each(|(path, candidate)| candidate.path = PathId(path));

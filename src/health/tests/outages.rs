@@ -213,7 +213,7 @@ fn a_call_is_off_a_path_that_is_cut_in_one_direction_within_half_a_second() {
         let settings = HealthSettings { scrutiny: true, ..every(1000) };
         let mut world = World::new(settings, &[target(1)], seed, fate);
         world.flow = Some(Flow::new(20, 0, true));
-        for step in 0..2_400 {
+        for step in 0..2_600 {
             world.run(f64::from(step) / 100.0);
             world.peer.ike = Some(world.now);
         }
@@ -242,6 +242,27 @@ fn a_queue_that_fills_while_packets_come_in_is_no_cut() {
             world.peer.ike = Some(world.now);
         }
         assert!(!world.verdicts().contains(&Verdict::Down), "{:?}", world.changes);
+    }
+}
+
+#[test]
+fn a_target_that_dies_while_the_ike_daemon_is_busy_is_no_cut() {
+    for seed in 0..40 {
+        let gone = at(20.0) + ms(seed * 25);
+        let fate = move |now: Moment, kind, _: &mut Chance| match kind {
+            Kind::Inner(_) if now >= gone => Fate::Lost,
+            // It has answered since, and then works on this IKE SA for some time.
+            Kind::Ike if now >= gone + ms(350) && now < gone + ms(850) => Fate::Lost,
+            Kind::Ike | Kind::Inner(_) | Kind::Site => Fate::Back(ms(20)),
+        };
+        let settings = HealthSettings { scrutiny: true, ..every(1000) };
+        let mut world = World::new(settings, &[target(1)], seed, fate);
+        world.flow = Some(Flow::new(10, 0, true));
+        for step in 0..2_600 {
+            world.run(f64::from(step) / 100.0);
+            world.peer.ike = Some(world.now);
+        }
+        assert_eq!(world.verdicts(), [Verdict::Healthy, Verdict::Degraded], "{seed}: {:?}", world.changes);
     }
 }
 

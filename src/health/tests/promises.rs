@@ -13,7 +13,8 @@ proptest! {
         seed in any::<u64>(),
         interval in prop_oneof![Just(100u64), Just(500), Just(1000), Just(5000)],
         flow in prop_oneof![Just(None), (1u64..200, 0u64..50, any::<bool>()).prop_map(Some)],
-        phases in proptest::collection::vec((1u64..40, 0u32..=1000, 1u64..2500, 0u32..400, 0u8..4), 1..12),
+        phases in proptest::collection::vec((1u64..40, 0u32..=1000, 1u64..2500, 0u32..400, 0u8..6), 1..12),
+        scrutiny in any::<bool>(),
     ) {
         let total: u64 = phases.iter().map(|phase| phase.0).sum();
         let fate = move |now: Moment, kind, chance: &mut Chance| {
@@ -26,6 +27,8 @@ proptest! {
                         _ if chance.below(1000) < loss => Fate::Lost,
                         Kind::Inner(_) if returns == 0 => Fate::Elsewhere(delay),
                         Kind::Inner(_) if returns == 1 => Fate::Lost,
+                        Kind::Inner(one) if returns == 3 && one == target(1) => Fate::Elsewhere(delay),
+                        Kind::Inner(one) if returns == 4 && one == target(1) => Fate::Lost,
                         Kind::Ike if returns == 2 => Fate::Lost,
                         Kind::Ike | Kind::Inner(_) | Kind::Site => Fate::Back(delay),
                     };
@@ -33,12 +36,14 @@ proptest! {
             }
             Fate::Lost
         };
-        let mut world = World::new(every(interval), &[target(1), target(2)], seed, fate);
+        let settings = HealthSettings { scrutiny, ..every(interval) };
+        let mut world = World::new(settings, &[target(1), target(2)], seed, fate);
         world.flow = flow.map(|(every, spread, answered)| Flow::new(every, spread, answered));
         let mut seen = 0;
         let mut degraded_since = Moment::ZERO;
         for step in 0..total * 20 {
             world.run(step as f64 / 20.0);
+            world.peer.ike = scrutiny.then_some(world.now);
             for (change, silence) in world.changes.iter().zip(&world.silences).skip(seen) {
                 match change.to {
                     // Down only after a silence in which that many probes got their time.
@@ -62,8 +67,10 @@ proptest! {
         }
         prop_assert!(world.changes.windows(2).all(|pair| pair[0].to == pair[1].from));
         // Never more than one probe of a kind each interval and one to confirm, and where there is
-        // doubt one of each kind each 30 ms.
-        prop_assert!(world.probes.len() as u64 <= 4 * (total * 1000 / interval.min(1000) + 2) + 2 * total * 1000 / 30);
+        // doubt one of each kind each 30 ms; under scrutiny one more each 50 ms.
+        let closely = if scrutiny { total * 20 } else { 0 };
+        let most = 4 * (total * 1000 / interval.min(1000) + 2) + 2 * total * 1000 / 30 + closely;
+        prop_assert!(world.probes.len() as u64 <= most);
     }
 
     /// Facts in any order at any time.
