@@ -25,11 +25,11 @@ struct ScoreArgs {
     /// A scenario file; may be repeated. Without any, those that are shipped
     #[arg(long, value_name = "FILE")]
     scenario: Vec<PathBuf>,
-    /// Instead of the seeds of the files
+    /// The first seed, instead of that of the files
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
     /// With so many seeds, one after the other: the mean of all
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100))]
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
     seeds: u32,
     /// One JSON document (its shape: docs/scoreboard.md)
     #[arg(long)]
