@@ -31,6 +31,10 @@ const ONE_WAY_PATIENCE: Duration = Duration::from_millis(700);
 /// Where inner probes are as silent, no sooner than so long after one is late and a queue could have grown since the last
 /// that was answered: as fast as time passes.
 const ECHO_PATIENCE: Duration = Duration::from_millis(50);
+/// Inner probes that were silent for so long after IKE had answered were so by themselves: their target says no more than
+/// so many in a second, or is busy. Then their silence says nothing for some time.
+const ECHO_ALONE: Duration = Duration::from_millis(200);
+const ECHO_DISTRUST: Duration = Duration::from_secs(60);
 /// An idle path is not judged before it was silent for so long: nothing hangs on it, and what others
 /// send over its link may have made its answers late.
 const IDLE_PATIENCE: Duration = Duration::from_millis(500);
@@ -83,13 +87,17 @@ pub(super) struct Alarm {
     ask_next: Moment,
     /// IKE did not answer, but the path lived: its silence says nothing until it answers again.
     ike_is_mute: bool,
-    /// The same of inner probes, while IKE answered.
+    /// The same of inner probes, while IKE answered; since when it did, and until when they are not trusted after that.
     echo_is_mute: bool,
+    echo_alone: Option<Moment>,
+    echo_trusted: Moment,
     /// The outstanding request is a costly one for the peer.
     heavy: bool,
     troubled: Option<Moment>,
     /// When the verdict fell.
     fell: Option<Moment>,
+    /// When it fell although packets came in, which tell nothing of whether it was wrong.
+    fell_in_doubt: Option<Moment>,
     caution: u32,
     cautious: Moment,
 }
@@ -114,6 +122,8 @@ struct Doubt {
     pace: Duration,
     /// No verdict before.
     patient_until: Moment,
+    /// Nor before that, since the peer's daemon has answered nobody until lately.
+    withheld_until: Moment,
     /// An inner probe is not answered either.
     by_echo: bool,
 }
@@ -166,9 +176,12 @@ impl Alarm {
             ask_next: now,
             ike_is_mute: false,
             echo_is_mute: false,
+            echo_alone: None,
+            echo_trusted: now,
             heavy: false,
             troubled: None,
             fell: None,
+            fell_in_doubt: None,
             caution: 0,
             cautious: now,
         }
@@ -176,13 +189,15 @@ impl Alarm {
 
     /// A tunnel that was set up anew.
     pub fn restart(&mut self, now: Moment) {
-        if self.fell.take().is_some_and(|fell| now.since(fell) < FALSE_ALARM_RESTART) {
+        let fell = self.fell.take().max(self.fell_in_doubt.take());
+        if fell.is_some_and(|fell| now.since(fell) < FALSE_ALARM_RESTART) {
             self.beware(now);
         }
         self.habit.restart();
         (self.burst, self.doubt) = (None, None);
         (self.heard, self.echoed) = (None, None);
         (self.ike_is_mute, self.echo_is_mute) = (false, false);
+        (self.echo_alone, self.echo_trusted) = (None, now);
         self.heavy = false;
     }
 
@@ -191,12 +206,21 @@ impl Alarm {
         let fell = self.fell.take();
         match life {
             Life::Ike => {
-                self.echo_is_mute |= self.doubt.is_some_and(|doubt| doubt.by_echo);
+                if self.doubt.is_some_and(|doubt| doubt.by_echo) {
+                    self.echo_is_mute = true;
+                    self.echo_alone.get_or_insert(now);
+                }
                 (self.ike_is_mute, self.heavy, self.doubt) = (false, false, None);
             }
-            Life::Echo => (self.echo_is_mute, self.doubt, self.echoed) = (false, None, self.heard),
+            Life::Echo => {
+                if self.echo_alone.take().is_some_and(|since| now.since(since) >= ECHO_ALONE) {
+                    self.echo_trusted = now + ECHO_DISTRUST;
+                }
+                (self.echo_is_mute, self.doubt, self.echoed) = (false, None, self.heard);
+            }
             Life::Packet => {}
         }
+        let fell = if life == Life::Packet { fell } else { fell.max(self.fell_in_doubt.take()) };
         if life != Life::Packet && fell.is_some_and(|fell| now.since(fell) < FALSE_ALARM) {
             self.beware(now);
         }
@@ -383,11 +407,21 @@ impl Alarm {
     ) {
         if self.doubt_at(liveness, echoes).is_some_and(|at| at <= now) {
             let patient_until = now + ONE_WAY_PATIENCE;
-            self.doubt = Some(Doubt { began: now, next: now, pace: SLOW_STEP, patient_until, by_echo: false });
+            self.doubt = Some(Doubt {
+                began: now,
+                next: now,
+                pace: SLOW_STEP,
+                patient_until,
+                withheld_until: now,
+                by_echo: false,
+            });
         }
+        let Some(began) = self.doubt.map(|doubt| doubt.began) else { return };
+        let missing = self.telling(echoes).filter(|missing| missing.late <= now);
+        let enough = self.fall_of(liveness, None).is_some_and(|at| at <= now);
+        let others_answer = around.peer.ike.is_some_and(|ike| ike > began);
         let Some(doubt) = &mut self.doubt else { return };
-        // Of inner probes that were silent while IKE answered nothing is concluded.
-        if let Some(missing) = echoes.missing.filter(|missing| missing.late <= now && !self.echo_is_mute) {
+        if let Some(missing) = missing {
             (doubt.by_echo, doubt.pace) = (true, self.nerves.step);
             doubt.patient_until = doubt.patient_until.min(missing.late + missing.before + ECHO_PATIENCE);
         }
@@ -395,10 +429,12 @@ impl Alarm {
             findings.probe |= around.budget.turn_now(now).is_ok();
             doubt.next = now + doubt.pace;
         }
-        let Doubt { began, patient_until, .. } = *doubt;
-        let others_answer = around.peer.ike.is_some_and(|ike| ike > began);
-        let enough = self.fall_of(liveness, None).is_some_and(|at| at <= now);
-        if others_answer && enough && patient_until <= now {
+        if enough && !others_answer {
+            // Once its daemon answers somebody, it is given the time to answer here.
+            doubt.withheld_until = now + SLOW_STEP + liveness.prompt().unwrap_or_default();
+        }
+        if others_answer && enough && doubt.patient_until.max(doubt.withheld_until) <= now {
+            self.fell_in_doubt = Some(now);
             let unanswered = liveness.unanswered(None).count();
             findings.dead = Some(format!(
                 "{unanswered} probes were not answered although packets come in, and the peer answers over other tunnels"
@@ -413,10 +449,16 @@ impl Alarm {
     fn doubt_at(&self, liveness: &Liveness, echoes: Echoes) -> Option<Moment> {
         let prompt = liveness.prompt().filter(|_| self.doubt.is_none() && !self.ike_is_mute)?;
         let late = liveness.oldest().map(|oldest| oldest.max(self.echoed.unwrap_or_default()) + prompt);
-        // One that a burst has passed over is looked into when the burst is over.
-        let missing = echoes.missing.filter(|_| !self.echo_is_mute);
-        let missing = missing.map(|missing| missing.late.max(self.heard.unwrap_or_default()));
+        // One that a burst has passed over is looked into when the burst is over; and one beside others that are answered
+        // no more quickly than in a burst.
+        let echoed = self.echoed.map_or(Moment::ZERO, |echoed| echoed + self.nerves.step);
+        let missing = self.telling(echoes).map(|missing| missing.late.max(self.heard.unwrap_or_default()).max(echoed));
         late.into_iter().chain(missing).min()
+    }
+
+    /// The inner probe that is not answered, unless such have been silent while IKE answered.
+    fn telling(&self, echoes: Echoes) -> Option<MissingEcho> {
+        echoes.missing.filter(|missing| !self.echo_is_mute && missing.late >= self.echo_trusted)
     }
 
     /// After the verdict: was it only a short hole?

@@ -135,9 +135,12 @@ impl InnerTargets {
     /// The one whose probes of late speak for the path: of those that measure it the one with the least loss but
     /// `need` less one; of equals the one that comes first.
     pub fn speaking(&self) -> Option<(usize, &Trail)> {
-        let measuring = self.all.iter().enumerate().filter(|(_, target)| self.is_measuring(target));
+        let measuring = || self.all.iter().enumerate().filter(|(_, target)| self.is_measuring(target));
+        // Its loss takes a walk over all results, and one by itself is compared with none.
+        let is_alone = measuring().nth(1).is_none();
+        let loss = |target: &InnerTarget| if is_alone { Permille::ZERO } else { target.trail.loss_least() };
         let mut all: ArrayVec<(Permille, usize), MAX_TARGETS> =
-            measuring.map(|(index, target)| (target.trail.loss_least(), index)).take(MAX_TARGETS).collect();
+            measuring().map(|(index, target)| (loss(target), index)).take(MAX_TARGETS).collect();
         all.sort_unstable();
         let (_, index) = *all.get(self.needed(all.len()) - 1)?;
         Some((index, &self.all.get(index)?.trail))
@@ -149,8 +152,11 @@ impl InnerTargets {
         self.speaking().map(|(index, _)| index).filter(is_light).or_else(|| self.light())
     }
 
-    pub fn missing(&self, target: usize) -> Option<MissingEcho> {
-        self.all.get(target)?.missing()
+    /// What is missing of the one that is watched.
+    pub fn missing(&self) -> Option<MissingEcho> {
+        // Most of the time nothing is, which is known sooner than who is watched.
+        self.all.iter().find_map(InnerTarget::missing)?;
+        self.all.get(self.watched()?)?.missing()
     }
 
     /// Asks `question` of the window of each that measures this path, which is how the site's own packets travel.

@@ -350,8 +350,7 @@ impl PathHealth {
 
     fn echoes(&self) -> Echoes {
         let close = self.scrutiny.as_ref().filter(|scrutiny| scrutiny.is_close());
-        let watched = close.and_then(|_| self.targets.watched());
-        Echoes { asked: self.targets.light().is_some(), missing: watched.and_then(|index| self.targets.missing(index)) }
+        Echoes { asked: self.targets.light().is_some(), missing: close.and_then(|_| self.targets.missing()) }
     }
 
     fn sign_of_life(&mut self, now: Moment) {

@@ -1,5 +1,6 @@
 mod inner_targets;
 mod measuring;
+mod one_way;
 mod outages;
 mod peace;
 mod promises;
