@@ -8,6 +8,7 @@ use trefoil::edge::{LinkStatus, TunnelStatus};
 use super::bench::Bench;
 use super::daemon::tunnels;
 use super::emulator::EspKind;
+use super::process::{PATIENCE, wait_for};
 use super::requirements::lab_is_possible;
 use super::say;
 use super::site::Site;
@@ -47,7 +48,9 @@ fn a_capped_link_carries_its_rate_to_the_per_cent_and_a_small_flow_does_not_wait
     let wire_mbps = thread::scope(|scope| {
         let flood = || server.measure(&bench.lab.lan, Load::Udp(MBPS * 2_000, DATAGRAM), false, 6).expect("a flood");
         let flood = scope.spawn(flood);
-        thread::sleep(Duration::from_millis(1_500));
+        let begun = bulk_entered(&bench);
+        wait_for("the flood reaches the link", PATIENCE, || (bulk_entered(&bench) > begun + 100).then_some(()));
+        thread::sleep(Duration::from_secs(1));
         let mbps = sent_mbps(&bench, Duration::from_secs(3));
         flood.join().expect("the flood");
         mbps
@@ -89,6 +92,11 @@ fn a_capped_link_carries_its_rate_to_the_per_cent_and_a_small_flow_does_not_wait
     assert!((flood.mbps / expected - 1.0).abs() < TOLERANCE, "{flood:?}");
     assert!(bulk.mbps > expected / 2.0 && bulk.mbps < f64::from(MBPS), "{bulk:?}");
     assert!(dropped > 1_000, "{dropped}");
+}
+
+/// Large packets of ESP that have left by the link.
+fn bulk_entered(bench: &Bench) -> u64 {
+    bench.lab.wan.esp(|kind| kind.source == FIBRE.address && kind.length > 1_000).entered
 }
 
 /// What leaves by the link on the wire, in ESP, of the flood and of the small flow.

@@ -19,10 +19,9 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
 
 use super::namespace::Namespace;
-use super::process::{Process, wait_for};
+use super::process::{PATIENCE, Process, wait_for};
 
 /// Packets of one interface on their way into a file.
 pub struct Capture {
@@ -35,13 +34,13 @@ impl Capture {
         let mut command = namespace.command("dumpcap");
         command.args(["-q", "-i", interface, "-w"]).arg(&file);
         let process = Process::start(&mut command, &file.with_extension("log"));
-        wait_for("dumpcap captures", Duration::from_secs(10), || file.exists().then_some(()));
+        wait_for("dumpcap captures", PATIENCE, || file.exists().then_some(()));
         Capture { process, file }
     }
 
     /// Ends the capture with everything written out.
     pub fn finish(mut self) -> PathBuf {
-        self.process.stop(Duration::from_secs(5));
+        self.process.stop(PATIENCE);
         self.file.clone()
     }
 }

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use super::bench::Bench;
 use super::capture::{Capture, dissect};
 use super::daemon::{active_role, tunnels};
+use super::process::{PATIENCE, wait_for};
 use super::requirements::lab_is_possible;
 use super::say;
 use super::site::Site;
@@ -88,9 +89,7 @@ fn keys_are_not_logged_without_the_explicit_flag() {
     let keys = lab.directory().join("keys");
     let mut bench =
         Bench::start_in(lab, Site::new(), |_: &mut Connection| {}, &["--debug-key-log", &keys.display().to_string()]);
-    super::process::wait_for("the daemon refuses", Duration::from_secs(5), || {
-        (!bench.trefoil.is_running()).then_some(())
-    });
+    wait_for("the daemon refuses", PATIENCE, || (!bench.trefoil.is_running()).then_some(()));
     assert!(!keys.exists(), "keys were written");
     assert!(bench.trefoil.log().contains("expose-traffic-keys"), "{}", bench.trefoil.log());
 }

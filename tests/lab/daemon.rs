@@ -74,9 +74,9 @@ impl Trefoil {
         self.process.kill();
     }
 
-    /// Asks it to end; `None` when it did not within 5 seconds and was killed.
+    /// Asks it to end; `None` when it did not within 20 seconds and was killed.
     pub fn stop(&mut self) -> Option<std::process::ExitStatus> {
-        self.process.stop(Duration::from_secs(5))
+        self.process.stop(Duration::from_secs(20))
     }
 
     /// `trefoil status` as an operator sees it.

@@ -1,11 +1,10 @@
 //! What stays of a site when its daemon goes, and what its traffic does then.
 
 use std::process::Command;
-use std::time::Duration;
 
 use super::bench::Bench;
 use super::capture::Capture;
-use super::process::wait_for;
+use super::process::{PATIENCE, wait_for};
 use super::requirements::lab_is_possible;
 use super::say;
 use super::site::Site;
@@ -22,7 +21,7 @@ fn a_daemon_that_stops_removes_what_it_made_and_leaves_only_a_blackhole() {
     let status = bench.trefoil.stop();
     assert!(status.is_some_and(|status| status.success()), "it ends by itself and well: {status:?}");
     for role in [0, 1] {
-        wait_for("the PoPs hear of it", Duration::from_secs(5), || (bench.pops[role].children() == 0).then_some(()));
+        wait_for("the PoPs hear of it", PATIENCE, || (bench.pops[role].children() == 0).then_some(()));
     }
     let devices = text(&bench, &["-br", "link"]);
     assert!(!devices.contains("NOARP"), "a TUN device is left:\n{devices}");

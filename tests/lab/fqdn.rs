@@ -8,7 +8,7 @@ use trefoil::edge::Explanation;
 
 use super::bench::Bench;
 use super::daemon::tunnel;
-use super::process::wait_for;
+use super::process::{PATIENCE, wait_for};
 use super::requirements::lab_is_possible;
 use super::say;
 use super::site::Site;
@@ -87,7 +87,7 @@ fn flows_to_a_name_that_was_answered_go_as_its_rule_says() {
     let sent_by_open = |count: u64| {
         let before = sent();
         (0..count).for_each(|_| _ = open.send_to(b"?", (NAMED, 9_000)).expect("a way"));
-        wait_for("they are counted", Duration::from_secs(2), || {
+        wait_for("they are counted", PATIENCE, || {
             let after = sent();
             (after.iter().sum::<u64>() >= before.iter().sum::<u64>() + count).then_some(())
         });
@@ -96,7 +96,7 @@ fn flows_to_a_name_that_was_answered_go_as_its_rule_says() {
     };
     let open_before = sent_by_open(10);
     ask(&bench, "eu.meetings.example");
-    let status = wait_for("the name is learned", Duration::from_secs(2), || {
+    let status = wait_for("the name is learned", PATIENCE, || {
         bench.trefoil.status().filter(|status| status.names.as_ref().is_some_and(|names| names.kept == 1))
     });
     let after = pinged(NAMED);

@@ -31,7 +31,7 @@ fn loss_of_one_direction_is_told_from_that_of_the_other_by_both_ends() {
     let gateway = start_gateway(&lab, &site, 0, GatewayWish { ike_lifetime, child_lifetime, workers: 2 });
     let edge = start_edge(&binary(), &lab, &site, &[]);
     edge.wait_for_tunnels(1, Duration::from_secs(20));
-    let lossy = Model { delay: FIBRE.one_way, loss_permille: 80, ..Model::CLEAN };
+    let lossy = Model { delay: FIBRE.one_way, loss_permille: 100, ..Model::CLEAN };
     let clean = Model { loss_permille: 0, ..lossy };
     for (from, to, way) in [(lossy, clean, "up"), (clean, lossy, "down")] {
         lab.wan.set(FIBRE.address, Direction::From, from);
@@ -39,10 +39,11 @@ fn loss_of_one_direction_is_told_from_that_of_the_other_by_both_ends() {
         thread::sleep(WINDOW);
         for (name, end) in [("branch", &edge), ("gateway", &gateway)] {
             let told = one_way(end);
-            say(&format!("8 % lost on the way {way}, as the {name} sees it: {told}"));
+            say(&format!("10 % lost on the way {way}, as the {name} sees it: {told}"));
             let (up, down) = (told.loss_up_percent.expect("measured"), told.loss_down_percent.expect("measured"));
             let (lost, other) = if way == "up" { (up, down) } else { (down, up) };
-            assert!(lost > 2.0 && lost < 18.0, "{told}");
+            // Of 150 messages: either bound is passed by chance once in 100,000 times.
+            assert!(lost > 1.0 && lost < 24.0, "{told}");
             assert_eq!(other, 0.0, "{told}");
         }
     }

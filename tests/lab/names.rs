@@ -1,10 +1,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use super::process::{Process, wait_for};
+use super::process::{PATIENCE, Process, wait_for};
 use super::topology::{RESOLVER, Topology};
 
 /// The lab's DNS: dnsmasq in the internet, answering from a table that tests change.
@@ -23,9 +22,7 @@ impl Names {
         command.args(["--local-ttl=1", "--neg-ttl=1", "--user=root", "--pid-file=", "--log-facility=-"]);
         command.arg(format!("--listen-address={RESOLVER}")).arg(format!("--addn-hosts={}", table.display()));
         let process = Process::start(&mut command, &lab.directory().join("dnsmasq.log"));
-        wait_for("dnsmasq has read its table", Duration::from_secs(5), || {
-            process.log().contains("addresses").then_some(())
-        });
+        wait_for("dnsmasq has read its table", PATIENCE, || process.log().contains("addresses").then_some(()));
         Names { process, table }
     }
 

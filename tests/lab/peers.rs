@@ -6,6 +6,7 @@ use super::bench::{Bench, start_edge, start_pop};
 use super::daemon::{active_role, binary, tunnel, tunnels, usable_of};
 use super::names::Names;
 use super::outage::{explained, flows_again, steady_stream};
+use super::process::PATIENCE;
 use super::requirements::lab_is_possible;
 use super::say;
 use super::site::Site;
@@ -77,7 +78,7 @@ fn a_tunnel_with_a_wrong_psk_stays_down_alone_and_says_why() {
     });
     assert_eq!(serde_json::to_value(status.connectors[0].state).expect("a word"), "Partially Up");
     assert_eq!(active_role(&status), "primary");
-    let status = bench.trefoil.wait("a reason", Duration::from_secs(10), |status| {
+    let status = bench.trefoil.wait("a reason", PATIENCE, |status| {
         let change = tunnel(status, "primary", "lte").last_change.as_ref();
         change.is_some_and(|change| change.reason.to_lowercase().contains("pre-shared key"))
     });

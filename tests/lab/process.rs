@@ -67,6 +67,10 @@ impl Drop for Process {
     }
 }
 
+/// For what takes a moment: no promise of the daemon's, so that only a defect takes longer, and never a machine that is
+/// slow and busy with something else.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
 /// Asks again every 50 ms until there is an answer; after `limit` the test fails with `what`.
 pub fn wait_for<T>(what: &str, limit: Duration, mut ask: impl FnMut() -> Option<T>) -> T {
     let start = Instant::now();

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::bench::Bench;
 use super::daemon::tunnels;
 use super::outage::flows_again;
-use super::process::wait_for;
+use super::process::{PATIENCE, wait_for};
 use super::requirements::lab_is_possible;
 use super::say;
 use super::site::Site;
@@ -68,9 +68,7 @@ fn rekeys_lose_nothing(whose: &str, site: Site, pop_ike: Duration, pop_child: Du
     assert!(overflowed > 0 || load.lost_percent == 0.0, "iperf3 lost {} %", load.lost_percent);
     bench.wait_for_all();
     for pop in &bench.pops {
-        wait_for("the PoP keeps no SA beyond its three", Duration::from_secs(10), || {
-            (pop.children() == 3).then_some(())
-        });
+        wait_for("the PoP keeps no SA beyond its three", PATIENCE, || (pop.children() == 3).then_some(()));
     }
 }
 

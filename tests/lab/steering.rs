@@ -9,7 +9,7 @@ use trefoil::edge::{Explanation, FlowList};
 use super::bench::Bench;
 use super::capture::{Capture, inside};
 use super::daemon::{tunnel, tunnels};
-use super::process::wait_for;
+use super::process::{PATIENCE, wait_for};
 use super::requirements::lab_is_possible;
 use super::say;
 use super::site::Site;
@@ -51,7 +51,7 @@ fn a_rule_overrides_the_links_and_every_flow_explains_itself() {
     // TCP of iperf3's control connection goes where it likes.
     assert!(lte > 1_300_000 && fibre + dsl < 100_000, "{fibre} {dsl} {lte}");
 
-    let list = wait_for("the flow is listed", Duration::from_secs(5), || {
+    let list = wait_for("the flow is listed", PATIENCE, || {
         let list: FlowList = serde_json::from_str(&trefoil.verb(&["flows", "--json"])).expect("JSON");
         list.flows.iter().any(|flow| flow.rule.as_deref() == Some("backup")).then_some(list)
     });

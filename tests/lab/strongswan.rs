@@ -6,7 +6,7 @@ use std::process::Output;
 use std::time::Duration;
 
 use super::namespace::Namespace;
-use super::process::{Process, tail, wait_for};
+use super::process::{PATIENCE, Process, tail, wait_for};
 
 /// A strongSwan daemon in a namespace: charon with its user-space ESP (`kernel-libipsec`), steered
 /// through `swanctl`. Several run side by side, each with a /run of its own.
@@ -85,7 +85,7 @@ impl StrongSwan {
         }
         text.push_str("}\n");
         fs::write(self.directory.join("swanctl.conf"), text).expect("swanctl.conf");
-        wait_for(&format!("{} answers on vici", self.name), Duration::from_secs(10), || {
+        wait_for(&format!("{} answers on vici", self.name), PATIENCE, || {
             self.swanctl(&["--load-all", "--clear"]).status.success().then_some(())
         });
     }
@@ -108,7 +108,7 @@ impl StrongSwan {
     pub fn restart(&mut self, namespace: &Namespace) {
         self.kill();
         self.daemon = spawn(namespace.command("sh"), &self.directory);
-        wait_for(&format!("{} answers on vici again", self.name), Duration::from_secs(10), || {
+        wait_for(&format!("{} answers on vici again", self.name), PATIENCE, || {
             self.swanctl(&["--load-all", "--clear"]).status.success().then_some(())
         });
     }

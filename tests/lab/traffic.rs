@@ -2,12 +2,11 @@
 
 use std::net::Ipv4Addr;
 use std::path::Path;
-use std::time::Duration;
 
 use serde_json::Value;
 
 use super::namespace::Namespace;
-use super::process::{Process, tail, wait_for};
+use super::process::{PATIENCE, Process, tail, wait_for};
 
 /// Pings `count` times, 20 ms apart, and gives how many were answered.
 pub fn ping(from: &Namespace, target: Ipv4Addr, count: u32) -> u32 {
@@ -45,7 +44,7 @@ impl IperfServer {
         let mut command = namespace.command("iperf3");
         command.args(["--server", "--forceflush", "--port", &port.to_string(), "--bind", &address.to_string()]);
         let process = Process::start(&mut command, &log);
-        wait_for("iperf3 listens", Duration::from_secs(5), || process.log().contains("listening").then_some(()));
+        wait_for("iperf3 listens", PATIENCE, || process.log().contains("listening").then_some(()));
         IperfServer { process, address, port }
     }
 
@@ -75,7 +74,7 @@ impl IperfServer {
     /// What iperf3 reports in JSON of a client with these further arguments.
     pub fn run(&self, from: &Namespace, arguments: &[String], seconds: u32) -> Result<Value, String> {
         // Between two tests the server opens its socket anew, and a client that comes too early is reset.
-        wait_for("iperf3 listens again", Duration::from_secs(10), || {
+        wait_for("iperf3 listens again", PATIENCE, || {
             let log = self.process.log();
             let count = |words: &str| log.matches(words).count();
             (count("Server listening") > count("Accepted connection")).then_some(())
