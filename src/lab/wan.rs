@@ -239,7 +239,7 @@ mod tests {
             .expect("some block is free");
         let open = |address| {
             let socket = UdpSocket::bind((address, block.ike_port())).expect("the block is free");
-            socket.set_read_timeout(Some(Duration::from_millis(400))).expect("a timeout can be set");
+            socket.set_read_timeout(Some(Duration::from_millis(1_500))).expect("a timeout can be set");
             socket
         };
         let edges = (0..3).map(|n| open(block.edge(n))).collect();

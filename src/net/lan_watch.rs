@@ -183,7 +183,7 @@ mod tests {
                             watch.changed().await;
                         }
                     };
-                    tokio::time::timeout(Duration::from_secs(5), found).await.expect(what);
+                    tokio::time::timeout(Duration::from_secs(20), found).await.expect(what);
                 };
                 ip("link set lan1 down");
                 settles("a link that goes down", &[("10.2.0.0/24", 2), ("10.50.0.0/16", 2), ("10.60.0.0/16", 2)]).await;

@@ -77,7 +77,7 @@ mod tests {
                 let mut told = async |interface: &str, carries: bool| {
                     let wanted = LinkChange { interface: interface.to_owned(), carries };
                     let found = async { while watch.next().await.as_ref() != Some(&wanted) {} };
-                    tokio::time::timeout(Duration::from_secs(5), found).await.expect(interface);
+                    tokio::time::timeout(Duration::from_secs(20), found).await.expect(interface);
                 };
                 // The other end takes the carrier away.
                 ip("link set lw1 down");

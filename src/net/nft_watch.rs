@@ -86,9 +86,9 @@ mod tests {
                 }
                 assert!(!heard(200).await);
                 nft("delete table ip one");
-                assert!(heard(2_000).await);
+                assert!(heard(20_000).await);
                 nft("flush ruleset");
-                assert!(heard(2_000).await);
+                assert!(heard(20_000).await);
             });
         });
     }

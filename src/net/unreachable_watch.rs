@@ -102,7 +102,7 @@ mod tests {
                 let mut watch = UnreachableWatch::open().unwrap();
                 let sender = std::net::UdpSocket::bind("127.0.0.1:4500").unwrap();
                 sender.send_to(b"anybody there?", "127.0.0.9:4500").unwrap();
-                let told = tokio::time::timeout(Duration::from_secs(5), watch.next()).await.unwrap().unwrap();
+                let told = tokio::time::timeout(Duration::from_secs(20), watch.next()).await.unwrap().unwrap();
                 let expected =
                     Unreachable { local: "127.0.0.1:4500".parse().unwrap(), remote: "127.0.0.9:4500".parse().unwrap() };
                 assert_eq!(told, expected);
