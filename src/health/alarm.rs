@@ -2,6 +2,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::budget::ProbeBudget;
+use super::doubt::{Doubt, Evidence, Inquired};
 use super::habit::{Habit, Traffic};
 use super::inner::MissingEcho;
 use super::liveness::Liveness;
@@ -26,15 +27,6 @@ const CAUTION_FADES: Duration = Duration::from_secs(1_800);
 const LATE: Duration = Duration::from_millis(20);
 /// A request that costs the peer a Diffie-Hellman exchange is answered so much later.
 const HEAVY_PATIENCE: Duration = Duration::from_millis(500);
-/// A path that brings packets is not judged before its IKE was silent for so long.
-const ONE_WAY_PATIENCE: Duration = Duration::from_millis(700);
-/// Where inner probes are as silent, no sooner than so long after one is late and a queue could have grown since the last
-/// that was answered: as fast as time passes.
-const ECHO_PATIENCE: Duration = Duration::from_millis(50);
-/// Inner probes that were silent for so long after IKE had answered were so by themselves: their target says no more than
-/// so many in a second, or is busy. Then their silence says nothing for some time.
-const ECHO_ALONE: Duration = Duration::from_millis(200);
-const ECHO_DISTRUST: Duration = Duration::from_secs(60);
 /// An idle path is not judged before it was silent for so long: nothing hangs on it, and what others
 /// send over its link may have made its answers late.
 const IDLE_PATIENCE: Duration = Duration::from_millis(500);
@@ -76,21 +68,15 @@ pub(super) struct Alarm {
     nerves: Nerves,
     habit: Habit,
     burst: Option<Burst>,
-    doubt: Option<Doubt>,
+    doubt: Doubt,
     /// The last sign of life of any kind.
     heard: Option<Moment>,
-    /// The last answer to an inner probe, which proves both directions.
-    echoed: Option<Moment>,
     /// The last time that a path that sends was asked, and when it may be asked again at the soonest where it
     /// could not be.
     asked: Moment,
     ask_next: Moment,
     /// IKE did not answer, but the path lived: its silence says nothing until it answers again.
     ike_is_mute: bool,
-    /// The same of inner probes, while IKE answered; since when it did, and until when they are not trusted after that.
-    echo_is_mute: bool,
-    echo_alone: Option<Moment>,
-    echo_trusted: Moment,
     /// The outstanding request is a costly one for the peer.
     heavy: bool,
     troubled: Option<Moment>,
@@ -112,20 +98,6 @@ struct Burst {
     turn: bool,
     /// Our own lateness: no verdict before.
     not_before: Moment,
-}
-
-/// Packets come in, but probes are not answered: the peer may be busy, or the way there be cut.
-#[derive(Clone, Copy, Debug)]
-struct Doubt {
-    began: Moment,
-    next: Moment,
-    pace: Duration,
-    /// No verdict before.
-    patient_until: Moment,
-    /// Nor before that, since the peer's daemon has answered nobody until lately.
-    withheld_until: Moment,
-    /// An inner probe is not answered either.
-    by_echo: bool,
 }
 
 /// What is known of the path by inner probes.
@@ -169,15 +141,11 @@ impl Alarm {
             nerves,
             habit: Habit::new(nerves, now),
             burst: None,
-            doubt: None,
+            doubt: Doubt::new(nerves.step, now),
             heard: None,
-            echoed: None,
             asked: now,
             ask_next: now,
             ike_is_mute: false,
-            echo_is_mute: false,
-            echo_alone: None,
-            echo_trusted: now,
             heavy: false,
             troubled: None,
             fell: None,
@@ -194,11 +162,9 @@ impl Alarm {
             self.beware(now);
         }
         self.habit.restart();
-        (self.burst, self.doubt) = (None, None);
-        (self.heard, self.echoed) = (None, None);
-        (self.ike_is_mute, self.echo_is_mute) = (false, false);
-        (self.echo_alone, self.echo_trusted) = (None, now);
-        self.heavy = false;
+        self.doubt = Doubt::new(self.nerves.step, now);
+        (self.burst, self.heard) = (None, None);
+        (self.ike_is_mute, self.heavy) = (false, false);
     }
 
     pub fn hear(&mut self, life: Life, liveness: &Liveness, now: Moment) {
@@ -206,18 +172,10 @@ impl Alarm {
         let fell = self.fell.take();
         match life {
             Life::Ike => {
-                if self.doubt.is_some_and(|doubt| doubt.by_echo) {
-                    self.echo_is_mute = true;
-                    self.echo_alone.get_or_insert(now);
-                }
-                (self.ike_is_mute, self.heavy, self.doubt) = (false, false, None);
+                self.doubt.hear_ike(now);
+                (self.ike_is_mute, self.heavy) = (false, false);
             }
-            Life::Echo => {
-                if self.echo_alone.take().is_some_and(|since| now.since(since) >= ECHO_ALONE) {
-                    self.echo_trusted = now + ECHO_DISTRUST;
-                }
-                (self.echo_is_mute, self.doubt, self.echoed) = (false, None, self.heard);
-            }
+            Life::Echo => self.doubt.hear_echo(now),
             Life::Packet => {}
         }
         let fell = if life == Life::Packet { fell } else { fell.max(self.fell_in_doubt.take()) };
@@ -326,7 +284,7 @@ impl Alarm {
             None => {}
         }
         if self.burst.is_none() && findings.dead.is_none() {
-            self.doubt(&mut findings, liveness, echoes, around, now);
+            self.look_into_doubt(&mut findings, liveness, echoes, around, now);
         }
         findings
     }
@@ -337,10 +295,7 @@ impl Alarm {
         let Some(burst) = &self.burst else {
             let overdue = if is_down { None } else { self.overdue(liveness) };
             let ask = if is_down { None } else { self.ask_at() };
-            // One that came to light only after the latest look is for the next.
-            let looked = self.habit.looked_at();
-            let later = |at| if at > looked { at } else { looked + self.nerves.step };
-            let doubt = self.doubt.map(|doubt| doubt.next).or(self.doubt_at(liveness, echoes).map(later));
+            let doubt = self.doubt.next_event(self.evidence(liveness, echoes), self.habit.looked_at());
             let doubt = doubt.filter(|_| !is_down);
             return [overdue, ask, doubt].into_iter().flatten().fold(look, Moment::min);
         };
@@ -352,7 +307,7 @@ impl Alarm {
 
     /// A suspicion is being looked into, and other paths to the peer are silent too.
     pub fn wants_witness(&self, liveness: &Liveness, peer: PeerSigns, now: Moment) -> bool {
-        let began = self.burst.map(|burst| burst.began).or(self.doubt.map(|doubt| doubt.began));
+        let began = self.burst.map(|burst| burst.began).or(self.doubt.began());
         let heard = self.heard.filter(|_| self.burst.is_some());
         began.is_some_and(|began| {
             let unanswered = liveness.unanswered(heard).next().zip(liveness.prompt());
@@ -395,9 +350,8 @@ impl Alarm {
         burst.next = if findings.probe { now + pace } else { turn };
     }
 
-    /// Is the way to the peer cut, while packets still come from there? Only if its daemon answers
-    /// over other paths.
-    fn doubt(
+    /// Is the way to the peer cut, while packets still come from there?
+    fn look_into_doubt(
         &mut self,
         findings: &mut Findings,
         liveness: &Liveness,
@@ -405,60 +359,27 @@ impl Alarm {
         around: &mut Surroundings,
         now: Moment,
     ) {
-        if self.doubt_at(liveness, echoes).is_some_and(|at| at <= now) {
-            let patient_until = now + ONE_WAY_PATIENCE;
-            self.doubt = Some(Doubt {
-                began: now,
-                next: now,
-                pace: SLOW_STEP,
-                patient_until,
-                withheld_until: now,
-                by_echo: false,
-            });
+        let evidence = self.evidence(liveness, echoes);
+        if !self.doubt.begins(evidence, now) {
+            return;
         }
-        let Some(began) = self.doubt.map(|doubt| doubt.began) else { return };
-        let missing = self.telling(echoes).filter(|missing| missing.late <= now);
         let enough = self.fall_of(liveness, None).is_some_and(|at| at <= now);
-        let others_answer = around.peer.ike.is_some_and(|ike| ike > began);
-        let Some(doubt) = &mut self.doubt else { return };
-        if let Some(missing) = missing {
-            (doubt.by_echo, doubt.pace) = (true, self.nerves.step);
-            doubt.patient_until = doubt.patient_until.min(missing.late + missing.before + ECHO_PATIENCE);
-        }
-        if doubt.next <= now {
-            findings.probe |= around.budget.turn_now(now).is_ok();
-            doubt.next = now + doubt.pace;
-        }
-        if enough && !others_answer {
-            // Once its daemon answers somebody, it is given the time to answer here.
-            doubt.withheld_until = now + SLOW_STEP + liveness.prompt().unwrap_or_default();
-        }
-        if others_answer && enough && doubt.patient_until.max(doubt.withheld_until) <= now {
-            self.fell_in_doubt = Some(now);
-            let unanswered = liveness.unanswered(None).count();
-            findings.dead = Some(format!(
-                "{unanswered} probes were not answered although packets come in, and the peer answers over other tunnels"
-            ));
-        }
-        if findings.dead.is_some() || now.since(began) >= GIVE_UP {
-            self.doubt = None;
-            (self.ike_is_mute, self.echo_is_mute) = (true, true);
+        match self.doubt.run(evidence, enough, around.peer.ike, around.budget, now) {
+            Inquired::Goes { probe } => findings.probe |= probe,
+            Inquired::Cut => {
+                self.fell_in_doubt = Some(now);
+                self.ike_is_mute = true;
+                let unanswered = liveness.unanswered(None).count();
+                findings.dead = Some(format!(
+                    "{unanswered} probes were not answered although packets come in, and the peer answers over other tunnels"
+                ));
+            }
+            Inquired::InVain => self.ike_is_mute = true,
         }
     }
 
-    fn doubt_at(&self, liveness: &Liveness, echoes: Echoes) -> Option<Moment> {
-        let prompt = liveness.prompt().filter(|_| self.doubt.is_none() && !self.ike_is_mute)?;
-        let late = liveness.oldest().map(|oldest| oldest.max(self.echoed.unwrap_or_default()) + prompt);
-        // One that a burst has passed over is looked into when the burst is over; and one beside others that are answered
-        // no more quickly than in a burst.
-        let echoed = self.echoed.map_or(Moment::ZERO, |echoed| echoed + self.nerves.step);
-        let missing = self.telling(echoes).map(|missing| missing.late.max(self.heard.unwrap_or_default()).max(echoed));
-        late.into_iter().chain(missing).min()
-    }
-
-    /// The inner probe that is not answered, unless such have been silent while IKE answered.
-    fn telling(&self, echoes: Echoes) -> Option<MissingEcho> {
-        echoes.missing.filter(|missing| !self.echo_is_mute && missing.late >= self.echo_trusted)
+    fn evidence<'a>(&self, liveness: &'a Liveness, echoes: Echoes) -> Evidence<'a> {
+        Evidence { liveness, ike_is_mute: self.ike_is_mute, missing: echoes.missing, heard: self.heard }
     }
 
     /// After the verdict: was it only a short hole?

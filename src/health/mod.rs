@@ -3,6 +3,7 @@
 
 mod alarm;
 mod budget;
+mod doubt;
 mod estimate;
 mod habit;
 mod inner;
