@@ -71,6 +71,8 @@ pub(super) struct Alarm {
     doubt: Doubt,
     /// The last sign of life of any kind.
     heard: Option<Moment>,
+    /// The latest fact, of whatever kind: what follows from it is for later.
+    told: Moment,
     /// The last time that a path that sends was asked, and when it may be asked again at the soonest where it
     /// could not be.
     asked: Moment,
@@ -143,6 +145,7 @@ impl Alarm {
             burst: None,
             doubt: Doubt::new(nerves.step, now),
             heard: None,
+            told: now,
             asked: now,
             ask_next: now,
             ike_is_mute: false,
@@ -295,7 +298,8 @@ impl Alarm {
         let Some(burst) = &self.burst else {
             let overdue = if is_down { None } else { self.overdue(liveness) };
             let ask = if is_down { None } else { self.ask_at() };
-            let doubt = self.doubt.next_event(self.evidence(liveness, echoes), self.habit.looked_at());
+            let looked = self.habit.looked_at().max(self.told);
+            let doubt = self.doubt.next_event(self.evidence(liveness, echoes), looked);
             let doubt = doubt.filter(|_| !is_down);
             return [overdue, ask, doubt].into_iter().flatten().fold(look, Moment::min);
         };
@@ -324,9 +328,19 @@ impl Alarm {
         self.heard
     }
 
+    /// The last answer to an inner probe, since the tunnel was set up.
+    pub fn echoed(&self) -> Option<Moment> {
+        self.doubt.echoed()
+    }
+
     /// The verdict has stood so long that it may be acted upon for good.
     pub fn confirmed_at(&self) -> Option<Moment> {
         self.fell.map(|fell| fell + CONFIRMING)
+    }
+
+    /// Something has changed, such as who is watched.
+    pub fn handle_fact(&mut self, now: Moment) {
+        self.told = now;
     }
 
     /// It fell by other evidence.

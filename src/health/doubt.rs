@@ -14,6 +14,8 @@ const ONE_WAY_PATIENCE: Duration = Duration::from_millis(700);
 /// Where inner probes are as silent, no sooner than so long after one is late and a queue could have grown since the last
 /// that was answered: as fast as time passes.
 const ECHO_PATIENCE: Duration = Duration::from_millis(50);
+/// And no sooner than so long after the last answer to one, which proves both directions: a single loss after it is none.
+const ECHO_SILENCE: Duration = Duration::from_millis(100);
 /// Inner probes that were silent for so long after IKE had answered were so by themselves: their target says no more than
 /// so many in a second, or is busy. Then their silence says nothing for some time.
 const ECHO_ALONE: Duration = Duration::from_millis(200);
@@ -121,7 +123,9 @@ impl Doubt {
         let Some(inquiry) = &mut self.inquiry else { return Inquired::Goes { probe: false } };
         if let Some(missing) = missing {
             (inquiry.by_echo, inquiry.pace) = (true, self.step);
-            inquiry.patient_until = inquiry.patient_until.min(missing.late + missing.before + ECHO_PATIENCE);
+            let heard = self.echoed.unwrap_or_default() + ECHO_SILENCE;
+            let silent = heard.max(missing.late + missing.before + ECHO_PATIENCE);
+            inquiry.patient_until = inquiry.patient_until.min(silent);
         }
         let others_answer = others.is_some_and(|answer| answer > inquiry.began);
         if enough && !others_answer {
@@ -138,6 +142,11 @@ impl Doubt {
             inquiry.next = now + inquiry.pace;
         }
         Inquired::Goes { probe: is_due && budget.turn_now(now).is_ok() }
+    }
+
+    /// The last answer to an inner probe, since the tunnel was set up.
+    pub fn echoed(&self) -> Option<Moment> {
+        self.echoed
     }
 
     /// Since when something is looked into.

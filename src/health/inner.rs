@@ -8,8 +8,9 @@ use super::window::{Outcome, Window};
 use super::{ProbeTarget, TargetCounts};
 use crate::model::Moment;
 
-/// The longest patience (5 s) at the shortest interval (100 ms), and some; then the oldest goes.
-const MAX_PENDING: usize = 64;
+/// What is sent within the longest patience (5 s): regular probes each 100 ms, some between them each 50 ms, and those that
+/// confirm each 15 ms; and some. Then the oldest is given up.
+const MAX_PENDING: usize = 512;
 
 /// Little changes between two probes that follow each other so soon.
 const SHORTLY: Duration = Duration::from_millis(250);
@@ -33,10 +34,10 @@ pub(super) struct InnerTarget {
     pub counts: TargetCounts,
     estimate: RttEstimate,
     pending: VecDeque<Pending>,
-    /// When the newest probe was sent that was answered in time.
+    /// When the newest probe was sent that was answered, be it late.
     answered: Option<Moment>,
-    /// Counted as lost, and not answered since.
-    overdue: VecDeque<u64>,
+    /// Counted as lost, and not answered since: the ids, and when they were sent.
+    overdue: VecDeque<(u64, Moment)>,
     pub next: Moment,
     due: Option<Weight>,
 }
@@ -116,7 +117,7 @@ impl InnerTarget {
             if over {
                 lost += u32::from(pending.weight == Weight::Counted);
                 between += u32::from(pending.weight == Weight::Between);
-                overdue.push_back(pending.id);
+                overdue.push_back((pending.id, pending.sent));
             }
             !over
         });
@@ -152,10 +153,9 @@ impl InnerTarget {
     /// Whether a probe has to be sent now; if so, it is taken as sent with this id.
     pub fn poll(&mut self, id: u64, now: Moment) -> bool {
         let Some(weight) = self.due.take() else { return false };
-        if self.pending.len() >= MAX_PENDING
-            && self.pending.pop_front().is_some_and(|oldest| oldest.weight == Weight::Counted)
-        {
-            self.lose(now);
+        if self.pending.len() >= MAX_PENDING {
+            // Its answer may still come, and shows then that the path lives.
+            self.give_up_oldest(now);
         }
         let deadline = now + self.estimate.patience();
         self.pending.push_back(Pending { id, sent: now, deadline, excused: false, weight });
@@ -223,10 +223,13 @@ impl InnerTarget {
         }
     }
 
-    /// The first probe since one that was answered, if that was sent shortly before.
-    pub fn missing(&self) -> Option<MissingEcho> {
-        let sent = self.pending.iter().map(|pending| pending.sent).find(|sent| self.answered < Some(*sent))?;
-        let late = sent + self.estimate.prompt()?;
+    /// The first probe since one that was answered, if that was sent shortly before. `echoed` is when the path last answered
+    /// whomever: what was late by then says nothing of now, and nobody may have been asked here since.
+    pub fn missing(&self, echoed: Option<Moment>) -> Option<MissingEcho> {
+        let prompt = self.estimate.prompt()?;
+        let is_news = |sent: &Moment| self.answered < Some(*sent) && echoed < Some(*sent + prompt);
+        let sent = self.pending.iter().map(|pending| pending.sent).find(is_news)?;
+        let late = sent + prompt;
         let before = sent.since(self.answered?);
         (before <= SHORTLY).then_some(MissingEcho { late, before })
     }
@@ -246,6 +249,16 @@ impl InnerTarget {
     pub fn next_event(&self) -> Moment {
         let waiting = self.pending.iter().map(|pending| pending.deadline).min();
         waiting.map_or(self.next, |deadline| deadline.min(self.next))
+    }
+
+    fn give_up_oldest(&mut self, now: Moment) {
+        let Some(oldest) = self.pending.pop_front() else { return };
+        self.overdue.push_back((oldest.id, oldest.sent));
+        match oldest.weight {
+            Weight::Counted => self.lose(now),
+            Weight::Between => self.leave_trail(Outcome::Lost, now),
+            Weight::Confirming => {}
+        }
     }
 
     fn lose(&mut self, now: Moment) {
@@ -271,9 +284,10 @@ impl InnerTarget {
             self.answered = self.answered.max(Some(pending.sent));
             return Taken::Waiting(pending.weight);
         }
-        match self.overdue.iter().position(|overdue| *overdue == id) {
+        match self.overdue.iter().position(|(overdue, _)| *overdue == id) {
             Some(index) if rtt <= LATEST => {
-                self.overdue.remove(index);
+                let sent = self.overdue.remove(index).map(|(_, sent)| sent);
+                self.answered = self.answered.max(sent);
                 self.counts.late += 1;
                 self.estimate.sample(rtt);
                 Taken::Overdue
@@ -301,4 +315,51 @@ enum Taken {
     /// Counted as lost.
     Overdue,
     Unknown,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn target() -> InnerTarget {
+        let described = ProbeTarget { name: "198.51.100.7".to_owned(), light: true };
+        InnerTarget::new(described, 30, Moment::ZERO)
+    }
+
+    #[test]
+    fn what_was_late_before_the_path_answered_anybody_is_not_missing() {
+        let (at, ms) = (Moment::from_millis, Duration::from_millis);
+        let mut target = target();
+        let ask = |target: &mut InnerTarget, id, now| {
+            target.ask();
+            assert!(target.poll(id, at(now)));
+        };
+        ask(&mut target, 0, 1_000);
+        target.answer(0, ms(20), at(1_020));
+        ask(&mut target, 1, 1_100);
+        assert_eq!(target.missing(Some(at(1_020))), Some(MissingEcho { late: at(1_170), before: ms(100) }));
+        assert_eq!(target.missing(Some(at(1_200))), None);
+        // And an answer that is late shows what has got through as well as one in time.
+        ask(&mut target, 2, 1_300);
+        target.expire(at(1_650));
+        assert_eq!(target.answer(1, ms(560), at(1_660)), InnerAnswer::Uncounted);
+        assert_eq!(target.missing(Some(at(1_660))).map(|missing| missing.before), Some(ms(200)));
+    }
+
+    #[test]
+    fn a_slow_path_that_is_asked_quickly_is_heard_when_its_answers_come() {
+        let (start, rtt) = (Moment::from_millis(1_000), Duration::from_millis(1_950));
+        let asked = |number: u64| start + Duration::from_millis(15 * number);
+        let mut target = target();
+        for number in 0..400 {
+            let now = asked(number);
+            target.expire(now);
+            if let Some(answered) = (0..number).find(|past| asked(*past) + rtt == now) {
+                assert_ne!(target.answer(answered, rtt, now), InnerAnswer::Ignored, "{answered}");
+            }
+            target.ask();
+            assert!(target.poll(number, now));
+        }
+        assert_eq!((target.counts.answered, target.counts.unexpected), (270, 0));
+    }
 }

@@ -152,11 +152,11 @@ impl InnerTargets {
         self.speaking().map(|(index, _)| index).filter(is_light).or_else(|| self.light())
     }
 
-    /// What is missing of the one that is watched.
-    pub fn missing(&self) -> Option<MissingEcho> {
+    /// What is missing of the one that is watched; see `InnerTarget::missing`.
+    pub fn missing(&self, echoed: Option<Moment>) -> Option<MissingEcho> {
         // Most of the time nothing is, which is known sooner than who is watched.
-        self.all.iter().find_map(InnerTarget::missing)?;
-        self.all.get(self.watched()?)?.missing()
+        self.all.iter().find_map(|target| target.missing(echoed))?;
+        self.all.get(self.watched()?)?.missing(echoed)
     }
 
     /// Asks `question` of the window of each that measures this path, which is how the site's own packets travel.

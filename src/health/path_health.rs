@@ -350,7 +350,10 @@ impl PathHealth {
 
     fn echoes(&self) -> Echoes {
         let close = self.scrutiny.as_ref().filter(|scrutiny| scrutiny.is_close());
-        Echoes { asked: self.targets.light().is_some(), missing: close.and_then(|_| self.targets.missing()) }
+        Echoes {
+            asked: self.targets.light().is_some(),
+            missing: close.and_then(|_| self.targets.missing(self.alarm.echoed())),
+        }
     }
 
     fn sign_of_life(&mut self, now: Moment) {
@@ -366,6 +369,7 @@ impl PathHealth {
 
     /// Changes the verdict if the facts ask for it.
     fn decide(&mut self, now: Moment) {
+        self.alarm.handle_fact(now);
         let silent = self.lost_in_row >= self.settings.down_after.max(1);
         match self.verdict {
             Verdict::Unknown | Verdict::Healthy | Verdict::Degraded if silent => {
