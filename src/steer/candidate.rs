@@ -55,7 +55,7 @@ impl Condition {
     pub const fn note(self) -> Option<&'static str> {
         match self {
             Condition { fleeting: true, .. } => Some("down again and again of late, and never up for long"),
-            Condition { unsteady: true, .. } => Some("down several times of late: calls keep off it for a while"),
+            Condition { unsteady: true, .. } => Some("down of late, and not steady yet: calls keep off it for a while"),
             Condition { strained: true, .. } => Some("the site's own traffic fills its link, and so makes it slow"),
             Condition { full: true, .. } => Some("its link is nearly full: new flows go elsewhere"),
             Condition { full: false, strained: false, unsteady: false, fleeting: false } => None,

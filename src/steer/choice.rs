@@ -46,7 +46,7 @@ pub enum Why {
     FellBackNoLink { among: u8 },
     /// All links that the rule prefers are `verdict`, and another one is healthy.
     FellBackHealth { verdict: Verdict, among: u8 },
-    /// All links that the rule prefers are healthy at best, and were down several times of late; another one was not.
+    /// All links that the rule prefers are healthy at best, and were down of late and are not steady yet; another one was not.
     FellBackUnsteady { among: u8 },
     /// No link that the rule prefers meets its SLA class, and another one does.
     FellBackSla { class: SlaId, among: u8 },
@@ -216,7 +216,7 @@ impl fmt::Display for Why {
             }
             Why::FellBackUnsteady { among } => write!(
                 f,
-                "every link that the rule prefers was down several times of late; chosen among {among} healthy others"
+                "every link that the rule prefers was down of late, and is not steady yet; chosen among {among} healthy others"
             ),
             Why::FellBackSla { among, .. } => {
                 write!(
@@ -266,7 +266,7 @@ impl fmt::Display for Standing {
             Standing::NotNamed => "the rule prefers other links",
             Standing::Health => "another path is in better health",
             Standing::Sla => "misses the rule's SLA class",
-            Standing::Unsteady => "was down several times of late",
+            Standing::Unsteady => "was down of late, and is not steady yet",
             Standing::Full => "its link is full, and another one is not",
             Standing::LaterLink => "the rule names another link first",
             Standing::Metered => "metered, and another link is not",
