@@ -191,7 +191,7 @@ impl Edge {
         };
         told.names = self.names.of(key.destination).iter().map(name).collect();
         for candidate in &mut told.candidates {
-            candidate.note = self.remarks(&candidate.tunnel, now).or(candidate.note.take());
+            candidate.note = joined(self.remarks(&candidate.tunnel, now), candidate.note.take());
         }
         Explanation { live: live.map(|live| flow_status(live, self.plan(), facts)), ..told }
     }
@@ -280,6 +280,8 @@ impl<There: Fn(Way) -> bool> Grounds<'_, There> {
         let face = self.forwarding.path(path);
         let metrics = (self.measured)(path);
         let ms = |span: std::time::Duration| (span.as_secs_f64() * 1e6).round() / 1e3;
+        let class = sla.and_then(|id| Some((id, self.plan.rules.sla_classes().get(usize::from(id.0))?)));
+        let shortfall = class.zip(face).and_then(|((id, class), face)| face.sla.shortfall(id, class, &metrics));
         CandidateStatus {
             tunnel: tunnel_name(self.plan, path),
             link: link_name(self.plan, path),
@@ -302,9 +304,15 @@ impl<There: Fn(Way) -> bool> Grounds<'_, There> {
             score_ms: face.and_then(|face| face.score).or(metrics.score()).map(|score| f64::from(score) / 1e3),
             meets_sla: sla.and_then(|class| face?.sla.of(class)),
             load_mbps: self.steering.load_mbps(path),
-            note: face.and_then(|face| face.condition.note()).map(str::to_owned),
+            note: joined(face.and_then(|face| face.condition.note()).map(str::to_owned), shortfall),
         }
     }
+}
+
+/// Two remarks as one.
+fn joined(one: Option<String>, other: Option<String>) -> Option<String> {
+    let both: Vec<String> = one.into_iter().chain(other).collect();
+    (!both.is_empty()).then(|| both.join("; "))
 }
 
 /// What took a path out of the choice; `None`: it was none of the candidates.

@@ -90,13 +90,16 @@ impl Candidate {
 pub struct SlaStanding {
     meets: u64,
     misses: u64,
+    /// Those of the missed ones that are missed for what the path loses.
+    #[serde(default)]
+    lossy: u64,
 }
 
 impl SlaStanding {
-    pub const UNMEASURED: SlaStanding = SlaStanding { meets: 0, misses: 0 };
+    pub const UNMEASURED: SlaStanding = SlaStanding { meets: 0, misses: 0, lossy: 0 };
 
     /// Meets whatever is asked for.
-    pub const ALL_MET: SlaStanding = SlaStanding { meets: u64::MAX, misses: 0 };
+    pub const ALL_MET: SlaStanding = SlaStanding { meets: u64::MAX, misses: 0, lossy: 0 };
 
     /// `None`: not measured.
     pub fn of(self, class: SlaId) -> Option<bool> {
@@ -122,9 +125,12 @@ impl SlaStanding {
         let open = !(meets | misses | unknown);
         let known = self.meets | self.misses;
         let as_before = open & known;
+        let misses = misses | as_before & self.misses | open & !known & now.misses;
+        let agreed = self.lossy & (before.lossy | now.lossy) | before.lossy & now.lossy;
         SlaStanding {
             meets: meets | as_before & self.meets | open & !known & now.meets,
-            misses: misses | as_before & self.misses | open & !known & now.misses,
+            misses,
+            lossy: misses & (agreed | !self.misses & now.lossy),
         }
     }
 
@@ -134,16 +140,69 @@ impl SlaStanding {
     pub fn judge(self, classes: &[SlaClass], quality: &Quality) -> SlaStanding {
         let mut standing = SlaStanding::UNMEASURED;
         for (index, class) in (0u8..).zip(classes) {
-            let missed = self.of(SlaId(index)) == Some(false);
             let bit = 1u64.checked_shl(u32::from(index)).unwrap_or(0);
-            match quality.meets(class, missed) {
-                Some(true) => standing.meets |= bit,
-                Some(false) => standing.misses |= bit,
-                None => {}
+            let within = quality.within(class, self.missed(SlaId(index)));
+            // One limit that is broken is enough to miss the class; to meet it all must be known.
+            if within.contains(&Some(false)) {
+                standing.misses |= bit;
+                standing.lossy |= if within[0] == Some(false) { bit } else { 0 };
+            } else if !within.contains(&None) {
+                standing.meets |= bit;
             }
         }
         standing
     }
+
+    /// Why a path that measures this misses the class, in plain words; `None` if it does not.
+    pub fn shortfall(self, id: SlaId, class: &SlaClass, quality: &Quality) -> Option<String> {
+        let missed = self.missed(id).filter(|_| self.of(id) == Some(false))?;
+        let [loss, rtt, jitter] = quality.within(class, Some(missed));
+        let again = |limit: Option<Duration>| limit.unwrap_or_default().as_secs_f64() * 900.0;
+        let ms = |span: Option<Duration>| span.unwrap_or_default().as_secs_f64() * 1e3;
+        let part = |part: Permille| f64::from(part.value()) / 10.0;
+        let mut parts = Vec::new();
+        if loss == Some(false) {
+            let again = part(class.loss_max.unwrap_or_default()) * 0.9;
+            parts.push(match (missed, quality.recent) {
+                (Missed::ByLoss, Some(recent)) => format!(
+                    "it may lose as much as {:.1} %, as far as is known, and must be sure to lose {again:.2} % at most",
+                    part(recent.loss_most)
+                ),
+                _ => format!("it loses {:.1} % at least, and {again:.2} % is allowed", part(quality.loss_known())),
+            });
+        }
+        if rtt == Some(false) {
+            parts.push(format!(
+                "the round trip takes {:.1} ms, and must be {:.1} ms",
+                ms(quality.rtt_now()),
+                again(class.rtt_max)
+            ));
+        }
+        if jitter == Some(false) {
+            parts.push(format!(
+                "the jitter is {:.1} ms, and must be {:.1} ms",
+                ms(quality.jitter_now()),
+                again(class.jitter_max)
+            ));
+        }
+        if parts.is_empty() {
+            parts.push("what it measures now would do, if the next judgement says so too".to_owned());
+        }
+        Some(format!("misses {}: {}", class.name, parts.join("; ")))
+    }
+
+    fn missed(self, class: SlaId) -> Option<Missed> {
+        let bit = 1u64.checked_shl(u32::from(class.0)).unwrap_or(0);
+        (self.misses & bit != 0).then(|| if self.lossy & bit != 0 { Missed::ByLoss } else { Missed::ByDelay })
+    }
+}
+
+/// What of a class was missed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Missed {
+    /// And maybe by its delay too.
+    ByLoss,
+    ByDelay,
 }
 
 /// What was measured of a path. `None` is never zero.
@@ -246,32 +305,39 @@ impl Quality {
         (part > 0.0).then(|| (1.22 * PACKET_KILOBITS / (rtt * part.sqrt())) as u32)
     }
 
-    /// One limit that is broken is enough to miss the class; to meet it all must be known.
-    fn meets(&self, class: &SlaClass, missed_before: bool) -> Option<bool> {
+    /// Whether loss, round trip and jitter are within the limits of a class; `None` where that is not known. `missed`: so it
+    /// was before.
+    fn within(&self, class: &SlaClass, missed: Option<Missed>) -> [Option<bool>; 3] {
         let within = |value: Option<u64>, limit: Option<u64>| match (value, limit) {
             (_, None) => Some(true),
             (None, Some(_)) => None,
-            (Some(value), Some(limit)) if missed_before => Some(value.saturating_mul(10) <= limit.saturating_mul(9)),
+            (Some(value), Some(limit)) if missed.is_some() => Some(value.saturating_mul(10) <= limit.saturating_mul(9)),
             (Some(value), Some(limit)) => Some(value <= limit),
         };
         let micros = |span: Duration| u64::try_from(span.as_micros()).unwrap_or(u64::MAX);
         let permille = |part: Permille| u64::from(part.value());
         // A single loss among few probes says little of what is lost, and the lack of any as little of what is not.
         let loss = match self.recent {
-            Some(recent) if missed_before => Some(recent.loss_most),
+            Some(recent) if missed == Some(Missed::ByLoss) => Some(recent.loss_most),
             Some(recent) => Some(recent.loss_least),
             None => self.loss,
         };
-        let rtt = self.recent.map(|recent| recent.rtt).or(self.rtt);
-        let jitter = self.recent.map(|recent| recent.jitter).or(self.jitter);
-        let each = [
+        [
             within(loss.map(permille), class.loss_max.map(permille)),
-            within(rtt.map(micros), class.rtt_max.map(micros)),
-            within(jitter.map(micros), class.jitter_max.map(micros)),
-        ];
-        if each.contains(&Some(false)) {
-            return Some(false);
-        }
-        if each.contains(&None) { None } else { Some(true) }
+            within(self.rtt_now().map(micros), class.rtt_max.map(micros)),
+            within(self.jitter_now().map(micros), class.jitter_max.map(micros)),
+        ]
+    }
+
+    fn loss_known(&self) -> Permille {
+        self.recent.map(|recent| recent.loss_least).or(self.loss).unwrap_or_default()
+    }
+
+    fn rtt_now(&self) -> Option<Duration> {
+        self.recent.map(|recent| recent.rtt).or(self.rtt)
+    }
+
+    fn jitter_now(&self) -> Option<Duration> {
+        self.recent.map(|recent| recent.jitter).or(self.jitter)
     }
 }

@@ -259,6 +259,12 @@ impl<'a> Field<'a> {
         if standing == Standing::Drained && !present.let_go {
             return Some(Stay::Draining);
         }
+        // What nobody has measured yet may be no better than a path that only misses what the rule asks for.
+        let best_is_unknown = self.best().all(|(_, best)| Level::of(best, steering) == Level::UNKNOWN);
+        let misses = standing == Standing::Sla && candidate.verdict == Verdict::Healthy && present.rule == rule;
+        if misses && best_is_unknown && !self.best().any(|(_, candidate)| candidate.settled) {
+            return Some(Stay::HoldDown);
+        }
         if !self.is_well_enough(steering, present.path) || present.rule != rule {
             return None;
         }
@@ -378,7 +384,9 @@ impl Level {
     const UNKNOWN: Level = Level(1);
     const DEGRADED: Level = Level(2);
     const MISSES_SLA: Level = Level(3);
-    const DEGRADED_AND_MISSES: Level = Level(4);
+    /// What it does is not known, and that it does not last is.
+    const UNKNOWN_AND_UNSTEADY: Level = Level(4);
+    const DEGRADED_AND_MISSES: Level = Level(5);
 
     fn of(candidate: &Candidate, steering: &Steering) -> Level {
         let Condition { strained, unsteady, fleeting, full: _ } = candidate.condition;
@@ -389,6 +397,9 @@ impl Level {
             (Verdict::Healthy, Some(true)) => Level::GOOD,
             // To leave it for what the site itself does to it would only do the same to another.
             (Verdict::Degraded, Some(true)) if strained && !fleeting && !is_delicate => Level::GOOD,
+            (Verdict::Unknown, _) | (Verdict::Healthy, None) if fleeting || unsteady && is_delicate => {
+                Level::UNKNOWN_AND_UNSTEADY
+            }
             (Verdict::Unknown, _) | (Verdict::Healthy, None) => Level::UNKNOWN,
             (Verdict::Degraded, Some(true) | None) => Level::DEGRADED,
             (Verdict::Healthy, Some(false)) => Level::MISSES_SLA,
@@ -397,7 +408,7 @@ impl Level {
     }
 
     fn misses_sla(self) -> bool {
-        self >= Level::MISSES_SLA
+        matches!(self, Level::MISSES_SLA | Level::DEGRADED_AND_MISSES)
     }
 
     /// Why a candidate is not among the best, when its level is not.
@@ -405,6 +416,7 @@ impl Level {
         let level = Level::of(candidate, steering);
         match candidate.verdict {
             _ if level == Level::MISSES_SLA => Standing::Sla,
+            _ if level == Level::UNKNOWN_AND_UNSTEADY => Standing::Unsteady,
             Verdict::Healthy if level == Level::DEGRADED => Standing::Unsteady,
             Verdict::Healthy | Verdict::Unknown | Verdict::Degraded | Verdict::Down => Standing::Health,
         }

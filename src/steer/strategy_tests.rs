@@ -128,6 +128,60 @@ fn a_class_once_missed_is_met_again_well_below_its_limits() {
     assert_eq!(partly(None, None).of(VOICE), None);
 }
 
+#[test]
+fn a_class_missed_for_delay_asks_for_no_proof_that_nothing_is_lost_and_one_missed_for_loss_does() {
+    let classes = SlaClass::shipped();
+    let permille = |value| Permille::new(value).unwrap();
+    let measured = |jitter, loss_least, loss_most| Quality {
+        recent: Some(Recent {
+            rtt: Duration::from_millis(20),
+            jitter: Duration::from_millis(jitter),
+            loss: permille(loss_least),
+            loss_least: permille(loss_least),
+            loss_most: permille(loss_most),
+        }),
+        ..quality(0, 20, jitter)
+    };
+    let after = |before: SlaStanding, quality: Quality| {
+        let judged = before.judge(&classes, &quality);
+        before.settle(judged, before.judge(&classes, &quality))
+    };
+    let (shaky, lossy, well) = (measured(40, 0, 41), measured(2, 30, 90), measured(2, 0, 41));
+    let met = after(SlaStanding::UNMEASURED, well);
+    let late = after(met, shaky);
+    let voice = &classes[usize::from(VOICE.0)];
+    let told = late.shortfall(VOICE, voice, &shaky);
+    assert_eq!(told.as_deref(), Some("misses voice: the jitter is 40.0 ms, and must be 27.0 ms"));
+    assert_eq!(after(late, well).of(VOICE), Some(true));
+    let lost = after(met, lossy);
+    let told = lost.shortfall(VOICE, voice, &well);
+    let words = "it may lose as much as 4.1 %, as far as is known, and must be sure to lose 0.90 % at most";
+    assert_eq!(told, Some(format!("misses voice: {words}")));
+    assert_eq!(after(lost, well).of(VOICE), Some(false));
+    assert_eq!(after(lost, measured(2, 0, 9)).of(VOICE), Some(true));
+    // What it loses is held against it too where the delay came first.
+    assert_eq!(after(after(late, lossy), well).of(VOICE), Some(false));
+    assert_eq!(met.shortfall(VOICE, voice, &lossy), None);
+}
+
+#[test]
+fn no_call_leaves_a_healthy_path_for_one_that_nobody_has_measured() {
+    let rules = rules(Steering { sla: Some(VOICE), ..Steering::default() });
+    let misses = measuring(FIBRE, quality(15, 20, 5));
+    let new = Candidate { verdict: Verdict::Unknown, settled: false, sla: SlaStanding::UNMEASURED, ..good(DSL) };
+    assert_eq!(again(&rules, &[misses, new], 0, true), (0, Some(Stay::HoldDown)));
+    assert_eq!(again(&rules, &[Candidate { verdict: Verdict::Degraded, ..misses }, new], 0, true), (1, None));
+    let measured = Candidate { settled: true, verdict: Verdict::Healthy, ..new };
+    assert_eq!(again(&rules, &[misses, measured], 0, true), (1, None), "it may be worth trying");
+    assert_eq!(spread(&rules, &[misses, new]).0, [1], "and so it is for a new call");
+    // But one that comes and goes is not.
+    let unsteady = Condition { unsteady: true, ..Condition::GOOD };
+    let flapping = in_condition(unsteady, new);
+    assert_eq!(spread(&rules, &[misses, flapping]).0, [0]);
+    let sick = Candidate { verdict: Verdict::Degraded, ..misses };
+    assert_eq!(spread(&rules, &[sick, flapping]).0, [1]);
+}
+
 fn in_condition(condition: Condition, candidate: Candidate) -> Candidate {
     Candidate { condition, ..candidate }
 }
