@@ -49,14 +49,15 @@ impl Recorder {
         let shared = Arc::new(Shared::default());
         let journal = Journal::new(plan.clone(), first, clock.unix_ms_of_zero());
         let limits = RingLimits { bytes: recording.bytes, age: recording.age };
-        let directory = recording.directory.clone();
+        // Whoever asks where it is may stand in another directory.
+        let directory = std::path::absolute(&recording.directory)?;
+        let told = directory.display().to_string();
         // Differs from run to run, which is all that is asked of it.
         let run = RandomState::new().build_hasher().finish();
         let writer = Writer::new(journal, limits, run, Box::new(move || Disk::open(&directory)));
-        let directory = recording.directory.display().to_string();
-        let work = Work { writer, inbox, notes, shared: shared.clone(), clock, directory: directory.clone() };
+        let work = Work { writer, inbox, notes, shared: shared.clone(), clock, directory: told.clone() };
         let thread = std::thread::Builder::new().name("trefoil-record".to_owned()).spawn(move || work.run())?;
-        Ok(Recorder { queue: Some(queue), shared, directory, thread: Some(thread) })
+        Ok(Recorder { queue: Some(queue), shared, directory: told, thread: Some(thread) })
     }
 
     /// Never waits; what finds no room is lost, and counted: that stands where it is missing.
@@ -175,6 +176,23 @@ mod tests {
     use crate::edge::{self, Fact};
     use crate::forward::{HeavyFlow, SaTable};
     use crate::model::{FlowKey, PathId};
+
+    #[test]
+    fn a_relative_directory_is_told_so_that_it_is_found_from_everywhere() {
+        let folder = tempfile::tempdir().unwrap();
+        let here = std::env::current_dir().unwrap();
+        let up: std::path::PathBuf = here.components().skip(1).map(|_| "..").collect();
+        let relative = up.join(folder.path().strip_prefix("/").unwrap());
+        assert!(relative.is_relative());
+        let example = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/aws.toml");
+        let plan = Arc::new(crate::config::load(&example).unwrap().plan);
+        let first = Arc::new(edge::blank(&plan, &Arc::new(SaTable::new(1, 1))));
+        let recording = RecordingPlan { directory: relative, bytes: 1 << 20, age: Duration::from_secs(3_600) };
+        let recorder = Recorder::start(&plan, &recording, first, Arc::default(), Clock::new()).unwrap();
+        let told = std::path::PathBuf::from(recorder.status().directory);
+        assert!(told.is_absolute(), "{told:?}");
+        assert_eq!(told.canonicalize().unwrap(), folder.path().canonicalize().unwrap());
+    }
 
     #[test]
     fn a_disk_that_hangs_costs_bounded_memory_is_told_and_keeps_nobody() {
