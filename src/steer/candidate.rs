@@ -193,7 +193,7 @@ impl SlaStanding {
 
     fn missed(self, class: SlaId) -> Option<Missed> {
         let bit = 1u64.checked_shl(u32::from(class.0)).unwrap_or(0);
-        (self.misses & bit != 0).then(|| if self.lossy & bit != 0 { Missed::ByLoss } else { Missed::ByDelay })
+        (self.misses & bit != 0).then_some(if self.lossy & bit != 0 { Missed::ByLoss } else { Missed::ByDelay })
     }
 }
 
