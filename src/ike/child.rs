@@ -135,7 +135,8 @@ impl ChildOffer {
                 CloseReason::NoProposalChosen { by_peer: true, offered: proposal::describe(&self.proposals) }
             }
             Refusal::ByPeer(notify) if notify.kind == NotifyType::TS_UNACCEPTABLE => {
-                CloseReason::SelectorsUnacceptable { by_peer: true }
+                let offered = selectors::describe(&self.local, &self.remote);
+                CloseReason::SelectorsUnacceptable { by_peer: true, offered }
             }
             Refusal::ByPeer(notify) => CloseReason::RefusedByPeer { notify: notify.kind.to_string() },
             Refusal::BadAnswer(detail) => CloseReason::ProtocolError { detail: detail.to_string() },

@@ -91,8 +91,8 @@ pub enum CloseReason {
     LocalIdentityMismatch { expected: Identity, found: Identity },
     /// NO_PROPOSAL_CHOSEN, with what was offered.
     NoProposalChosen { by_peer: bool, offered: String },
-    /// TS_UNACCEPTABLE.
-    SelectorsUnacceptable { by_peer: bool },
+    /// TS_UNACCEPTABLE, with what was offered.
+    SelectorsUnacceptable { by_peer: bool, offered: String },
     /// Any other error notification of the peer, by its name or number.
     RefusedByPeer { notify: String },
     /// The peer broke the protocol.
@@ -135,11 +135,11 @@ impl fmt::Display for CloseReason {
             CloseReason::NoProposalChosen { by_peer: false, offered } => {
                 write!(f, "no proposal chosen: the peer offers only {offered}")
             }
-            CloseReason::SelectorsUnacceptable { by_peer: true } => {
-                write!(f, "the peer accepts none of our traffic selectors")
+            CloseReason::SelectorsUnacceptable { by_peer: true, offered } => {
+                write!(f, "the peer accepts none of our traffic selectors ({offered})")
             }
-            CloseReason::SelectorsUnacceptable { by_peer: false } => {
-                write!(f, "the peer's traffic selectors have nothing in common with ours")
+            CloseReason::SelectorsUnacceptable { by_peer: false, offered } => {
+                write!(f, "the peer's traffic selectors have nothing in common with ours ({offered})")
             }
             CloseReason::RefusedByPeer { notify } => write!(f, "the peer refused with {notify}"),
             CloseReason::ProtocolError { detail } => write!(f, "the peer broke the protocol: {detail}"),

@@ -12,6 +12,7 @@ use super::ike_sa::{IkeSa, Incoming, Input};
 use super::lifetime::Lifetime;
 use super::parts::{Parts, VENDOR_ID};
 use super::proposal::{self, KeyExchangeRule};
+use super::selectors;
 use super::session::{Lingering, State};
 use super::wire::{Exchange, IdBody, Notify, NotifyType, Payload, WireError};
 use super::{CloseReason, Event, Identity, Peer, SaId};
@@ -152,7 +153,11 @@ impl HalfOpen {
                 let answer = established.current.answer(Exchange::IkeAuth, &payloads);
                 context.send(leg, answer);
                 let reason = match notify {
-                    NotifyType::TS_UNACCEPTABLE => CloseReason::SelectorsUnacceptable { by_peer: false },
+                    NotifyType::TS_UNACCEPTABLE => {
+                        let from = parts.selectors_initiator.as_deref().unwrap_or_default();
+                        let to = parts.selectors_responder.as_deref().unwrap_or_default();
+                        CloseReason::SelectorsUnacceptable { by_peer: false, offered: selectors::describe(from, to) }
+                    }
                     NotifyType::NO_PROPOSAL_CHOSEN => {
                         let offered = proposal::describe(parts.sa.as_deref().unwrap_or_default());
                         CloseReason::NoProposalChosen { by_peer: false, offered }

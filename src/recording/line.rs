@@ -159,7 +159,9 @@ fn discreet(reason: &str, plan: &Plan, path: PathId) -> String {
     }
     let words = text.split(' ').map(|word| {
         let bare = word.trim_matches(|letter: char| ",;:()\"".contains(letter));
-        let is_address = bare.parse::<IpAddr>().is_ok() || bare.parse::<SocketAddr>().is_ok();
+        // A network or a range begins with an address.
+        let first = bare.split(['/', '-']).next().unwrap_or_default();
+        let is_address = first.parse::<IpAddr>().is_ok() || first.parse::<SocketAddr>().is_ok();
         if is_address && !bare.is_empty() { word.replace(bare, "(an address)") } else { word.to_owned() }
     });
     words.collect::<Vec<_>>().join(" ")

@@ -75,10 +75,12 @@ fn without_a_common_esp_proposal_the_tunnel_closes_on_both_ends() {
 #[test]
 fn selectors_without_anything_in_common_close_the_tunnel_on_both_ends() {
     let foreign = vec![TrafficSelector::of_network("172.16.0.0/12".parse().unwrap())];
-    let of_a = Peer { remote_selectors: foreign, ..peer("a", "b") };
+    let ours = vec![TrafficSelector::of_network("10.1.0.0/16".parse().unwrap())];
+    let of_a = Peer { local_selectors: ours, remote_selectors: foreign, ..peer("a", "b") };
     let (a, b) = reasons(&of_a, &peer("b", "a"));
-    assert_eq!(a, CloseReason::SelectorsUnacceptable { by_peer: true });
-    assert_eq!(b, Some(CloseReason::SelectorsUnacceptable { by_peer: false }));
+    let offered = "10.1.0.0-10.1.255.255 to 172.16.0.0-172.31.255.255".to_owned();
+    assert_eq!(a, CloseReason::SelectorsUnacceptable { by_peer: true, offered: offered.clone() });
+    assert_eq!(b, Some(CloseReason::SelectorsUnacceptable { by_peer: false, offered }));
 }
 
 #[test]

@@ -87,6 +87,7 @@ fn nothing_that_is_told_names_a_peer_or_its_address() {
         state(&stranger),
         state(&other_us),
         state("calling 192.0.2.77"),
+        state("refused (192.0.2.77 to 192.0.2.0-192.0.2.77, 192.0.2.77/32)"),
         state("pop1.example.net (192.0.2.77:4500), answered by id.example.org: no proposal"),
         SiteEvent::AddressChanged { path, name: "pop1.example.net".to_owned(), from: address, to: address },
         SiteEvent::ResolutionFailed {
@@ -105,5 +106,5 @@ fn nothing_that_is_told_names_a_peer_or_its_address() {
     let reason = |event: &SiteEvent| Told::of(event, &plan).reason;
     assert_eq!(reason(&events[0]), "the peer calls itself (a name), but remote_id is (a name)");
     assert_eq!(reason(&events[1]), "the peer calls us (a name), but local_id is (a name)");
-    assert_eq!(reason(&events[3]), "(a name) ((an address)), answered by (a name): no proposal");
+    assert_eq!(reason(&events[4]), "(a name) ((an address)), answered by (a name): no proposal");
 }
