@@ -56,15 +56,15 @@ pub enum ResolveFailure {
 }
 
 impl ResolveFailure {
-    pub fn reason(&self) -> String {
+    pub fn reason(&self, name: &str) -> String {
         match self {
             ResolveFailure::NoSuchName => {
-                "the name does not exist (yet: a new one can take 3 minutes or more); trying again".to_owned()
+                format!("the name {name} does not exist (yet: a new one can take 3 minutes or more); trying again")
             }
             ResolveFailure::OnlyIpv6 => {
-                "the name has only IPv6 addresses, but tunnels run over IPv4: give it an A record".to_owned()
+                format!("the name {name} has only IPv6 addresses, but tunnels run over IPv4: give it an A record")
             }
-            ResolveFailure::Unavailable(detail) => format!("the name cannot be looked up: {detail}"),
+            ResolveFailure::Unavailable(detail) => format!("the name {name} cannot be looked up: {detail}"),
         }
     }
 }

@@ -60,7 +60,7 @@ impl Tunnel {
             }
             Err(failure) => failure,
         };
-        let reason = failure.reason();
+        let reason = failure.reason(&name);
         let event =
             SiteEvent::ResolutionFailed { path: self.path, name, reason: reason.clone(), fallback: self.last_good };
         context.effects.push_back(Effect::Event(event));

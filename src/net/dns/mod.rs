@@ -22,6 +22,9 @@ use crate::model::UnderlayId;
 /// Addresses of one name that are looked at; a PoP has a few.
 const ANSWER_LIMIT: usize = 32;
 
+/// Name servers that are named when none answers: resolv.conf(5) takes three.
+const SERVERS_TOLD: usize = 3;
+
 /// How long one query waits for its answer.
 const QUERY_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -72,6 +75,8 @@ impl NameServers {
     }
 
     async fn ask(mut self, name: &str, asker: Asker) -> Result<Vec<Ipv4Addr>, ResolveFailure> {
+        let asked = self.asked();
+        let unanswered = |error: NetError| ResolveFailure::Unavailable(format!("{error} ({asked})"));
         self.options.timeout = self.timeout;
         self.options.attempts = 2;
         // Every attempt shall see the present answer.
@@ -90,7 +95,7 @@ impl NameServers {
                     Err(_) => ResolveFailure::Unavailable("the name exists, but has no address".to_owned()),
                 });
             }
-            Err(error) => return Err(unavailable(error)),
+            Err(error) => return Err(unanswered(error)),
         };
         let addresses = answer.answers().iter().filter_map(|record| match record.data {
             RData::A(address) => Some(Ipv4Addr::from(address)),
@@ -101,6 +106,15 @@ impl NameServers {
             return Err(ResolveFailure::Unavailable("the answer has no usable IPv4 address".to_owned()));
         }
         Ok(usable)
+    }
+
+    /// Whom it asks, for people.
+    fn asked(&self) -> String {
+        let servers = self.config.name_servers().iter().map(|server| server.ip.to_string());
+        match servers.take(SERVERS_TOLD).collect::<Vec<_>>() {
+            none if none.is_empty() => "no name server is configured".to_owned(),
+            servers => format!("asked {}", servers.join(", ")),
+        }
     }
 }
 
