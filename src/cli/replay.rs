@@ -89,6 +89,8 @@ fn in_words(step: &Step) -> String {
         ("", "") => String::new(),
         ("", to) => format!(" {to}"),
         (from, "") => format!(" {from}"),
+        // It is as it was, for another reason.
+        (from, to) if from == to => format!(" still {to}"),
         (from, to) => format!(" {from} -> {to}"),
     };
     let of = if step.of.is_empty() { String::new() } else { format!(" {}", step.of) };
@@ -125,6 +127,7 @@ mod tests {
             }],
             steps: vec![
                 step("verdict", "pops/primary/dsl", "healthy", "down", "5 probes unanswered"),
+                step("tunnel", "pops/primary/lte", "waiting", "waiting", "no such name"),
                 step("clock", "", "", "", "the \u{1b}[2Jtime\nof day"),
             ],
             more_steps: 0,
@@ -136,6 +139,7 @@ mod tests {
 site lisbon, 2026-11-23T05:59:00.000Z to 2026-11-23T06:00:00.000Z
 
 2026-11-23T05:59:00.007Z  verdict pops/primary/dsl healthy -> down: 5 probes unanswered
+2026-11-23T05:59:00.007Z  tunnel pops/primary/lte still waiting: no such name
 2026-11-23T05:59:00.007Z  clock: the \u{fffd}[2Jtime\u{fffd}of day
 
 passed over: 0000000001.trefoil.gz at byte 12: cut off

@@ -85,11 +85,12 @@ pub fn render(status: &SiteStatus) -> String {
                 ));
             }
             if let Some(change) = &tunnel.last_change {
+                // A tunnel may wait on for another reason.
+                let from = if change.from == change.to { "still".to_owned() } else { format!("{} ->", change.from) };
                 text.push_str(&format!(
-                    "  {}/{}: {} -> {} {} ago: {}\n",
+                    "  {}/{}: {from} {} {} ago: {}\n",
                     tunnel.role,
                     tunnel.name,
-                    change.from,
                     change.to,
                     age(change.at_ms, status),
                     change.reason

@@ -11,6 +11,9 @@ pub fn announce(event: &SiteEvent, plan: &Plan, stopping: bool) {
             let tunnel = name(*path, plan);
             match (from, to) {
                 _ if stopping => info!(%tunnel, %from, %to, reason, "tunnel closed"),
+                (TunnelState::Waiting, TunnelState::Waiting) => {
+                    warn!(%tunnel, state = %to, reason, "tunnel did not come up")
+                }
                 (_, TunnelState::Down) => info!(%tunnel, %from, %to, reason, "tunnel closed"),
                 (_, TunnelState::Up) => info!(%tunnel, %from, %to, reason, "tunnel up"),
                 (TunnelState::Up, _) => warn!(%tunnel, %from, %to, reason, "tunnel lost"),

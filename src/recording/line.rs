@@ -126,7 +126,7 @@ impl Told {
                 told("path_mtu", tunnel(*path), from.to_string(), to.to_string(), "path MTU found")
             }
             SiteEvent::Duty { path, from, to } => {
-                told("duty", tunnel(*path), format!("{from:?}"), format!("{to:?}"), "an operator asked for it")
+                told("duty", tunnel(*path), from.name().to_owned(), to.name().to_owned(), "an operator asked for it")
             }
             SiteEvent::Rekeyed { path, what } => told("rekeyed", tunnel(*path), String::new(), String::new(), what),
         }
