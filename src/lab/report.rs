@@ -27,6 +27,11 @@ pub fn report(summary: &Summary) -> String {
         let judged = |number: usize| summary.complete || number != last;
         lines.extend(summary.events.iter().zip(0..).map(|(event, number)| row(event, judged(number))));
         lines.push(
+            "(detected: when the branch's status first shows it, looked at 20 times a second; restored: from when on packets that are \
+             sent arrive again, or traffic goes where it should; it may come just before the next look)"
+                .to_owned(),
+        );
+        lines.push(
             "(lost: sent in this event and never answered; network lost: datagrams of any kind, both ways)".to_owned(),
         );
     }
