@@ -9,6 +9,7 @@ use crate::steer::Coverage;
 const OVERLAPS_SHOWN: usize = 50;
 
 #[derive(clap::Args, Debug)]
+#[command(override_usage = "trefoil policy check [OPTIONS] <FILE...|--site <SITE.toml>>")]
 pub struct CheckArgs {
     #[command(flatten)]
     named: Named,

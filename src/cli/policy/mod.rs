@@ -25,6 +25,7 @@ enum PolicyVerb {
     /// Reports every error, rules that are never reached, and rules that overlap
     Check(check::CheckArgs),
     /// Runs the `[[test]]` tables beside the rules
+    #[command(override_usage = "trefoil policy test [OPTIONS] <FILE...|--site <SITE.toml>>")]
     Test(Named),
     /// Tells which flows would go elsewhere, and why
     Diff(diff::DiffArgs),

@@ -14,6 +14,9 @@ use crate::lab::score::{FlowStory, REHEARSAL_FLOWS_MAX, Rehearsal, Step, open_pl
 /// Plays flows of a file through the daemon's own steering, in simulated time, while a scenario happens to
 /// the links. Nothing is sent.
 #[derive(clap::Args, Debug)]
+#[command(
+    override_usage = "trefoil policy simulate [OPTIONS] --flows <FILE> --scenario <FILE> <FILE...|--site <SITE.toml>>"
+)]
 pub struct SimulateArgs {
     /// Policy files, in the order in which they apply; without any, those of the site
     #[arg(value_name = "FILE", required_unless_present = "site")]
@@ -47,7 +50,7 @@ pub fn run(args: &SimulateArgs) -> ExitCode {
     scenario.seed = args.seed.unwrap_or(scenario.seed);
     let (plan, warnings) = match load(args, &scenario) {
         Ok(loaded) => loaded,
-        Err(found) => return refuse("the policy", &found),
+        Err(found) => return refuse(&judged_by(args), &found),
     };
     let left_out = left_out(&plan);
     let flows = match read_flows(&args.flows, &FlowWords::of_plan(&plan), REHEARSAL_FLOWS_MAX) {
@@ -82,6 +85,14 @@ fn load(args: &SimulateArgs, scenario: &Scenario) -> Result<(Plan, Vec<Diagnosti
     let files = if args.files.is_empty() { &of_site } else { &args.files };
     let policy = config::load_policy(files, Some(&plan))?;
     Ok((Plan { rules: Arc::new(policy.rules), lan: policy.lan, ..plan }, policy.warnings))
+}
+
+/// The policy, and whose links are the ones that it may name.
+fn judged_by(args: &SimulateArgs) -> String {
+    match &args.site {
+        Some(site) => format!("the policy, with the links of the site {}", site.display()),
+        None => format!("the policy, with the links of the scenario {}", args.scenario.display()),
+    }
 }
 
 /// Rules that the simulation does not have.
