@@ -160,7 +160,7 @@ impl Edge {
             name: plan.name.clone(),
             role: plan.role.to_string(),
             link: self.plan.links[usize::from(plan.link.0)].name.clone(),
-            remote: tunnel.leg().map(|leg| leg.remote.to_string()),
+            remote: tunnel.remote(&self.plan).map(|remote| remote.to_string()),
             state: tunnel.state().to_string(),
             usable: tunnel.usable(),
             duty: tunnel.duty().name().to_owned(),
@@ -184,7 +184,7 @@ impl Edge {
             probes: tunnel.health().targets().map(probe_status).collect(),
             stray_answers: tunnel.stray_answers(),
             one_way: self.one_way(tunnel, now),
-            note: tunnel.health().note().filter(|_| live),
+            note: if live { tunnel.health().note() } else { tunnel.unanswered(&self.endpoint) },
             last_change: tunnel.last_change().map(|change| change_status(change, facts)),
             last_failure: tunnel
                 .last_failure()

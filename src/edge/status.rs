@@ -135,7 +135,7 @@ pub struct TunnelStatus {
     pub name: String,
     pub role: String,
     pub link: String,
-    /// The address in use, when one is known, with its port.
+    /// The address in use, with its port; before the tunnel is up, the one that it calls, when it is known.
     pub remote: Option<String>,
     /// `waiting`, `listening`, `resolving`, `connecting`, `up` or `down` (by an operator).
     pub state: String,
@@ -180,7 +180,7 @@ pub struct TunnelStatus {
     /// Each direction by itself; `null` where the peer is no Trefoil.
     #[serde(default)]
     pub one_way: Option<OneWayStatus>,
-    /// What health suspects, in plain words.
+    /// What health suspects, in plain words, or that a peer which is called has not answered yet.
     pub note: Option<String>,
     pub last_change: Option<ChangeStatus>,
     /// Why it last ended or did not come up; `null` while it is up.

@@ -159,6 +159,14 @@ impl Endpoint {
         Some(id)
     }
 
+    /// How often IKE_SA_INIT has been sent to a peer that has not answered it; `None` for an IKE SA that is further.
+    pub fn unanswered_requests(&self, sa: SaId) -> Option<u32> {
+        match self.table.get(sa)? {
+            State::Connecting(state) => Some(state.transmissions()),
+            State::Authenticating(_) | State::HalfOpen(_) | State::Established(_) | State::Lingering(_) => None,
+        }
+    }
+
     /// Sends something that the peer must answer, now: the outstanding request again, byte for
     /// byte, or an empty INFORMATIONAL. `Event::Answered` tells of the answer.
     pub fn check_liveness(&mut self, sa: SaId, now: Moment) -> Asked {

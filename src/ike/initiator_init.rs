@@ -68,6 +68,11 @@ impl AwaitingInit {
         })))
     }
 
+    /// Of the request as it stands.
+    pub fn transmissions(&self) -> u32 {
+        self.pending.transmissions
+    }
+
     pub fn handle_message(self: Box<Self>, input: &Input<'_>, context: &mut Context<'_>) -> Option<State> {
         let header = &input.message.header;
         let answers_us = header.exchange == Exchange::IkeSaInit

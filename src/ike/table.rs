@@ -79,6 +79,10 @@ impl Table {
         self.timers.first().copied()
     }
 
+    pub fn get(&self, id: SaId) -> Option<&State> {
+        self.sessions.get(&id).map(|session| &session.state)
+    }
+
     /// Takes one out for a step.
     pub fn take(&mut self, id: SaId) -> Option<State> {
         let session = self.sessions.remove(&id)?;

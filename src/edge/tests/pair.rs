@@ -16,6 +16,30 @@ fn a_tunnel_comes_up_is_lost_with_its_link_and_comes_back() {
 }
 
 #[test]
+fn of_a_silent_peer_it_is_told_who_is_called_and_that_no_answer_came_yet() {
+    let mut pair = Pair::new([plan(0, Mode::Initiator), plan(1, Mode::Responder)]);
+    pair.cut = true;
+    let told = |pair: &Pair, end: usize| {
+        let tunnel = pair.tunnel(end);
+        (tunnel.state, tunnel.remote, tunnel.note)
+    };
+    let called = Some("198.51.100.1:500".to_owned());
+    pair.run(Duration::from_millis(400));
+    assert_eq!(told(&pair, 0), ("connecting".to_owned(), called.clone(), None));
+    pair.run(Duration::from_millis(200));
+    let note = Some("no answer yet to 2 requests".to_owned());
+    assert_eq!(told(&pair, 0), ("connecting".to_owned(), called.clone(), note));
+    assert_eq!(told(&pair, 1), ("listening".to_owned(), None, None));
+    while pair.tunnel(0).state == "connecting" {
+        pair.run(SECOND);
+    }
+    assert_eq!(told(&pair, 0), ("waiting".to_owned(), called, None));
+    pair.cut = false;
+    assert!(pair.run(60 * SECOND).both_healthy(), "{}", pair.story());
+    assert_eq!(pair.tunnel(0).remote, Some("198.51.100.1:4500".to_owned()));
+}
+
+#[test]
 fn nothing_is_said_in_band_before_the_other_end_listens() {
     let mut pair = Pair::new([plan(0, Mode::Initiator), plan(1, Mode::Responder)]);
     pair.run(5 * SECOND);

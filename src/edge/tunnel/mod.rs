@@ -8,7 +8,7 @@ mod path_mtu;
 mod peer;
 
 use std::collections::VecDeque;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -22,7 +22,7 @@ use self::inner::Questions;
 use self::live::Live;
 use self::path_mtu::Search;
 use super::child::ChildLineage;
-use super::{Effect, Mode, Plan, ResolveFailure, TunnelPlan, TunnelState, UnderlayFact};
+use super::{Destination, Effect, Mode, Plan, ResolveFailure, TunnelPlan, TunnelState, UnderlayFact};
 use crate::crypto::Backends;
 use crate::forward::{Duty, PathCounters, ProbeOrder, SaTable, ToWorker};
 use crate::health::{
@@ -381,6 +381,24 @@ impl Tunnel {
 
     pub fn leg(&self) -> Option<Leg> {
         self.live.as_ref().map(|live| live.leg)
+    }
+
+    /// Where it leads; before it is up, whom it calls or will call next, when that is known.
+    pub fn remote(&self, plan: &Plan) -> Option<SocketAddr> {
+        let called = || match (&self.attempt, &self.plan(plan).destination) {
+            (Attempt::Idle, _) | (_, None) => None,
+            (_, Some(Destination::Ipv4(address))) => Some(*address),
+            (_, Some(Destination::Fqdn(_))) => self.last_good,
+        };
+        let called = || called().map(|address| SocketAddr::new(IpAddr::V4(address), plan.remote_ports.ike));
+        self.leg().map(|leg| leg.remote).or_else(called)
+    }
+
+    /// That the peer which is being called has not said a word yet, after the first try.
+    pub fn unanswered(&self, endpoint: &Endpoint) -> Option<String> {
+        let Attempt::Connecting { sa } = self.attempt else { return None };
+        let requests = endpoint.unanswered_requests(sa).filter(|requests| *requests > 1)?;
+        Some(format!("no answer yet to {requests} requests"))
     }
 
     pub fn children(&self) -> impl Iterator<Item = &ChildLineage> {
