@@ -198,9 +198,13 @@ fn render(told: &Explanation) -> String {
         None => text.push_str("no such flow is known now: this is what its first packet would get\n"),
         Some(live) => {
             let now = |at: u64| age_ms(told.at_ms.saturating_sub(at));
-            let on = live.tunnel.as_deref().or(live.link.as_deref()).unwrap_or("no tunnel yet");
+            let place = match live.tunnel.as_deref().or(live.link.as_deref()) {
+                Some(place) => format!("the flow is on {place}"),
+                None if live.refused => format!("the flow's latest packet was {}", live.why),
+                None => "the flow is on no tunnel yet".to_owned(),
+            };
             text.push_str(&format!(
-                "the flow is on {on}; it began {} ago, sent {} packets, the last {} ago, and moved {} times\n",
+                "{place}; it began {} ago, sent {} packets, the last {} ago, and moved {} times\n",
                 now(live.first_ms),
                 live.packets,
                 now(live.last_ms),
@@ -282,6 +286,7 @@ fn candidates(told: &Explanation) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::edge::FlowStatus;
     use crate::edge::{LearnedName, PassedOver, RuleMatch};
     use crate::steer::Stay;
 
@@ -362,6 +367,13 @@ the flow is on pop/primary/dsl; it began 60 s ago, sent 9000 packets, the last 0
         assert_eq!(render(&told), expected);
         let one_more = render(&Explanation { more_passed_over: 1, ..told.clone() });
         assert!(one_more.contains("  1 earlier one does not match\n"), "{one_more}");
+        let why = "refused: the rule says drop".to_owned();
+        let live = FlowStatus { tunnel: None, link: None, refused: true, why, ..crate::cli::flows::tests::flow() };
+        let nowhere = render(&Explanation { live: Some(live), ..told.clone() });
+        assert!(
+            nowhere.contains("the flow's latest packet was refused: the rule says drop; it began 60 s"),
+            "{nowhere}"
+        );
         let mut waits = told;
         waits.candidates[1].best = false;
         waits.stays = Some(Stay::HoldDown.to_string());

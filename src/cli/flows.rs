@@ -87,6 +87,7 @@ pub mod tests {
             tunnel: Some("pop/primary/dsl".to_owned()),
             link: Some("dsl".to_owned()),
             arrived_on: None,
+            refused: false,
             rule: Some("web".to_owned()),
             why: "link 2 of the rule".to_owned(),
             bytes: 12_345_678,

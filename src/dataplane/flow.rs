@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use arrayvec::ArrayVec;
 
-use crate::forward::{FlowMove, FlowReport, HeavyFlow, MOVES_KEPT, MoveCause, MoveOrder};
+use crate::forward::{FlowMove, FlowReport, HeavyFlow, MOVES_KEPT, MoveCause, MoveOrder, Refused};
 use crate::model::{Dscp, FlowKey, LinkId, Moment, PathId, RuleId};
 use crate::steer::{KnownNames, Why};
 
@@ -22,7 +22,7 @@ pub(super) struct Flow {
     /// `bytes` at the survey before, and when that was.
     surveyed: (u64, Moment),
     first: Moment,
-    /// Of flows that have moved, or shall.
+    /// Of flows that have moved, or shall, or were refused.
     story: Option<Box<Story>>,
 }
 
@@ -75,6 +75,7 @@ pub struct Leaving {
 #[derive(Default)]
 struct Story {
     order: Option<MoveOrder>,
+    refused: Option<Refused>,
     moves: u32,
     history: ArrayVec<FlowMove, MOVES_KEPT>,
 }
@@ -142,10 +143,23 @@ impl Flow {
             self.remember(FlowMove { at: now, from, to, cause });
             self.drop_order();
         }
+        if let Some(story) = &mut self.story {
+            story.refused = None;
+        }
         self.entry = FlowEntry { arrived_on: self.entry.arrived_on, ..chosen };
         self.bytes = self.bytes.max(bytes);
         self.packets = self.packets.max(1);
         self.last_left = now;
+    }
+
+    /// The packet of so many bytes that `leave` has counted goes nowhere.
+    pub fn refuse(&mut self, refused: Refused, bytes: u64) {
+        self.bytes = self.bytes.saturating_sub(bytes);
+        self.packets = self.packets.saturating_sub(u64::from(bytes > 0));
+        if self.story.get_or_insert_default().refused.replace(refused).is_none() {
+            // As far as can be from what is published: whatever comes back, the next packet is decided anew.
+            self.entry.policy_epoch ^= 1 << 31;
+        }
     }
 
     /// A packet of it arrived on `path`; gives the path that it leaves by, if it does.
@@ -213,6 +227,7 @@ impl Flow {
             key: self.key,
             dscp: self.entry.dscp,
             path: self.entry.path,
+            refused: story.and_then(|story| story.refused),
             breakout: self.entry.breakout,
             names: self.entry.names,
             arrived_on: self.entry.arrived_on,

@@ -7,7 +7,7 @@ use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
 
 use super::flow::{Flow, FlowEntry, Leaving};
-use crate::forward::{FLOWS_DEFAULT, FlowReport, Forgetting, Forgotten, HeavyFlow, MoveCause, MoveOrder};
+use crate::forward::{FLOWS_DEFAULT, FlowReport, Forgetting, Forgotten, HeavyFlow, MoveCause, MoveOrder, Refused};
 use crate::model::{Dscp, FlowKey, Moment, PathId};
 
 /// Parts of the table, each with a lock of its own. A worker that goes through all flows holds one
@@ -71,6 +71,11 @@ impl FlowTable {
     pub fn pin(&self, key: FlowKey, chosen: FlowEntry, moved: Option<MoveCause>, bytes: u64, now: Moment) -> bool {
         let new = || Flow::leaving(key, chosen, bytes, now);
         self.insert_or(key, now, new, |flow| flow.pin(chosen, moved, bytes, now))
+    }
+
+    /// The packet that `leave` has counted goes nowhere; of a flow that is not known nothing is remembered.
+    pub fn refuse(&self, key: &FlowKey, refused: Refused, bytes: u64) {
+        self.change(key, |flow| flow.refuse(refused, bytes));
     }
 
     /// A packet of the flow, given by its outgoing key, arrived on `path`. Returns the path that

@@ -187,8 +187,8 @@ fn fits(path: &PathFace, offload: Offload, parsed: &Parsed) -> Result<(), Droppe
 }
 
 impl From<NoWay> for Dropped {
-    fn from(NoWay { reason, refusal }: NoWay) -> Dropped {
-        Dropped { reason, path: None, refusal }
+    fn from(NoWay { refused, refusal }: NoWay) -> Dropped {
+        Dropped { reason: refused.reason, path: None, refusal }
     }
 }
 

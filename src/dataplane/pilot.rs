@@ -3,10 +3,10 @@ use std::time::Duration;
 use super::FlowTable;
 use super::flow::{FlowEntry, Leaving};
 use super::noting::NotePad;
-use crate::forward::{ConnectorFace, Forwarding, Held, Way};
+use crate::forward::{ConnectorFace, Forwarding, Held, Refused, Way};
 use crate::model::{DropReason, Dscp, FlowKey, LinkId, Moment};
 use crate::packet::Refusal;
-use crate::steer::{KnownNames, NewFlow, Stay};
+use crate::steer::{KnownNames, NewFlow, Stay, Why};
 
 /// A flow whose first packet was quicker than control, which had just heard a name of its destination, follows within
 /// this time: names are published every 50 ms, and a SYN is sent again after one second, and after two more (RFC 6298).
@@ -41,7 +41,7 @@ pub enum Course<'a> {
 /// It goes nowhere.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct NoWay {
-    pub reason: DropReason,
+    pub refused: Refused,
     /// Told to the sender, if anything.
     pub refusal: Option<Refusal>,
 }
@@ -55,8 +55,12 @@ impl<'a> Pilot<'a, '_> {
         {
             return Ok((course, entry.mark));
         }
-        let connector = self.connector_of(&leaving.key)?;
-        self.choose(connector, leaving, known)
+        let connector = self.connector_of(&leaving.key);
+        let course = connector.and_then(|connector| self.choose(connector, leaving, known));
+        if let (Some(_), Err(no_way)) = (known, &course) {
+            self.flows.refuse(&leaving.key, no_way.refused, leaving.bytes);
+        }
+        course
     }
 
     /// The course of an entry, while all that it was chosen by is still so.
@@ -92,7 +96,7 @@ impl<'a> Pilot<'a, '_> {
 
     fn connector_of(&self, key: &FlowKey) -> Result<&'a ConnectorFace, NoWay> {
         self.forwarding.connector_for(key).map_err(|reason| NoWay {
-            reason,
+            refused: Refused { reason, rule: None, why: Why::NoCandidate },
             // Who sends what is not the site's is never answered: it may be somebody else.
             refusal: (reason == DropReason::NoRoute).then_some(Refusal::NetworkUnreachable),
         })
@@ -133,19 +137,22 @@ impl<'a> Pilot<'a, '_> {
             notes.note(self.forwarding, connector, &flow, &held, &decision, self.now);
         }
         let choice = decision.choice;
-        if let Some(rule) = choice.rule.filter(|_| held.rule != choice.rule) {
+        let leaves = decision.way.is_some() || decision.breakout.is_some();
+        if let Some(rule) = choice.rule.filter(|_| held.rule != choice.rule || !leaves) {
             self.forwarding.rules.count_hit(rule, self.now);
         }
         let course = match (decision.way, decision.breakout) {
             (Some(way), _) => Course::Tunnel(way),
             (None, Some(link)) => Course::Breakout(link),
             (None, None) => {
-                return Err(match choice.why.drop_reason() {
-                    Some(DropReason::Rule) => refused(DropReason::Rule, Refusal::Prohibited),
-                    Some(DropReason::NoBreakout) => refused(DropReason::NoBreakout, Refusal::NetworkUnreachable),
-                    _ if decision.uncovered => refused(DropReason::NoSelector, Refusal::NetworkUnreachable),
-                    _ => refused(DropReason::NoPath, Refusal::NetworkUnreachable),
-                });
+                let (reason, refusal) = match choice.why.drop_reason() {
+                    Some(DropReason::Rule) => (DropReason::Rule, Refusal::Prohibited),
+                    Some(DropReason::NoBreakout) => (DropReason::NoBreakout, Refusal::NetworkUnreachable),
+                    _ if decision.uncovered => (DropReason::NoSelector, Refusal::NetworkUnreachable),
+                    _ => (DropReason::NoPath, Refusal::NetworkUnreachable),
+                };
+                let refused = Refused { reason, rule: choice.rule, why: choice.why };
+                return Err(NoWay { refused, refusal: Some(refusal) });
             }
         };
         // What makes another path the better one is no reason to be on this one.
@@ -179,8 +186,4 @@ impl<'a> Pilot<'a, '_> {
         self.flows.pin(key, entry, decision.moved, bytes, self.now);
         Ok((course, entry.mark))
     }
-}
-
-fn refused(reason: DropReason, refusal: Refusal) -> NoWay {
-    NoWay { reason, refusal: Some(refusal) }
 }

@@ -7,7 +7,7 @@ use super::report::{StatusFacts, unix_ms};
 use super::{ConnectorPlan, Plan, Steering};
 use crate::forward::{Decision, Duty, FlowReport, Forwarding, Held, Way};
 use crate::model::{DropReason, Dscp, FlowKey, LinkId, Moment, PathId, Role};
-use crate::steer::{Action, Breakout, Ends, Links, Listed, NewFlow, OnFailback, Quality, Rule, RuleSet, Standing};
+use crate::steer::{Action, Breakout, Ends, Links, Listed, NewFlow, OnFailback, Quality, Rule, RuleSet, Standing, Why};
 
 /// Rules before the one that matched that are shown.
 const RULES_SHOWN: usize = 8;
@@ -241,7 +241,7 @@ impl<There: Fn(Way) -> bool> Grounds<'_, There> {
         let connector = match forwarding.connector_for(&key) {
             Ok(connector) => connector,
             Err(reason) => {
-                told.why = refusal(reason).to_owned();
+                told.why = refusal(reason, Why::NoCandidate);
                 return told;
             }
         };
@@ -266,7 +266,7 @@ impl<There: Fn(Way) -> bool> Grounds<'_, There> {
         told.tunnel = decision.way.map(|way| tunnel_name(plan, way.path.id));
         told.why = match (decision.way, decision.uncovered) {
             (None, true) if choice.why.drop_reason() == Some(DropReason::NoPath) => {
-                "refused: no usable tunnel has negotiated traffic selectors that cover it".to_owned()
+                refusal(DropReason::NoSelector, choice.why)
             }
             _ => choice.why.to_string(),
         };
@@ -385,10 +385,12 @@ pub fn named_link(plan: &Plan, link: LinkId) -> String {
     plan.links.get(usize::from(link.0)).map_or_else(|| "?".to_owned(), |link| link.name.clone())
 }
 
-fn refusal(reason: DropReason) -> &'static str {
+pub(super) fn refusal(reason: DropReason, why: Why) -> String {
     match reason {
-        DropReason::NotNative => "refused: the source is not in the site's native ranges",
-        _ => "refused: no connector's network ranges contain the destination",
+        DropReason::NotNative => "refused: the source is not in the site's native ranges".to_owned(),
+        DropReason::NoRoute => "refused: no connector's network ranges contain the destination".to_owned(),
+        DropReason::NoSelector => "refused: no usable tunnel has negotiated traffic selectors that cover it".to_owned(),
+        _ => why.to_string(),
     }
 }
 

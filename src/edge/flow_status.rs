@@ -3,7 +3,7 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 
 use super::Plan;
-use super::explain::named_link;
+use super::explain::{named_link, refusal};
 use super::report::{StatusFacts, unix_ms};
 use crate::forward::FlowReport;
 use crate::model::{FlowKey, PathId, protocol};
@@ -27,10 +27,13 @@ pub struct FlowStatus {
     pub destination: String,
     /// 0 to 63, of the packet that its path was chosen for.
     pub dscp: u8,
-    /// As `connector/role/tunnel`; `null` when it has only arrived so far, or leaves outside of the tunnels.
+    /// As `connector/role/tunnel`; `null` when it has only arrived so far, leaves outside of the tunnels, or is refused.
     pub tunnel: Option<String>,
     pub link: Option<String>,
     pub arrived_on: Option<String>,
+    /// No way was found for its latest packet from the site.
+    #[serde(default)]
+    pub refused: bool,
     /// The name of the rule that decided.
     pub rule: Option<String>,
     /// In plain words.
@@ -66,19 +69,25 @@ pub(super) fn flow_status(flow: &FlowReport, plan: &Plan, facts: &StatusFacts) -
         cause: moved.cause.name().to_owned(),
         reason: moved.cause.to_string(),
     });
+    let (path, breakout) = match flow.refused {
+        Some(_) => (None, None),
+        None => (flow.path, flow.breakout),
+    };
+    let rule = flow.refused.map_or(flow.rule, |refused| refused.rule);
     FlowStatus {
         protocol: protocol_name(flow.key.protocol),
         source: end(&flow.key, true),
         destination: end(&flow.key, false),
         dscp: flow.dscp.value(),
-        tunnel: flow.path.map(tunnel),
-        link: flow.path.map(|path| link_name(plan, path)).or(flow.breakout.map(|link| named_link(plan, link))),
+        tunnel: path.map(tunnel),
+        link: path.map(|path| link_name(plan, path)).or(breakout.map(|link| named_link(plan, link))),
         arrived_on: flow.arrived_on.map(tunnel),
-        rule: flow.rule.and_then(|id| plan.rules.rule(id)).map(|rule| rule.name.clone()),
-        why: if flow.path.is_some() || flow.breakout.is_some() {
-            flow.why.to_string()
-        } else {
-            "has only arrived so far".to_owned()
+        refused: flow.refused.is_some(),
+        rule: rule.and_then(|id| plan.rules.rule(id)).map(|rule| rule.name.clone()),
+        why: match flow.refused {
+            Some(refused) => refusal(refused.reason, refused.why),
+            None if path.is_some() || breakout.is_some() => flow.why.to_string(),
+            None => "has only arrived so far".to_owned(),
         },
         bytes: flow.bytes,
         packets: flow.packets,

@@ -4,7 +4,7 @@ use std::time::Duration;
 use arrayvec::ArrayVec;
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Dscp, FlowKey, LinkId, Moment, PathId, RuleId};
+use crate::model::{DropReason, Dscp, FlowKey, LinkId, Moment, PathId, RuleId};
 use crate::steer::{KnownNames, Why};
 
 /// Flows in the table at most, unless the site file says otherwise: what a large branch has open at a
@@ -85,6 +85,17 @@ impl fmt::Display for MoveCause {
     }
 }
 
+/// A packet goes nowhere, and so does its flow for now.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Refused {
+    /// What the packet is counted under.
+    pub reason: DropReason,
+    /// The rule that matched.
+    pub rule: Option<RuleId>,
+    /// `NoCandidate` where nothing came to a choice.
+    pub why: Why,
+}
+
 /// Moves one flow. The worker that sends its next packet obeys when the flow has paused for
 /// `gap`, or after `by`, and only if the flow's rule would have it stay on the new path.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -123,6 +134,8 @@ pub struct FlowReport {
     pub dscp: Dscp,
     /// `None`: it has only arrived so far.
     pub path: Option<PathId>,
+    /// No way was found for its latest packet from the site; `path` or `breakout` is what it had before.
+    pub refused: Option<Refused>,
     /// It leaves by this link outside of the tunnels.
     pub breakout: Option<LinkId>,
     /// What was known of the destination's names when it was decided.

@@ -17,7 +17,9 @@ mod worker_counters;
 
 pub use decide::{Decision, Held, ROLE_PATHS, Way};
 pub use duty::Duty;
-pub use flow::{FLOWS_DEFAULT, FlowMove, FlowReport, HEAVY_PER_PATH, HeavyFlow, MOVES_KEPT, MoveCause, MoveOrder};
+pub use flow::{
+    FLOWS_DEFAULT, FlowMove, FlowReport, HEAVY_PER_PATH, HeavyFlow, MOVES_KEPT, MoveCause, MoveOrder, Refused,
+};
 pub use forgotten::{Forgetting, Forgotten};
 pub use forwarding::{
     BreakoutCounters, BreakoutFace, ChildFace, ConnectorFace, Forwarding, PathCounters, PathFace, SiteFace,

@@ -316,3 +316,53 @@ fn a_rule_counts_each_of_its_flows_once() {
     let hits = edge.crew.published.load().rules.hits(RuleId(0));
     assert_eq!((hits.count, hits.last), (9, Some(edge.now)));
 }
+
+#[test]
+fn a_live_flow_that_its_rule_comes_to_refuse_says_so_until_it_leaves_again() {
+    let (mut edge, _) = pair();
+    let links = Links::Strict(vec![LinkId(2)]);
+    with_rule(&edge, Action::Steer(Steering { links, ..Steering::default() }));
+    let (flow, rules) = (udp(5), Arc::clone(&edge.crew.published.load().rules));
+    let key = parse(&flow).unwrap().key;
+    assert_eq!(edge.send([flow.clone(), flow.clone()]), [2, 2]);
+    let well = edge.crew.flows.get(&key).unwrap();
+    assert_eq!((well.refused, well.packets, rules.hits(RuleId(0)).count), (None, 2, 1));
+
+    edge.publish(|next| next.paths[2].usable = false);
+    edge.now = edge.now + Duration::from_secs(8);
+    assert!(edge.send([flow.clone(), flow.clone(), flow.clone()]).is_empty());
+    let told = edge.crew.flows.get(&key).unwrap();
+    let refused = Refused { reason: DropReason::Rule, rule: Some(RuleId(0)), why: Why::StrictNoLink };
+    assert_eq!(told.refused, Some(refused));
+    assert_eq!((told.bytes, told.packets, told.last), (well.bytes, 2, edge.now), "what was refused has not left");
+    let hits = rules.hits(RuleId(0));
+    assert_eq!((hits.count, hits.last), (4, Some(edge.now)), "each refused packet is counted");
+    assert_eq!(edge.drops_out(), [(DropReason::Rule, 3)]);
+
+    // The path is as it was, with the epochs that the flow was pinned by.
+    edge.publish(|next| next.paths[2].usable = true);
+    assert_eq!(edge.send([flow.clone(), flow]), [2, 2]);
+    let back = edge.crew.flows.get(&key).unwrap();
+    assert_eq!((back.refused, back.packets, back.moves, back.why), (None, 4, 0, well.why));
+    assert_eq!(rules.hits(RuleId(0)).count, 4);
+}
+
+#[test]
+fn a_live_flow_whose_rule_has_no_link_to_break_out_by_says_so() {
+    let (mut edge, _) = pair();
+    with_rule(&edge, Action::BreakOut(Breakout { links: vec![LinkId(1)], set_dscp: None }));
+    let usable = |usable: bool| {
+        move |next: &mut Forwarding| {
+            next.breakouts = [BreakoutFace { link: LinkId(1), usable, live: Arc::default() }].into();
+        }
+    };
+    let key = parse(&udp(5)).unwrap().key;
+    let mut refused = Vec::new();
+    for up in [true, false, true] {
+        edge.publish(usable(up));
+        edge.sent_by(udp(5));
+        refused.push(edge.crew.flows.get(&key).unwrap().refused.map(|refused| refused.why));
+    }
+    assert_eq!(refused, [None, Some(Why::NoBreakout), None]);
+    assert_eq!(edge.io.broken_out.len(), 2);
+}

@@ -27,7 +27,7 @@ use crate::crypto::Encryption;
 use crate::esp::{InboundSa, OutboundSa};
 use crate::forward::{
     Cap, ChildFace, ConnectorFace, Duty, FlowQuestion, FlowReport, Forwarding, InnerOrder, MoveCause, MoveOrder,
-    PathFace, ProbeOrder, RouteTable, SaTable, SiteFace, ToControl, ToWorker,
+    PathFace, ProbeOrder, Refused, RouteTable, SaTable, SiteFace, ToControl, ToWorker,
 };
 use crate::model::{
     ConnectorId, DropCounters, DropReason, Dscp, Leg, LinkId, Moment, OutboundSlot, PathId, Role, RuleId, Secret,

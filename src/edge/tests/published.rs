@@ -1,7 +1,10 @@
 use super::*;
+use crate::edge::flow_status::flow_status;
 use crate::esp::largest_inner_with;
-use crate::forward::ToControl;
+use crate::forward::{FlowReport, Refused, ToControl};
 use crate::ike::{Event, SaId};
+use crate::model::{DropReason, Dscp, FlowKey, RuleId};
+use crate::steer::{Action, Matcher, Rule, RuleSet, Why};
 
 /// One end with its tunnel up.
 fn up() -> Pair {
@@ -160,4 +163,67 @@ fn the_device_takes_what_the_widest_connector_carries_and_the_routes_to_others_s
     // One default route for all leaves no choice.
     plan.connectors[0].ranges.clear();
     assert_eq!((plan.device_mtu(1_500), plan.narrow_ranges(1_500)), (1_300, vec![]));
+}
+
+#[test]
+fn a_refused_flow_has_no_tunnel_and_says_why_and_by_which_rule() {
+    let mut plan = plan(0, Mode::Initiator);
+    let rule = |name: &str| Rule {
+        name: name.to_owned(),
+        place: String::new(),
+        matcher: Matcher::default(),
+        action: Action::balance(),
+    };
+    plan.rules = Arc::new(RuleSet::new(vec![rule("before"), rule("now")], Vec::new()));
+    let (drops, forgotten) = (DropCounters::default(), Forgotten::default());
+    let facts = StatusFacts {
+        unix_ms_at_zero: 0,
+        started: Moment::ZERO,
+        drops: &drops,
+        flows: 1,
+        flow_limit: 1,
+        forgotten: &forgotten,
+        workers: &[],
+    };
+    let told = |refused: Option<Refused>| {
+        let flow = FlowReport {
+            key: FlowKey {
+                segment: 0,
+                protocol: 17,
+                source: [10, 0, 0, 1].into(),
+                destination: [10, 1, 0, 1].into(),
+                source_port: 1,
+                destination_port: 2,
+            },
+            dscp: Dscp::DEFAULT,
+            path: Some(PathId(0)),
+            refused,
+            breakout: None,
+            names: Default::default(),
+            arrived_on: None,
+            rule: Some(RuleId(0)),
+            why: Why::OnlyCandidate,
+            first: Moment::ZERO,
+            last: Moment::ZERO,
+            bytes: 0,
+            packets: 0,
+            moves: 0,
+            history: Default::default(),
+        };
+        let told = flow_status(&flow, &plan, &facts);
+        assert_eq!(told.refused, refused.is_some());
+        (told.tunnel, told.link, told.rule, told.why)
+    };
+    let some = |text: &str| Some(text.to_owned());
+    let well = "the only path that is up".to_owned();
+    assert_eq!(told(None), (some("far/primary/fibre"), some("fibre"), some("before"), well));
+    let refused = |reason, rule, why| told(Some(Refused { reason, rule, why }));
+    let by_rule = "refused: no link that the rule allows has a path that is up".to_owned();
+    let strict = refused(DropReason::Rule, Some(RuleId(1)), Why::StrictNoLink);
+    assert_eq!(strict, (None, None, some("now"), by_rule));
+    for reason in [DropReason::NoSelector, DropReason::NoRoute, DropReason::NotNative, DropReason::NoPath] {
+        let (tunnel, link, rule, why) = refused(reason, None, Why::NoCandidate);
+        assert_eq!((tunnel, link, rule), (None, None, None));
+        assert!(why.starts_with("refused: "), "{reason:?}: {why}");
+    }
 }
