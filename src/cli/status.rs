@@ -337,9 +337,9 @@ mod tests {
             note: None,
             last_change: Some(ChangeStatus {
                 at_ms: 40_000,
-                from: "connecting".to_owned(),
-                to: "up".to_owned(),
-                reason: "Child SA established".to_owned(),
+                from: if usable { "connecting" } else { "waiting" }.to_owned(),
+                to: if usable { "up" } else { "waiting" }.to_owned(),
+                reason: if usable { "Child SA established" } else { "no such name" }.to_owned(),
             }),
             last_failure: (!usable)
                 .then(|| FailureStatus { at_ms: 90_000, reason: "no answer to IKE_SA_INIT".to_owned() }),
@@ -409,7 +409,7 @@ connector pop: Partially Up, traffic on the primary role
   primary/fibre: packets of up to 1338 bytes fit
   primary/fibre: probe http 10.9.0.1:80/health silent (HTTP status 503): loss 0.0%, rtt 20.2ms, jitter -, 20 of 30 answered
   primary/dsl: drained by the operator for 50 s
-  primary/dsl: connecting -> up 60 s ago: Child SA established
+  primary/dsl: still waiting 60 s ago: no such name
   primary/dsl: last failure 10 s ago: no answer to IKE_SA_INIT
   primary/dsl: dropped out: 2 too_big
   primary/dsl: probe http 10.9.0.1:80/health silent (HTTP status 503): loss 0.0%, rtt 20.2ms, jitter -, 20 of 30 answered

@@ -163,3 +163,24 @@ fn in_words(step: &Step) -> String {
 fn seconds(ms: u64) -> String {
     format!("{:>10.3} s", ms as f64 / 1e3)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refused_policy_is_told_with_the_scenario_or_the_site_whose_links_it_may_name() {
+        let mut args = SimulateArgs {
+            files: vec!["policy.toml".into()],
+            flows: "flows".into(),
+            scenario: "cut.toml".into(),
+            site: None,
+            as_site: None,
+            seed: None,
+            json: false,
+        };
+        assert_eq!(judged_by(&args), "the policy, with the links of the scenario cut.toml");
+        args.site = Some("lyon.toml".into());
+        assert_eq!(judged_by(&args), "the policy, with the links of the site lyon.toml");
+    }
+}
