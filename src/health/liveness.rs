@@ -149,6 +149,10 @@ impl Liveness {
             self.estimate.sample(rtt);
         } else if let (Some(first), Some(latest)) = (self.sent.front(), self.sent.back()) {
             self.learn_from_ambiguous(now.since(first.at), now.since(latest.at), now);
+            if self.estimate.prompt().is_none() {
+                // Until a round trip is measured, nothing can be noticed quickly.
+                self.next = self.next.min(now);
+            }
         }
         // The answer is taken to be for the latest transmission that leaves time for a round
         // trip. Those before it had waited longer than is usual, and are lost; those after it

@@ -267,6 +267,34 @@ fn a_target_that_dies_while_the_ike_daemon_is_busy_is_no_cut() {
 }
 
 #[test]
+fn a_cut_is_noticed_quickly_soon_after_a_tunnel_whose_first_probe_was_lost_has_come_up() {
+    let play = |cut: Moment, until: f64| {
+        let fate = move |now: Moment, kind, _: &mut Chance| match kind {
+            Kind::Ike if now < at(1.0) => Fate::Lost,
+            _ if now >= cut => Fate::Lost,
+            Kind::Ike | Kind::Inner(_) | Kind::Site => Fate::Back(ms(20)),
+        };
+        let mut world = World::new(every(1000), &[target(1)], 1, fate);
+        world.flow = Some(Flow::new(10, 0, true));
+        let (mut is_asked, mut answered) = (false, None);
+        for step in 0..(until * 1000.0) as u32 {
+            world.run(f64::from(step) / 1000.0);
+            if std::mem::replace(&mut is_asked, world.request.is_some()) && !is_asked {
+                answered = answered.or(Some(world.now));
+            }
+        }
+        let down = world.changes.iter().find(|change| change.to == Verdict::Down).map(|change| change.at);
+        (answered, down)
+    };
+    let (answered, down) = play(at(60.0), 3.0);
+    let cut = answered.expect("the second one is answered") + ms(300);
+    assert_eq!(down, None);
+    let (_, down) = play(cut, 8.0);
+    let took = down.map(|down| down.since(cut));
+    assert!(took.is_some_and(|took| took <= ms(400)), "{took:?}");
+}
+
+#[test]
 fn inner_targets_speak_for_a_path_in_a_burst_too() {
     // IKE is gone for good, inner probes are answered: the path stays.
     let fate = |now: Moment, kind, _: &mut Chance| match kind {
