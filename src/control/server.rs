@@ -288,7 +288,7 @@ mod tests {
         for (clients, begun) in [(40, &b""[..]), (CLIENTS, b""), (CLIENTS + 50, b"{\"requ"), (2 * CLIENTS, b"")] {
             let _silent = silent(&path, clients, begun);
             for _ in 0..5 {
-                let answer = super::super::client::ask_within(&path, Request::Status {}, PATIENCE / 3);
+                let answer = super::super::client::ask_within(&path, Request::Status {}, PATIENCE * 3 / 4);
                 assert!(answer.is_ok(), "beside {clients}: {answer:?}");
             }
         }
@@ -305,7 +305,7 @@ mod tests {
             stream.set_nonblocking(true).unwrap();
             while std::io::Write::write(&mut &*stream, &questions).is_ok() {}
         }
-        let answer = super::super::client::ask_within(&path, Request::Status {}, PATIENCE / 3);
+        let answer = super::super::client::ask_within(&path, Request::Status {}, PATIENCE * 3 / 4);
         assert!(answer.is_ok(), "{answer:?}");
     }
 
@@ -325,7 +325,7 @@ mod tests {
         let mut others = silent(&path, CLIENTS - 2, b"");
         ask();
         others.extend(silent(&path, 1, b""));
-        first.set_read_timeout(Some(PATIENCE / 3)).unwrap();
+        first.set_read_timeout(Some(PATIENCE * 3 / 4)).unwrap();
         assert_eq!(first.read(&mut [0; 8]).unwrap(), 0, "the first was let go at once");
         assert!(ask().contains("reached control"));
     }
