@@ -34,6 +34,17 @@ pub fn name(text: &str) -> Result<String, Complaint> {
     )
 }
 
+/// What a test says of a flow that no rule matches.
+pub const NO_RULE: &str = "none";
+
+/// The name of a rule: a test can tell it from none.
+pub fn rule(text: &str) -> Result<String, Complaint> {
+    if text == NO_RULE {
+        return complain("a rule called \"none\"", "another name: a test says \"none\" of a flow that no rule matches");
+    }
+    name(text)
+}
+
 /// How nervously a path is watched.
 pub fn sensitivity(text: &str) -> Result<Sensitivity, Complaint> {
     match Sensitivity::ALL.into_iter().find(|one| one.name() == text) {

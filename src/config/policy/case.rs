@@ -102,7 +102,7 @@ pub fn read(
     let breakout = breakout.map(|value| read_links(&value, "breakout", "a link, or several", vocabulary));
     let expect = expect.or(breakout.map(|links| links.map(Expected::Breakout)));
     let rule = table.value("rule").and_then(|value| value.parse(words::name));
-    let rule = rule.map(|name| Some(name).filter(|name| name != "none"));
+    let rule = rule.map(|name| Some(name).filter(|name| name != words::NO_RULE));
     table.finish();
     if expect.is_none() && rule.is_none() && report.error_count() == errors_before {
         report.missing(

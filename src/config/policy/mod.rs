@@ -148,7 +148,7 @@ impl Reader<'_> {
     fn read_rule(&mut self, mut table: Table<'_>) {
         let report = self.report;
         let spot = table.spot().clone();
-        let name = table.required("name", "name = \"voice\"").and_then(|value| value.parse_at(words::name));
+        let name = table.required("name", "name = \"voice\"").and_then(|value| value.parse_at(words::rule));
         let errors_before = report.error_count();
         let named_sites = fields::sites(&mut table, self.definitions);
         let sites = self.vocabulary.for_sites(&named_sites, report);

@@ -185,7 +185,7 @@ destination_port = ["9-8", 70000]
 mode = "blance"
 link = "dsl"
 [[rule]]
-name = "all"
+name = "none"
 links = []
 [[rule]]
 links = ["dsl", "dsl"]
@@ -206,6 +206,7 @@ links = ["dsl", "dsl"]
             "p.toml:18:28 destination_port 70000 is out of range (0 to 65535)",
             "p.toml:19:8 unknown mode \"blance\" (known: prefer, strict, balance, breakout, drop)",
             "p.toml:20:1 unknown key \"link\" in [[rule]] (did you mean links?)",
+            "p.toml:22:8 a rule called \"none\" (another name: a test says \"none\" of a flow that no rule matches)",
             "p.toml:23:9 links is empty (at least one WAN link)",
             "p.toml:24:1 missing name in [[rule]] (such as name = \"voice\")",
             "p.toml:25:17 \"dsl\" is listed twice",
