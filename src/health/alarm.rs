@@ -287,7 +287,7 @@ impl Alarm {
             None => {}
         }
         if self.burst.is_none() && findings.dead.is_none() {
-            self.look_into_doubt(&mut findings, liveness, echoes, around, now);
+            self.look_into_doubt(&mut findings, liveness, echoes, around, (due, now));
         }
         findings
     }
@@ -371,11 +371,15 @@ impl Alarm {
         liveness: &Liveness,
         echoes: Echoes,
         around: &mut Surroundings,
-        now: Moment,
+        (due, now): (Moment, Moment),
     ) {
         let evidence = self.evidence(liveness, echoes);
         if !self.doubt.begins(evidence, now) {
             return;
+        }
+        let late = now.since(due);
+        if late > LATE {
+            self.doubt.withhold(now + late.min(FALSE_ALARM));
         }
         let enough = self.fall_of(liveness, None).is_some_and(|at| at <= now);
         match self.doubt.run(evidence, enough, around.peer.ike, around.budget, now) {

@@ -44,7 +44,7 @@ struct Inquiry {
     pace: Duration,
     /// No verdict before.
     patient_until: Moment,
-    /// Nor before that, since the peer's daemon has answered nobody until lately.
+    /// Nor before that, since the peer's daemon has answered nobody until lately, or since we were late ourselves.
     withheld_until: Moment,
     /// An inner probe is not answered either.
     by_echo: bool,
@@ -109,6 +109,13 @@ impl Doubt {
         self.inquiry.is_some()
     }
 
+    /// No verdict before then.
+    pub fn withhold(&mut self, until: Moment) {
+        if let Some(inquiry) = &mut self.inquiry {
+            inquiry.withheld_until = inquiry.withheld_until.max(until);
+        }
+    }
+
     /// `enough`: so many probes were not answered that the path is dead if it is cut. `others`: when the peer's daemon last
     /// answered over other paths.
     pub fn run(
@@ -130,7 +137,8 @@ impl Doubt {
         let others_answer = others.is_some_and(|answer| answer > inquiry.began);
         if enough && !others_answer {
             // Once its daemon answers somebody, it is given the time to answer here.
-            inquiry.withheld_until = now + SLOW_STEP + evidence.liveness.prompt().unwrap_or_default();
+            let until = now + SLOW_STEP + evidence.liveness.prompt().unwrap_or_default();
+            inquiry.withheld_until = inquiry.withheld_until.max(until);
         }
         let is_cut = others_answer && enough && inquiry.patient_until.max(inquiry.withheld_until) <= now;
         if is_cut || now.since(inquiry.began) >= GIVE_UP {

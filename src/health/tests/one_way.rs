@@ -74,6 +74,41 @@ fn a_daemon_that_was_busy_and_answers_other_paths_a_little_sooner_is_no_cut() {
     }
 }
 
+/// Control does nothing for so long, while workers go on; what came for it meanwhile is read when it has looked at the time.
+fn stand_still<F: FnMut(Moment, Kind, &mut Chance) -> Fate>(world: &mut World<F>, length: Duration) {
+    world.now = world.now + length;
+    for ((at, count), arrival) in std::mem::take(&mut world.arrivals) {
+        match arrival {
+            Arrival::Site if at <= world.now => world.traffic.received += 1,
+            Arrival::Site | Arrival::Ike { .. } | Arrival::Echo { .. } => {
+                world.arrivals.insert((at.max(world.now), count), arrival);
+            }
+        }
+    }
+    world.traffic.last_in = Some(world.now);
+    world.time_out();
+    world.drain();
+}
+
+#[test]
+fn our_own_lateness_is_no_cut_while_packets_come_in() {
+    let begin = at(20.0);
+    // All that is lost on the way there is lost within so short a time.
+    let fate = move |now: Moment, kind, _: &mut Chance| match kind {
+        Kind::Ike | Kind::Inner(_) if now >= begin && now < begin + ms(60) => Fate::Lost,
+        Kind::Ike | Kind::Inner(_) | Kind::Site => Fate::Back(ms(200)),
+    };
+    for seed in 0..20 {
+        for late in (200..700).step_by(20) {
+            let mut world = closely(1, seed, fate);
+            beside(&mut world, 20.0 + f64::from(late) / 1e3, |now| now);
+            stand_still(&mut world, ms(400));
+            beside(&mut world, 24.0, |now| now);
+            assert_eq!(downs(&world), 0, "seed {seed}, after {late} ms: {:?}", world.changes);
+        }
+    }
+}
+
 #[test]
 fn short_holes_on_the_way_there_are_judged_more_calmly_too() {
     let fate = |now, kind, _: &mut Chance| match kind {
