@@ -262,7 +262,7 @@ impl Alarm {
                     burst.not_before = burst.not_before.max(now + patience);
                 } else if dead {
                     findings.dead = Some(self.reason(liveness, now));
-                    self.fell = Some(now);
+                    self.fell(now);
                 }
                 if now.since(began) >= GIVE_UP {
                     // Nothing comes of it: the steady probes judge.
@@ -343,9 +343,10 @@ impl Alarm {
         self.told = now;
     }
 
-    /// It fell by other evidence.
+    /// The verdict has fallen, and with it is settled what else was in doubt.
     pub fn fell(&mut self, now: Moment) {
         self.fell.get_or_insert(now);
+        self.doubt.drop_inquiry();
     }
 
     fn begin(&mut self, cause: Cause, now: Moment) {

@@ -116,6 +116,11 @@ impl Doubt {
         }
     }
 
+    /// The path is down, whatever else was looked into.
+    pub fn drop_inquiry(&mut self) {
+        self.inquiry = None;
+    }
+
     /// `enough`: so many probes were not answered that the path is dead if it is cut. `others`: when the peer's daemon last
     /// answered over other paths.
     pub fn run(

@@ -138,3 +138,27 @@ fn a_target_that_answers_a_few_times_a_second_makes_no_cut_of_an_ike_daemon_that
         assert_eq!(downs(&world), 0, "{allowed} a second: {:?}", world.changes);
     }
 }
+
+#[test]
+fn after_a_cut_in_both_directions_a_target_is_believed_as_before() {
+    let mut times = Vec::new();
+    for seed in 0..40 {
+        let cut = at(20.0) + ms(seed * 13);
+        let back = cut + ms(1_500);
+        let again = at(50.0) + ms(seed * 7);
+        let fate = move |now, kind, _: &mut Chance| match kind {
+            _ if now >= cut && now < back => Fate::Lost,
+            // The way to the target is there a little later than that to the peer.
+            Kind::Inner(_) if now >= cut && now < back + ms(400) => Fate::Lost,
+            Kind::Ike | Kind::Inner(_) if now >= again => Fate::Lost,
+            Kind::Ike | Kind::Inner(_) | Kind::Site => Fate::Back(ms(20)),
+        };
+        let mut world = closely(1, seed, fate);
+        beside(&mut world, 54.0, |now| now);
+        let expected = [Verdict::Healthy, Verdict::Down, Verdict::Healthy, Verdict::Down];
+        assert_eq!(world.verdicts(), expected, "{:?}", world.changes);
+        times.push(world.changes[3].at.since(again));
+    }
+    times.sort();
+    assert!(times[39] <= ms(550), "{times:?}");
+}
