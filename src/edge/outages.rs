@@ -67,7 +67,7 @@ impl Outages {
         now < self.steady_at
     }
 
-    /// It is never up for long.
+    /// It was lost again too soon to be of use to any flow.
     pub fn is_fleeting(&self, now: Moment) -> bool {
         now < self.useful_at
     }

@@ -42,9 +42,9 @@ pub struct Condition {
     /// The site's own traffic fills the queue of its link, and so makes it slow. Whoever only wants to get
     /// much through gains nothing by leaving it.
     pub strained: bool,
-    /// It has been down again and again of late: nothing for calls.
+    /// It was down of late and is not steady yet: nothing for calls.
     pub unsteady: bool,
-    /// And it was up for so short a time in between that it is of no use to any flow.
+    /// And it was up for so short a time before that it is of no use to any flow.
     pub fleeting: bool,
 }
 
@@ -54,7 +54,9 @@ impl Condition {
     /// In plain words, where there is something to say.
     pub const fn note(self) -> Option<&'static str> {
         match self {
-            Condition { fleeting: true, .. } => Some("down again and again of late, and never up for long"),
+            Condition { fleeting: true, .. } => {
+                Some("down of late, a few seconds after it came up: flows keep off it for a while")
+            }
             Condition { unsteady: true, .. } => Some("down of late, and not steady yet: calls keep off it for a while"),
             Condition { strained: true, .. } => Some("the site's own traffic fills its link, and so makes it slow"),
             Condition { full: true, .. } => Some("its link is nearly full: new flows go elsewhere"),

@@ -103,7 +103,7 @@ pub enum Standing {
     Health,
     /// It misses the rule's SLA class, and another path does not.
     Sla,
-    /// It has been down again and again of late, and another path has not.
+    /// It was down of late and is not steady yet, and another path is.
     Unsteady,
     /// A link that the rule names earlier is as good.
     LaterLink,

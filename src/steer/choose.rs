@@ -214,7 +214,9 @@ impl<'a> Field<'a> {
         if level > Level::GOOD && others.is_some_and(|(level, _)| level == Level::GOOD) {
             self.remove(|candidate| is_named(candidate).then(|| Level::standing(candidate, steering)));
             return Some(match (verdict, steering.sla) {
-                (Verdict::Healthy, _) if level == Level::DEGRADED => FellBack::Unsteady,
+                (Verdict::Healthy, _) if matches!(level, Level::DEGRADED | Level::UNKNOWN_AND_UNSTEADY) => {
+                    FellBack::Unsteady
+                }
                 (Verdict::Healthy, Some(class)) => FellBack::Sla(class),
                 (Verdict::Healthy | Verdict::Unknown | Verdict::Degraded | Verdict::Down, _) => {
                     FellBack::Health(verdict)

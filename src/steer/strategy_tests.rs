@@ -233,6 +233,11 @@ fn calls_keep_off_a_path_that_was_down_again_and_again_and_all_flows_off_one_tha
         let why = choose(&on_fibre, &flow(1), &[in_condition(unsteady, good(FIBRE)), good(DSL)]).why;
         assert_eq!(why, Why::FellBackUnsteady { among: 1 });
     }
+    let calls_on_fibre = rules(Steering { links, sla: Some(VOICE), ..Steering::default() });
+    let new = in_condition(unsteady, Candidate { sla: SlaStanding::UNMEASURED, ..good(FIBRE) });
+    let choice = choose(&calls_on_fibre, &flow(1), &[new, good(DSL)]);
+    let told = (choice.standings[0], choice.why);
+    assert_eq!(told, (Standing::Unsteady, Why::FellBackUnsteady { among: 1 }), "whose class is not known yet");
 }
 
 #[test]
