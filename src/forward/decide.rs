@@ -158,7 +158,7 @@ impl Forwarding {
         let Some(path) = report.path.and_then(|id| self.path(id)) else { return false };
         let Some(connector) = self.connector(path.connector) else { return false };
         let first = Role::ALL.into_iter().find(|role| !connector.roles[role.index()].is_empty());
-        if first != Some(path.role) {
+        if report.refused.is_none() && first != Some(path.role) {
             return true;
         }
         let ideal = |path: &PathFace| Candidate {
@@ -182,6 +182,10 @@ impl Forwarding {
             ends: self.ends_with(&key, report.names),
         };
         let choice = choose_by(self.rules.first_match(&flow), &flow.key, &candidates, None);
+        if report.refused.is_some() {
+            // It is nowhere.
+            return choice.path.is_some() && self.connector_for(&key).is_ok();
+        }
         let index = candidates.iter().position(|candidate| candidate.path == path.id);
         // Where a peer wants to be answered is where the flow belongs.
         report.why != Why::Arrival && index.is_some_and(|index| choice.best & 1 << index == 0)

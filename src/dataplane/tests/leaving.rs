@@ -366,3 +366,30 @@ fn a_live_flow_whose_rule_has_no_link_to_break_out_by_says_so() {
     assert_eq!(refused, [None, Some(Why::NoBreakout), None]);
     assert_eq!(edge.io.broken_out.len(), 2);
 }
+
+#[test]
+fn each_packet_that_finds_no_path_counts_for_its_rule() {
+    let (mut edge, _) = pair();
+    with_rule(&edge, Action::balance());
+    edge.send([udp(5), udp(5)]);
+    edge.publish(|next| next.paths.iter_mut().for_each(|path| path.usable = false));
+    assert!(edge.send([udp(5), udp(5), udp(6)]).is_empty());
+    assert_eq!(edge.crew.published.load().rules.hits(RuleId(0)).count, 4);
+}
+
+#[test]
+fn a_refused_flow_is_off_preferred_where_tunnels_that_are_well_would_have_it() {
+    let (mut edge, _) = pair();
+    let links = Links::Strict(vec![LinkId(2)]);
+    with_rule(&edge, Action::Steer(Steering { links, ..Steering::default() }));
+    let key = parse(&udp(5)).unwrap().key;
+    let is_off = |edge: &End| edge.crew.published.load().is_off_preferred(&edge.crew.flows.get(&key).unwrap());
+    edge.send([udp(5)]);
+    assert!(!is_off(&edge));
+    edge.publish(|next| next.paths[2].usable = false);
+    edge.send([udp(5)]);
+    assert!(is_off(&edge));
+    with_rule(&edge, Action::Drop);
+    edge.send([udp(5)]);
+    assert!(!is_off(&edge));
+}
