@@ -188,6 +188,12 @@ fn what_a_stopped_daemon_keeps_closed_is_released_and_never_under_a_running_one(
         daemon=$!
         for _ in $(seq 600); do ip rule | grep -q 2215: && break; sleep 0.1; done
         if "$0" release --config "$1"; then echo "released under a running daemon"; exit 1; fi
+        # It knows neither the site file nor the socket.
+        if "$0" release; then echo "released under a running daemon of another socket"; exit 1; fi
+        ip rule | grep -q 2213: || { echo "a release that is refused has removed rules"; exit 1; }
+        sed 's/control.sock/other.sock/' "$1" >"$3"
+        if "$0" run --config "$3"; then echo "a second daemon took the same routes"; exit 1; fi
+        ip rule | grep -q 2213: || { echo "a daemon that may not start has removed rules"; exit 1; }
         kill -TERM $daemon
         wait $daemon
         ip rule | grep -q 2213: || { echo "nothing was kept closed"; exit 1; }
@@ -198,7 +204,7 @@ fn what_a_stopped_daemon_keeps_closed_is_released_and_never_under_a_running_one(
     "#;
     let output = Command::new("unshare")
         .args(["--net", "sh", "-c", script, env!("CARGO_BIN_EXE_trefoil")])
-        .args([&site, &directory.path().join("log")])
+        .args([&site, &directory.path().join("log"), &directory.path().join("other.toml")])
         .output()
         .unwrap();
     assert!(output.status.success(), "{output:?}");

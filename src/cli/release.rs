@@ -7,26 +7,26 @@ use crate::{config, daemon};
 /// Opens the network ranges again that a stopped daemon keeps closed.
 ///
 /// With `on_stop = "block"` the rules and blackholes of the routes stay when the daemon stops.
-/// This removes them; refused while the daemon runs.
+/// This removes them; refused while a daemon runs with any of them.
 #[derive(clap::Args, Debug)]
 pub struct ReleaseArgs {
-    /// The site file, if it sets [routes] or [control]
+    /// The site file, if it sets [routes]
     #[arg(long, value_name = "SITE.toml")]
     config: Option<PathBuf>,
 }
 
 pub fn run(args: &ReleaseArgs) -> ExitCode {
-    let (routes, socket) = match &args.config {
-        None => config::defaults(),
+    let routes = match &args.config {
+        None => config::default_routes(),
         Some(file) => match config::load(file) {
-            Ok(loaded) => (loaded.plan.routes, loaded.plan.control_socket),
+            Ok(loaded) => loaded.plan.routes,
             Err(diagnostics) => {
                 diagnostics.iter().for_each(|one| output::complain(&one.to_string()));
                 return ExitCode::FAILURE;
             }
         },
     };
-    match daemon::release(&routes, &socket) {
+    match daemon::release(&routes) {
         Ok(()) => output::finish(
             "No rules or routes of Trefoil are left: the ranges go where the host\'s own routes lead.\n",
             ExitCode::SUCCESS,

@@ -45,7 +45,7 @@ pub use policy::{
 pub use scenario::{
     Change, Direction, LineShape, Scenario, ScenarioEvent, ScenarioLink, ScenarioTraffic, Trace, TrafficKind, Where,
 };
-pub use settings::defaults;
+pub use settings::default_routes;
 pub use wording::Complaint;
 
 /// The code point of this name or number, such as `ef` or `46`.

@@ -253,9 +253,9 @@ pub fn read_resolvers(table: Option<Table<'_>>) -> Vec<IpNet> {
     resolvers
 }
 
-/// Where a site that says nothing has its routes and its control socket.
-pub fn defaults() -> (RoutePlan, PathBuf) {
-    (read_routes(None), read_control(None, Path::new("")))
+/// The routes of a site that says nothing of them.
+pub fn default_routes() -> RoutePlan {
+    read_routes(None)
 }
 
 fn routing_table(value: &Value<'_>) -> Option<u32> {

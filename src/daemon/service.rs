@@ -1,6 +1,6 @@
 use std::io;
 use std::net::Ipv4Addr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use ipnet::IpNet;
@@ -13,7 +13,7 @@ use super::lan_follow;
 use super::node::{Node, Parts};
 use crate::control::{BindError, Server};
 use crate::edge::{OUTER_MTU, OnStop, Plan, RoutePlan, UnderlayPlan};
-use crate::net::{Breakouts, Clock, Interface, Names, RouteNeeds, Routes, SiteDevice, Tun, map_large_buffers};
+use crate::net::{Breakouts, Claim, Clock, Interface, Names, RouteNeeds, Routes, SiteDevice, Tun, map_large_buffers};
 
 /// Why the daemon does not run.
 #[derive(Debug, thiserror::Error)]
@@ -26,8 +26,12 @@ pub enum ServiceError {
     Mtu { name: String, mtu: u16 },
     #[error("cannot install routes: {0}")]
     Routes(io::Error),
-    #[error("the daemon at {} runs: stop it first", .0.display())]
-    Runs(PathBuf),
+    #[error(
+        "{0}: stop it first, or give this one a routes.device, a routes.table and a routes.rule_priority of its own"
+    )]
+    Claimed(io::Error),
+    #[error("{0}, and what it leads into tunnels would leave in clear: stop it first")]
+    Runs(io::Error),
     #[error("cannot remove rules and routes: {0} (it needs root, or CAP_NET_ADMIN)")]
     Release(io::Error),
     #[error("cannot write the key log {}: {source}", path.display())]
@@ -50,9 +54,10 @@ pub fn serve(plan: Plan, key_log: Option<PathBuf>) -> Result<(), ServiceError> {
 }
 
 async fn serve_in_runtime(plan: Plan, key_log: Option<PathBuf>) -> Result<(), ServiceError> {
-    // First the socket: a second daemon ends here and has touched nothing. So it goes last, or the
+    // First the socket and the claim: a second daemon ends here and has touched nothing. So they go last, or the
     // successor's routes would be removed with ours.
     let server = Server::bind(&plan.control_socket)?;
+    let claim = Claim::take(&plan.routes).map_err(ServiceError::Claimed)?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     // The terminal has gone.
@@ -158,6 +163,8 @@ async fn serve_in_runtime(plan: Plan, key_log: Option<PathBuf>) -> Result<(), Se
         tracing::info!("the network ranges stay closed; `trefoil release --config SITE.toml` opens them");
     }
     let removed = routes.remove().await.map_err(ServiceError::Routes);
+    // Who waits for the socket to go finds the routes free as well.
+    drop(claim);
     if let Some(serving) = serving {
         serving.abort();
         let _ = serving.await;
@@ -165,11 +172,9 @@ async fn serve_in_runtime(plan: Plan, key_log: Option<PathBuf>) -> Result<(), Se
     outcome.and(removed)
 }
 
-/// Removes the rules and routes that a stopped daemon left. Refused while one runs.
-pub fn release(plan: &RoutePlan, control_socket: &Path) -> Result<(), ServiceError> {
-    if std::os::unix::net::UnixStream::connect(control_socket).is_ok() {
-        return Err(ServiceError::Runs(control_socket.to_owned()));
-    }
+/// Removes the rules and routes that a stopped daemon left. Refused while one runs with any of them.
+pub fn release(plan: &RoutePlan) -> Result<(), ServiceError> {
+    let _claim = Claim::take(plan).map_err(ServiceError::Runs)?;
     let plan = RoutePlan { on_stop: OnStop::Release, ..plan.clone() };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async { Routes::open(&plan)?.remove().await }).map_err(ServiceError::Release)

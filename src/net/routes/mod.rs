@@ -1,4 +1,5 @@
 mod breakout;
+mod claim;
 mod rule;
 #[cfg(test)]
 mod tests;
@@ -17,6 +18,7 @@ use rtnetlink::{Handle, IpVersion, LinkUnspec, RouteMessageBuilder};
 use socket2::{Domain, Socket, Type};
 
 pub use self::breakout::{BreakoutNeed, BreakoutRoutes};
+pub use self::claim::Claim;
 use self::rule::{OUR_PROTOCOL, Rule};
 use crate::edge::{OnStop, RoutePlan};
 
