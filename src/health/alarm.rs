@@ -33,8 +33,8 @@ const IDLE_PATIENCE: Duration = Duration::from_millis(500);
 /// Troubles of a path that lives all the same are believed once in so long.
 const TROUBLE_PAUSE: Duration = Duration::from_secs(1);
 
-/// What else than silence makes a path suspect.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+/// What else than silence makes a path suspect, the surest first.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Trouble {
     /// Its interface lost its carrier or went down.
     LinkDown,
@@ -93,6 +93,8 @@ pub(super) struct Alarm {
 #[derive(Clone, Copy, Debug)]
 struct Burst {
     cause: Cause,
+    /// The surest of what was told since, too: the kernel speaks of an interface when packets are missed already.
+    told: Option<Trouble>,
     began: Moment,
     /// The next probe.
     next: Moment,
@@ -202,6 +204,9 @@ impl Alarm {
         if self.burst.is_none() && !is_down && believed {
             self.troubled = Some(now);
             self.begin(Cause::Trouble(trouble), now);
+        }
+        if let Some(burst) = &mut self.burst {
+            burst.told = Some(burst.told.map_or(trouble, |told| told.min(trouble)));
         }
     }
 
@@ -350,7 +355,7 @@ impl Alarm {
     }
 
     fn begin(&mut self, cause: Cause, now: Moment) {
-        self.burst = Some(Burst { cause, began: now, next: now, turn: false, not_before: now });
+        self.burst = Some(Burst { cause, told: None, began: now, next: now, turn: false, not_before: now });
     }
 
     /// Sends the burst's next probe, if its turn has come.
@@ -452,7 +457,9 @@ impl Alarm {
         let over = liveness.unanswered(self.heard).take_while(|at| *at + prompt <= now);
         let first = liveness.unanswered(self.heard).next().unwrap_or(now);
         let span = now.since(first).as_millis();
-        let cause = self.burst.map(|burst| format!(", after {}", burst.cause)).unwrap_or_default();
+        // What is sure, before what is only unusual.
+        let cause = self.burst.map(|burst| burst.told.map_or(burst.cause, Cause::Trouble));
+        let cause = cause.map(|cause| format!(", after {cause}")).unwrap_or_default();
         format!("{} probes within {span} ms were not answered{cause}", over.count())
     }
 }

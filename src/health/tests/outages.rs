@@ -130,6 +130,27 @@ fn an_interface_that_goes_down_takes_its_idle_path_along() {
     }
 }
 
+/// The kernel tells of an interface some time after it has ceased to carry.
+#[test]
+fn what_the_system_says_while_a_silence_is_looked_into_is_the_reason_that_is_told() {
+    let cut = at(60.0);
+    let fate = move |now, _, _: &mut Chance| if now >= cut { Fate::Lost } else { Fate::Back(ms(20)) };
+    for told in [&[Trouble::LinkDown][..], &[Trouble::SendFailed, Trouble::LinkDown, Trouble::SendFailed]] {
+        let mut world = World::new(HealthSettings::default(), &[], 1, fate);
+        world.flow = Some(Flow::new(20, 0, true));
+        let mut second = 60.0;
+        while !world.health.is_suspicious() {
+            second += 0.001;
+            world.run(second);
+        }
+        told.iter().for_each(|trouble| world.health.handle_trouble(*trouble, world.now));
+        world.run(61.0);
+        assert_eq!(world.verdicts(), [Verdict::Healthy, Verdict::Down]);
+        let reason = &world.changes[1].reason;
+        assert!(reason.ends_with("were not answered, after its interface went down"), "{told:?}: {reason}");
+    }
+}
+
 #[test]
 fn an_ike_daemon_that_is_busy_is_not_taken_for_a_dead_path() {
     // IKE stands still for two seconds, while the path's own packets keep coming in.
