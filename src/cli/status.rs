@@ -4,7 +4,9 @@ use std::process::ExitCode;
 
 use super::{output, workers};
 use crate::control::{self, Request, Response};
-use crate::edge::{ConnectorState, DropStatus, LinkStatus, ProbeStatus, RecordingStatus, SiteStatus, TunnelStatus};
+use crate::edge::{
+    ConnectorState, DropStatus, FailureStatus, LinkStatus, ProbeStatus, RecordingStatus, SiteStatus, TunnelStatus,
+};
 use crate::forward::Forgetting;
 use crate::recording::WallTime;
 
@@ -94,6 +96,18 @@ pub fn render(status: &SiteStatus) -> String {
                     change.to,
                     age(change.at_ms, status),
                     change.reason
+                ));
+            }
+            let is_last = |down: &&FailureStatus| {
+                tunnel.last_change.as_ref().is_some_and(|last| (last.at_ms, &last.reason) == (down.at_ms, &down.reason))
+            };
+            if let Some(down) = tunnel.went_down.as_ref().filter(|down| !is_last(down)) {
+                text.push_str(&format!(
+                    "  {}/{}: went down {} ago: {}\n",
+                    tunnel.role,
+                    tunnel.name,
+                    age(down.at_ms, status),
+                    down.reason
                 ));
             }
             if let Some(failure) = &tunnel.last_failure {
@@ -341,6 +355,10 @@ mod tests {
                 to: if usable { "up" } else { "waiting" }.to_owned(),
                 reason: if usable { "Child SA established" } else { "no such name" }.to_owned(),
             }),
+            went_down: (!usable).then(|| FailureStatus {
+                at_ms: 80_000,
+                reason: "5 probes within 120 ms were not answered".to_owned(),
+            }),
             last_failure: (!usable)
                 .then(|| FailureStatus { at_ms: 90_000, reason: "no answer to IKE_SA_INIT".to_owned() }),
         }
@@ -410,6 +428,7 @@ connector pop: Partially Up, traffic on the primary role
   primary/fibre: probe http 10.9.0.1:80/health silent (HTTP status 503): loss 0.0%, rtt 20.2ms, jitter -, 20 of 30 answered
   primary/dsl: drained by the operator for 50 s
   primary/dsl: still waiting 60 s ago: no such name
+  primary/dsl: went down 20 s ago: 5 probes within 120 ms were not answered
   primary/dsl: last failure 10 s ago: no answer to IKE_SA_INIT
   primary/dsl: dropped out: 2 too_big
   primary/dsl: probe http 10.9.0.1:80/health silent (HTTP status 503): loss 0.0%, rtt 20.2ms, jitter -, 20 of 30 answered

@@ -8,7 +8,7 @@ use super::status::{
     BreakoutStatus, ChangeStatus, ConnectorState, ConnectorStatus, DropStatus, FailureStatus, ForgottenStatus,
     LinkStatus, OneWayStatus, ProbeStatus, SiteStatus, TunnelStatus, WorkerStatus,
 };
-use super::tunnel::{Change, Tunnel};
+use super::tunnel::{Change, Failure, Tunnel};
 use super::{ConnectorPlan, SiteKind};
 use crate::forward::{BreakoutFace, Forgetting, Forgotten, WorkerCounters};
 use crate::health::{TargetReport, TargetStanding};
@@ -156,6 +156,11 @@ impl Edge {
         let live = tunnel.leg().is_some();
         let counters = tunnel.counters();
         let computed = snapshot::inner_mtu(&self.plan, plan.connector, &self.underlays);
+        let failure =
+            |failure: &Failure| FailureStatus { at_ms: unix_ms(facts, failure.at), reason: failure.reason.clone() };
+        let health = if live { tunnel.health().note() } else { tunnel.unanswered(&self.endpoint) };
+        let condition = self.steering.path(path).filter(|_| tunnel.usable()).and_then(|known| known.condition.note());
+        let notes: Vec<String> = health.into_iter().chain(condition.map(str::to_owned)).collect();
         TunnelStatus {
             name: plan.name.clone(),
             role: plan.role.to_string(),
@@ -184,11 +189,10 @@ impl Edge {
             probes: tunnel.health().targets().map(probe_status).collect(),
             stray_answers: tunnel.stray_answers(),
             one_way: self.one_way(tunnel, now),
-            note: if live { tunnel.health().note() } else { tunnel.unanswered(&self.endpoint) },
+            note: (!notes.is_empty()).then(|| notes.join("; ")),
             last_change: tunnel.last_change().map(|change| change_status(change, facts)),
-            last_failure: tunnel
-                .last_failure()
-                .map(|failure| FailureStatus { at_ms: unix_ms(facts, failure.at), reason: failure.reason.clone() }),
+            went_down: tunnel.when_down().map(failure),
+            last_failure: tunnel.last_failure().map(failure),
         }
     }
 }

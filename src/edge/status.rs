@@ -180,9 +180,13 @@ pub struct TunnelStatus {
     /// Each direction by itself; `null` where the peer is no Trefoil.
     #[serde(default)]
     pub one_way: Option<OneWayStatus>,
-    /// What health suspects, in plain words, or that a peer which is called has not answered yet.
+    /// What health suspects, and why steering keeps flows off it, in plain words, or that a peer which is called has not
+    /// answered yet.
     pub note: Option<String>,
     pub last_change: Option<ChangeStatus>,
+    /// When it ceased to carry traffic, and why, until it does again.
+    #[serde(default)]
+    pub went_down: Option<FailureStatus>,
     /// Why it last ended or did not come up; `null` while it is up.
     #[serde(default)]
     pub last_failure: Option<FailureStatus>,

@@ -68,6 +68,7 @@ fn tunnel(role: Role, line: &str, verdict: &str) -> TunnelStatus {
         one_way: None,
         note: None,
         last_change: Some(ChangeStatus { at_ms: 0, from: "a".into(), to: verdict.into(), reason: "so it is".into() }),
+        went_down: None,
         last_failure: None,
     }
 }

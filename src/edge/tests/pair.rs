@@ -16,6 +16,44 @@ fn a_tunnel_comes_up_is_lost_with_its_link_and_comes_back() {
 }
 
 #[test]
+fn why_a_tunnel_went_down_is_told_until_it_is_up_again_whatever_comes_of_further_attempts() {
+    let mut pair = Pair::new([plan(0, Mode::Initiator), plan(1, Mode::Responder)]);
+    pair.run(5 * SECOND);
+    assert_eq!(pair.tunnel(0).went_down, None);
+    pair.cut = true;
+    let (at, now) = (pair.now.as_nanos() / 1_000_000, pair.now);
+    pair.ends[0].handle_link_down(UnderlayId(0), now);
+    for seconds in [1, 30, 90] {
+        pair.run(seconds * SECOND);
+        let told = pair.tunnel(0).went_down.expect("it is down");
+        assert!(told.reason.ends_with("were not answered, after its interface went down"), "{told:?}");
+        assert!((at..at + 1_000).contains(&told.at_ms), "{told:?}");
+    }
+    let failed = pair.tunnel(0).last_failure.expect("nobody answers").reason;
+    assert!(failed.contains("no answer to IKE_SA_INIT"), "{failed}");
+    pair.cut = false;
+    assert!(pair.run(30 * SECOND).both_healthy(), "{}", pair.story());
+    assert_eq!((pair.tunnel(0).went_down, pair.tunnel(0).last_failure), (None, None));
+}
+
+#[test]
+fn of_a_tunnel_that_is_not_steady_yet_status_says_that_flows_keep_off_it() {
+    let mut pair = Pair::new([plan(0, Mode::Initiator), plan(1, Mode::Responder)]);
+    pair.run(5 * SECOND);
+    assert_eq!(pair.tunnel(0).note, None);
+    pair.cut = true;
+    pair.run(2 * SECOND);
+    pair.cut = false;
+    while !pair.tunnel(0).usable {
+        pair.run(SECOND / 10);
+    }
+    let note = pair.tunnel(0).note.unwrap_or_default();
+    assert!(note.contains("a few seconds after it came up: flows keep off it for a while"), "{note}");
+    pair.run(60 * SECOND);
+    assert_eq!(pair.tunnel(0).note, None);
+}
+
+#[test]
 fn of_a_silent_peer_it_is_told_who_is_called_and_that_no_answer_came_yet() {
     let mut pair = Pair::new([plan(0, Mode::Initiator), plan(1, Mode::Responder)]);
     pair.cut = true;

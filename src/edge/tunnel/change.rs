@@ -26,6 +26,11 @@ impl Tunnel {
         self.last_failure = Some(Failure { at: now, reason: reason.to_owned() });
     }
 
+    /// Why it does not carry any more. What is done about it, and what comes of that, is another matter.
+    pub(super) fn went_down(&mut self, reason: &str, at: Moment) {
+        self.went_down.get_or_insert_with(|| Failure { at, reason: reason.to_owned() });
+    }
+
     pub(super) fn report_state(&mut self, reason: String, context: &mut Context) {
         let to = if self.live.as_ref().is_some_and(|live| !live.children.is_empty()) {
             TunnelState::Up
@@ -41,6 +46,7 @@ impl Tunnel {
         };
         if to == TunnelState::Up {
             self.last_failure = None;
+            self.went_down.take_if(|_| self.health.verdict() != Verdict::Down);
         }
         let from = std::mem::replace(&mut self.state, to);
         let worth_telling = from != to
@@ -57,6 +63,7 @@ impl Tunnel {
             match change.to {
                 Verdict::Down => {
                     self.down_since = Some(change.at);
+                    self.went_down(&change.reason, change.at);
                     self.epoch = self.epoch.wrapping_add(1);
                 }
                 // An unhealthy path loses its flows at once; a better one gains them at the re-steer.
@@ -67,6 +74,7 @@ impl Tunnel {
                 Verdict::Healthy | Verdict::Unknown => self.down_since = None,
             }
             if self.down_since.is_none() && self.live.is_some() {
+                self.went_down = None;
                 self.cancel_attempt(context);
             }
             self.last_change = Some(Change {

@@ -152,7 +152,9 @@ impl Tunnel {
         // A flow's pin names its Child SA by place, and those behind this one have moved up.
         self.epoch = self.epoch.wrapping_add(1);
         if self.live.as_ref().is_some_and(|live| live.children.is_empty()) {
-            self.report_state(format!("its Child SA was deleted: {reason}"), context);
+            let reason = format!("its Child SA was deleted: {reason}");
+            self.went_down(&reason, now);
+            self.report_state(reason, context);
             // Without a Child SA the IKE SA is of no use: start over.
             context.endpoint.close(sa, "no Child SA is left", now);
         }
@@ -175,6 +177,7 @@ impl Tunnel {
             self.down_since = None;
             self.epoch = self.epoch.wrapping_add(1);
             if self.duty() != Duty::Down {
+                self.went_down(&reason.to_string(), context.now);
                 self.failed(&reason.to_string(), context.now);
             }
             if matches!(self.attempt, Attempt::Idle) && self.initiates && self.duty() != Duty::Down {

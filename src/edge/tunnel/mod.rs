@@ -69,6 +69,8 @@ pub struct Tunnel {
     last_change: Option<Change>,
     /// Since it was last up.
     last_failure: Option<Failure>,
+    /// Likewise.
+    went_down: Option<Failure>,
 }
 
 /// The answer to a probe that a tunnel has sent.
@@ -143,6 +145,7 @@ impl Tunnel {
             rekeys: 0,
             last_change: None,
             last_failure: None,
+            went_down: None,
         }
     }
 
@@ -373,6 +376,11 @@ impl Tunnel {
     /// Why the last attempt, or the tunnel itself, ended, until it is up again.
     pub fn last_failure(&self) -> Option<&Failure> {
         self.last_failure.as_ref()
+    }
+
+    /// When it ceased to carry, and why, while it does not; whatever has come of attempts to set it up anew.
+    pub fn when_down(&self) -> Option<&Failure> {
+        self.went_down.as_ref()
     }
 
     pub fn rekeys(&self) -> u64 {
