@@ -281,7 +281,7 @@ impl<There: Fn(Way) -> bool> Grounds<'_, There> {
         let metrics = (self.measured)(path);
         let ms = |span: std::time::Duration| (span.as_secs_f64() * 1e6).round() / 1e3;
         let class = sla.and_then(|id| Some((id, self.plan.rules.sla_classes().get(usize::from(id.0))?)));
-        let shortfall = class.zip(face).and_then(|((id, class), face)| face.sla.shortfall(id, class, &metrics));
+        let remark = class.zip(face).and_then(|((id, class), face)| face.sla.remark(id, class, &metrics));
         CandidateStatus {
             tunnel: tunnel_name(self.plan, path),
             link: link_name(self.plan, path),
@@ -304,7 +304,7 @@ impl<There: Fn(Way) -> bool> Grounds<'_, There> {
             score_ms: face.and_then(|face| face.score).or(metrics.score()).map(|score| f64::from(score) / 1e3),
             meets_sla: sla.and_then(|class| face?.sla.of(class)),
             load_mbps: self.steering.load_mbps(path),
-            note: joined(face.and_then(|face| face.condition.note()).map(str::to_owned), shortfall),
+            note: joined(face.and_then(|face| face.condition.note()).map(str::to_owned), remark),
         }
     }
 }

@@ -19,6 +19,7 @@ const SIGNIFICANCE: f64 = 0.01;
 #[derive(Clone, Debug)]
 pub(super) struct Judge {
     settings: HealthSettings,
+    window: usize,
     recent: usize,
     /// So many lost of the newest `recent`, and of the whole window, are too many.
     lost_recent: usize,
@@ -60,10 +61,23 @@ impl Judge {
         let recent = RECENT.min(window);
         Judge {
             settings,
+            window,
             recent,
             lost_recent: too_many(recent, settings.loss_limit),
             lost_window: too_many(window, settings.loss_limit),
         }
+    }
+
+    /// Why a path whose whole window shows this loss may be `Healthy`; `None` where it needs no reason.
+    pub fn unsure(&self, loss: Permille) -> Option<String> {
+        let Judge { settings, window, recent, lost_recent, lost_window } = self;
+        (loss > settings.loss_limit).then(|| {
+            format!(
+                "loss {loss} over the window is above the limit of {}, but of too few probes to be sure: degraded when \
+                 {lost_recent} of the newest {recent} are lost, or {lost_window} of {window}",
+                settings.loss_limit
+            )
+        })
     }
 
     /// What makes a path with this window `Degraded`.

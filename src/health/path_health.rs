@@ -337,7 +337,10 @@ impl PathHealth {
     /// What an operator should know besides the verdict, in plain words.
     pub fn note(&self) -> Option<String> {
         let ike_is_silent = self.liveness.lost_in_row >= self.settings.down_after && self.verdict != Verdict::Down;
-        self.targets.note(self.ike_answers(), ike_is_silent)
+        let targets = self.targets.note(self.ike_answers(), ike_is_silent);
+        let loss = self.metrics_at_large().loss.filter(|_| self.verdict == Verdict::Healthy);
+        let notes: Vec<String> = targets.into_iter().chain(loss.and_then(|loss| self.judge.unsure(loss))).collect();
+        (!notes.is_empty()).then(|| notes.join("; "))
     }
 
     /// Every kind of probe that tells whether the path lives.
@@ -382,7 +385,7 @@ impl PathHealth {
             }
             Verdict::Unknown if self.answers >= START_ANSWERS => match self.worse() {
                 Some(worse) => self.degrade(worse, now),
-                None => self.change(Verdict::Healthy, "measured, and within all limits".into(), now),
+                None => self.change(Verdict::Healthy, "measured, and nothing is surely beyond its limit".into(), now),
             },
             Verdict::Healthy => {
                 if let Some(worse) = self.worse() {

@@ -155,8 +155,19 @@ impl SlaStanding {
         standing
     }
 
-    /// Why a path that measures this misses the class, in plain words; `None` if it does not.
-    pub fn shortfall(self, id: SlaId, class: &SlaClass, quality: &Quality) -> Option<String> {
+    /// Why a path that measures this misses the class, in plain words, or meets it although its window shows more
+    /// loss than that allows; `None` if it does neither.
+    pub fn remark(self, id: SlaId, class: &SlaClass, quality: &Quality) -> Option<String> {
+        if self.of(id) == Some(true) {
+            let (shown, known, allowed) = (quality.loss?, quality.loss_known(), class.loss_max?);
+            let unsure = shown > allowed && known <= allowed;
+            return unsure.then(|| {
+                format!(
+                    "meets {}: of the {shown} that it lost in the window {known} is certain, and {allowed} allowed",
+                    class.name
+                )
+            });
+        }
         let missed = self.missed(id).filter(|_| self.of(id) == Some(false))?;
         let [loss, rtt, jitter] = quality.within(class, Some(missed));
         let again = |limit: Option<Duration>| limit.unwrap_or_default().as_secs_f64() * 900.0;
@@ -167,10 +178,14 @@ impl SlaStanding {
             let again = part(class.loss_max.unwrap_or_default()) * 0.9;
             parts.push(match (missed, quality.recent) {
                 (Missed::ByLoss, Some(recent)) => format!(
-                    "it may lose as much as {:.1} %, as far as is known, and must be sure to lose {again:.2} % at most",
+                    "it lost too much, and so far it is only sure that it loses less than {:.1} % now, not that it is \
+                     {again:.2} % at most",
                     part(recent.loss_most)
                 ),
-                _ => format!("it loses {:.1} % at least, and {again:.2} % is allowed", part(quality.loss_known())),
+                _ => format!(
+                    "it is certain that it loses {:.1} %, and {again:.2} % is allowed",
+                    part(quality.loss_known())
+                ),
             });
         }
         if rtt == Some(false) {

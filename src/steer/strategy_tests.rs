@@ -150,18 +150,22 @@ fn a_class_missed_for_delay_asks_for_no_proof_that_nothing_is_lost_and_one_misse
     let met = after(SlaStanding::UNMEASURED, well);
     let late = after(met, shaky);
     let voice = &classes[usize::from(VOICE.0)];
-    let told = late.shortfall(VOICE, voice, &shaky);
+    let told = late.remark(VOICE, voice, &shaky);
     assert_eq!(told.as_deref(), Some("misses voice: the jitter is 40.0 ms, and must be 27.0 ms"));
     assert_eq!(after(late, well).of(VOICE), Some(true));
     let lost = after(met, lossy);
-    let told = lost.shortfall(VOICE, voice, &well);
-    let words = "it may lose as much as 4.1 %, as far as is known, and must be sure to lose 0.90 % at most";
+    let told = lost.remark(VOICE, voice, &well);
+    let words =
+        "it lost too much, and so far it is only sure that it loses less than 4.1 % now, not that it is 0.90 % at most";
     assert_eq!(told, Some(format!("misses voice: {words}")));
     assert_eq!(after(lost, well).of(VOICE), Some(false));
     assert_eq!(after(lost, measured(2, 0, 9)).of(VOICE), Some(true));
     // What it loses is held against it too where the delay came first.
     assert_eq!(after(after(late, lossy), well).of(VOICE), Some(false));
-    assert_eq!(met.shortfall(VOICE, voice, &lossy), None);
+    assert_eq!(met.remark(VOICE, voice, &lossy), None);
+    let told = met.remark(VOICE, voice, &Quality { loss: Some(permille(33)), ..well });
+    let words = "meets voice: of the 3.3 % that it lost in the window 0.0 % is certain, and 1.0 % allowed";
+    assert_eq!(told.as_deref(), Some(words));
 }
 
 #[test]

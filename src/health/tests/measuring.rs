@@ -27,6 +27,24 @@ fn a_path_that_never_answers_goes_down_and_was_never_measured_as_zero() {
 }
 
 #[test]
+fn of_a_healthy_path_that_shows_more_loss_than_the_limit_it_is_told_why_that_is_not_held_against_it() {
+    let lost = |now: Moment| [60.0, 68.0, 76.0].iter().any(|from| (at(*from)..at(*from + 1.0)).contains(&now));
+    let fate = move |now, kind, _: &mut Chance| match kind {
+        Kind::Inner(_) if lost(now) => Fate::Lost,
+        Kind::Ike | Kind::Inner(_) | Kind::Site => Fate::Back(ms(20)),
+    };
+    let mut world = World::new(every(1000), &[target(1)], 1, fate);
+    world.run(65.0);
+    assert_eq!(world.health.note(), None);
+    world.run(80.0);
+    assert_eq!(world.verdicts(), [Verdict::Healthy]);
+    assert_eq!(world.changes[0].reason, "measured, and nothing is surely beyond its limit");
+    let told = "loss 10.0 % over the window is above the limit of 5.0 %, but of too few probes to be sure: degraded when 4 of the \
+                newest 10 are lost, or 6 of 30";
+    assert_eq!(world.health.note().as_deref(), Some(told));
+}
+
+#[test]
 fn steady_probes_keep_their_interval() {
     for interval in [100, 250, 1000, 10_000, 60_000] {
         let mut world = World::new(every(interval), &[target(1), target(2)], 5, line(20, 0));
