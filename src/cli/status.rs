@@ -166,6 +166,8 @@ fn recorded(recording: &RecordingStatus) -> String {
         (Some(first), Some(last)) => {
             line.push_str(&format!(": {} to {}, {}", WallTime(first), WallTime(last), bytes(recording.bytes)));
         }
+        // What is there could not be looked at.
+        _ if recording.fault.is_some() => {}
         _ => line.push_str(": nothing yet"),
     }
     if recording.lost > 0 {
@@ -440,6 +442,28 @@ breakout by dsl: not usable, 2500 B in 9 packets
 flows forgotten: 50 idle, 3 full (at most 1024 at a time)
 ";
         assert_eq!(render(&status), expected);
+    }
+
+    #[test]
+    fn of_a_recorder_that_cannot_write_it_is_told_what_is_there_all_the_same() {
+        let full = RecordingStatus {
+            directory: "/var/lib/trefoil".to_owned(),
+            bytes: 1_500_000,
+            first_ms: Some(1_795_413_540_000),
+            last_ms: Some(1_795_413_600_000),
+            lost: 15,
+            fault: Some("no storage space".to_owned()),
+            ..RecordingStatus::default()
+        };
+        let unknown = RecordingStatus { first_ms: None, last_ms: None, ..full.clone() };
+        assert_eq!(
+            [recorded(&full), recorded(&unknown)],
+            [
+                "recording in /var/lib/trefoil: 2026-11-23T05:59:00.000Z to 2026-11-23T06:00:00.000Z, 1500.0 kB, 15 entries lost; \
+                 NOT RECORDING: no storage space",
+                "recording in /var/lib/trefoil, 15 entries lost; NOT RECORDING: no storage space"
+            ]
+        );
     }
 
     #[test]

@@ -89,9 +89,9 @@ impl Recorder {
         };
         RecordingStatus {
             directory: self.directory.clone(),
-            bytes: status.bytes,
-            first_ms: status.first_unix_ms,
-            last_ms: status.last_unix_ms,
+            bytes: status.extent.bytes,
+            first_ms: status.extent.first_unix_ms,
+            last_ms: status.extent.last_unix_ms,
             waiting_bytes: waiting,
             lost: status.lost.saturating_add(lost),
             left_out,

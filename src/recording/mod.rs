@@ -33,7 +33,7 @@ pub use past::{PastError, explain_at};
 pub use queue::{Gauge, Inbox, Outbox, QUEUE_BYTES, QUEUE_ENTRIES, queue};
 pub use reader::{Part, ReadError, Reader, Trouble};
 pub use replay::{Checked, Difference, Replay};
-pub use ring::{Ring, RingLimits};
+pub use ring::{Extent, Ring, RingLimits};
 pub use storage::{Disk, Storage};
 pub use timeline::{DifferenceStatus, ReplayError, Report, Step, replay};
 pub use writer::{Batch, Writer, WriterStatus};

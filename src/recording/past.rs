@@ -31,8 +31,8 @@ pub enum PastError {
     Read(#[from] ReadError),
     #[error("{0}")]
     Outside(String),
-    #[error("the recording is damaged at {0}: what was in force then is not known")]
-    Damaged(super::clock::WallTime),
+    #[error("the recording has a gap at {0}: what was in force then is not known")]
+    Gap(super::clock::WallTime),
 }
 
 /// Where a flow went, or would have gone, at a moment of a recording, decided by the function that the
@@ -47,8 +47,8 @@ pub fn explain_at(
     let places = reader.index()?;
     let found = lookup::find(&places, when, now_unix_ms).map_err(PastError::Outside)?;
     let replay = state_at(reader, &found)?;
-    let damaged = || PastError::Damaged(wall(found.at, found.unix_ms_at_zero));
-    let (plan, (forwarding, steering, measured)) = replay.plan().zip(replay.present()).ok_or_else(damaged)?;
+    let gap = || PastError::Gap(wall(found.at, found.unix_ms_at_zero));
+    let (plan, (forwarding, steering, measured)) = replay.plan().zip(replay.present()).ok_or_else(gap)?;
     let notes = notes_of(reader, &places, &found, &key);
     let last = notes.iter().rfind(|note| note.at <= found.at);
     let held = last.map_or_else(Held::default, |note| Held {

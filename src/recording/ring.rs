@@ -57,6 +57,17 @@ struct Kept {
     /// For how long daemons ran between its end and `last`.
     before: Duration,
     first_unix_ms: Option<u64>,
+    last_unix_ms: Option<u64>,
+}
+
+/// What is on disk.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Extent {
+    /// Of all files.
+    pub bytes: u64,
+    /// When the oldest and the latest was told, in milliseconds since the Unix epoch.
+    pub first_unix_ms: Option<u64>,
+    pub last_unix_ms: Option<u64>,
 }
 
 /// Runs of the daemon, from the present one back.
@@ -94,7 +105,8 @@ impl<S: Storage> Ring<S> {
                 // Damaged: it is as old as what comes after it.
                 None => files.front().map_or(Duration::ZERO, |next: &Kept| next.before),
             };
-            files.push_front(Kept { number, bytes, last: now, before, first_unix_ms: first.map(unix_ms_of) });
+            let (first_unix_ms, last_unix_ms) = (first.map(first_unix_ms), last.map(last_unix_ms));
+            files.push_front(Kept { number, bytes, last: now, before, first_unix_ms, last_unix_ms });
         }
         let mut ring =
             Ring { storage, limits, files, open: false, began: now, synced: now, unsynced: false, urgent: false };
@@ -114,7 +126,7 @@ impl<S: Storage> Ring<S> {
         self.sync(now)?;
         let number = self.files.back().map_or(1, |last| last.number.saturating_add(1));
         let before = Duration::ZERO;
-        self.files.push_back(Kept { number, bytes: 0, last: now, before, first_unix_ms: None });
+        self.files.push_back(Kept { number, bytes: 0, last: now, before, first_unix_ms: None, last_unix_ms: None });
         (self.open, self.began) = (true, now);
         Ok(())
     }
@@ -136,9 +148,9 @@ impl<S: Storage> Ring<S> {
             }
             return Err(error);
         }
-        if file.bytes == 0 {
-            file.first_unix_ms = block.get(..HEADER_LEN).and_then(|head| BlockHeader::read(head).ok()).map(unix_ms_of);
-        }
+        let header = block.get(..HEADER_LEN).and_then(|head| BlockHeader::read(head).ok());
+        file.first_unix_ms = file.first_unix_ms.or(header.map(first_unix_ms));
+        file.last_unix_ms = header.map(last_unix_ms).or(file.last_unix_ms);
         file.bytes = file.bytes.saturating_add(block.len() as u64);
         file.last = now;
         self.unsynced = true;
@@ -162,13 +174,16 @@ impl<S: Storage> Ring<S> {
     }
 
     /// Of all files, in bytes.
-    pub fn bytes(&self) -> u64 {
+    fn bytes(&self) -> u64 {
         self.files.iter().fold(0, |sum, file| sum.saturating_add(file.bytes))
     }
 
-    /// When the oldest block was written, in milliseconds since the Unix epoch.
-    pub fn first_unix_ms(&self) -> Option<u64> {
-        self.files.iter().find_map(|file| file.first_unix_ms)
+    pub fn extent(&self) -> Extent {
+        Extent {
+            bytes: self.bytes(),
+            first_unix_ms: self.files.iter().find_map(|file| file.first_unix_ms),
+            last_unix_ms: self.files.iter().rev().find_map(|file| file.last_unix_ms),
+        }
     }
 
     fn forget(&mut self, now: Moment) -> io::Result<()> {
@@ -187,6 +202,10 @@ impl<S: Storage> Ring<S> {
     }
 }
 
-fn unix_ms_of(header: BlockHeader) -> u64 {
+fn first_unix_ms(header: BlockHeader) -> u64 {
     header.unix_ms_at_zero.saturating_add(header.first.as_nanos() / 1_000_000)
+}
+
+fn last_unix_ms(header: BlockHeader) -> u64 {
+    header.unix_ms_at_zero.saturating_add(header.last.as_nanos() / 1_000_000)
 }

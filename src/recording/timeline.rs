@@ -1,6 +1,6 @@
 use serde::{Deserialize, Serialize};
 
-use super::clock::{CLOCK_STEP_MS, When, wall};
+use super::clock::{CLOCK_STEP_MS, WallTime, When, wall};
 use super::line::{Entry, Line, Told};
 use super::lookup;
 use super::reader::{Part, ReadError, Reader};
@@ -84,7 +84,7 @@ pub fn replay(reader: &Reader, until: Option<When>, now_unix_ms: u64) -> Result<
             }
             Part::Gap => {
                 teller.replay.handle_gap();
-                teller.tell_trouble("something is missing here".to_owned());
+                teller.gap = true;
             }
             Part::Trouble(trouble) => teller.tell_trouble(trouble.to_string()),
             Part::Line(line) => {
@@ -129,6 +129,8 @@ struct Teller {
     report: Report,
     /// Of the steps' texts.
     step_bytes: usize,
+    /// Something is missing before the next line.
+    gap: bool,
 }
 
 impl Teller {
@@ -148,6 +150,10 @@ impl Teller {
         let clock_before = self.replay.unix_ms_at_zero();
         let Checked { decisions, differences, blind } = self.replay.follow(line);
         let at_ms = self.wall(line.at);
+        if std::mem::take(&mut self.gap) {
+            let since = self.report.to_ms.map_or("the beginning".to_owned(), |to_ms| WallTime(to_ms).to_string());
+            self.tell_trouble(format!("a gap from {since} to {}", WallTime(at_ms)));
+        }
         if self.replay.unix_ms_at_zero() > 0 {
             self.report.from_ms = Some(self.report.from_ms.unwrap_or(at_ms));
             self.report.to_ms = Some(at_ms);
@@ -229,7 +235,7 @@ impl Teller {
             }
             Entry::Lost { entries } => {
                 let reason = format!("{entries} entries were lost: the disk was slow");
-                self.tell_trouble(reason.clone());
+                self.tell_trouble(format!("{reason}, at {}", WallTime(at_ms)));
                 vec![step("lost", nothing(), nothing(), nothing(), reason)]
             }
         }

@@ -4,7 +4,7 @@ use std::time::Duration;
 use super::block::{Block, PLAIN_MAX};
 use super::journal::{Journal, News};
 use super::line::Line;
-use super::ring::{Ring, RingLimits};
+use super::ring::{Extent, Ring, RingLimits};
 use super::storage::Storage;
 use crate::edge::Fact;
 use crate::forward::FlowNote;
@@ -27,6 +27,8 @@ pub struct Writer<S> {
     /// How to come by a place to write.
     open: Box<dyn FnMut() -> io::Result<S> + Send>,
     state: State<S>,
+    /// What was on disk when it last failed.
+    extent: Extent,
     run: u64,
     /// Of the next line.
     number: u64,
@@ -36,7 +38,6 @@ pub struct Writer<S> {
     fault: Option<String>,
     /// In the present file something was too long for any block.
     too_long: bool,
-    last: Moment,
     /// Something was lost on the way: what follows cannot be followed.
     anew: bool,
 }
@@ -69,10 +70,8 @@ pub struct Batch {
 /// How the recording stands.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct WriterStatus {
-    pub bytes: u64,
-    /// In milliseconds since the Unix epoch: of the oldest and the latest that is on disk.
-    pub first_unix_ms: Option<u64>,
-    pub last_unix_ms: Option<u64>,
+    /// Also while nothing can be written.
+    pub extent: Extent,
     /// Entries that were lost.
     pub lost: u64,
     /// Why nothing is written.
@@ -92,6 +91,7 @@ impl<S: Storage> Writer<S> {
             limits,
             open,
             state: State::Resting { until: Moment::ZERO },
+            extent: Extent::default(),
             run,
             number: 0,
             unix_ms_at_zero: 0,
@@ -99,7 +99,6 @@ impl<S: Storage> Writer<S> {
             lost: 0,
             fault: None,
             too_long: false,
-            last: Moment::ZERO,
             anew: false,
         }
     }
@@ -170,20 +169,15 @@ impl<S: Storage> Writer<S> {
     }
 
     pub fn status(&self) -> WriterStatus {
-        let ring = match &self.state {
-            State::Resting { .. } => None,
-            State::Waiting(ring) | State::Writing { ring, .. } => Some(ring),
-        };
-        let last =
-            (self.last > Moment::ZERO).then(|| self.unix_ms_at_zero.saturating_add(self.last.as_nanos() / 1_000_000));
         // Most likely the rules.
         let too_long = self.too_long.then(|| {
             format!("a line of more than {} MB is left out; what rests on it cannot be explained", PLAIN_MAX >> 20)
         });
         WriterStatus {
-            bytes: ring.map_or(0, Ring::bytes),
-            first_unix_ms: ring.and_then(Ring::first_unix_ms),
-            last_unix_ms: last,
+            extent: match &self.state {
+                State::Resting { .. } => self.extent,
+                State::Waiting(ring) | State::Writing { ring, .. } => ring.extent(),
+            },
             lost: self.lost,
             fault: self.fault.clone().or(too_long),
         }
@@ -222,6 +216,7 @@ impl<S: Storage> Writer<S> {
             State::Waiting(ring) | State::Writing { ring, .. } => ring,
         };
         if let Err(error) = ring.begin_file(now) {
+            self.extent = ring.extent();
             return self.settle(Err(error), 0, now);
         }
         self.journal.open_file();
@@ -273,11 +268,7 @@ impl<S: Storage> Writer<S> {
         self.number = block.next_number();
         let written = block.seal().and_then(|bytes| ring.append(&bytes, *urgent, now));
         *block = Block::new(self.run, self.number, self.unix_ms_at_zero);
-        let ok = written.is_ok();
         self.settle(written, lines, now);
-        if ok {
-            self.last = now;
-        }
     }
 
     /// After an error nothing is written for a while.
@@ -287,6 +278,7 @@ impl<S: Storage> Writer<S> {
             Err(error) => {
                 self.lost = self.lost.saturating_add(lost);
                 self.fault = Some(error.to_string());
+                self.extent = self.status().extent;
                 self.state = State::Resting { until: now + RETRY };
             }
         }

@@ -127,7 +127,7 @@ fn a_day_of_a_thousand_flows_a_minute_fits_into_what_a_recording_may_have() {
         world.branch.record(folder.path(), ZERO, world.now);
         let mut chance = Chance::from_number(11);
         let mut bytes = |world: &mut World, seconds: u32| {
-            let before = world.branch.recorder().expect("it records").status().bytes;
+            let before = world.branch.recorder().expect("it records").status().extent.bytes;
             for _ in 0..seconds {
                 for _ in 0..flows_a_minute / 60 {
                     let [source, destination] =
@@ -138,7 +138,7 @@ fn a_day_of_a_thousand_flows_a_minute_fits_into_what_a_recording_may_have() {
                 }
                 world.run_for(SECOND);
             }
-            world.branch.recorder().expect("it records").status().bytes - before
+            world.branch.recorder().expect("it records").status().extent.bytes - before
         };
         bytes(&mut world, 30);
         let measured = bytes(&mut world, 180);

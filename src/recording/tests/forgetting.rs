@@ -12,10 +12,10 @@ fn a_ring_forgets_its_oldest_files_when_it_is_full() {
         }
         ring.append(&bulk(20_000, number), false, now).unwrap();
         let held: usize = disk.state().files.values().map(Vec::len).sum();
-        assert_eq!(held as u64, ring.bytes());
+        assert_eq!(held as u64, ring.extent().bytes);
         assert!(held <= 4_000_000 + 30_000, "{held}");
     }
-    assert!(ring.bytes() > 3_500_000, "no more is forgotten than must be: {}", ring.bytes());
+    assert!(ring.extent().bytes > 3_500_000, "no more is forgotten than must be: {}", ring.extent().bytes);
     let numbers: Vec<u64> = disk.state().files.keys().copied().collect();
     let (first, count) = (numbers[0], numbers.len());
     assert!(first > 20 && count > 20, "{first} {count}");
@@ -24,7 +24,7 @@ fn a_ring_forgets_its_oldest_files_when_it_is_full() {
     next.begin_file(seconds(0)).unwrap();
     next.append(&bulk(100, 1), false, seconds(1)).unwrap();
     assert!(*disk.state().files.keys().last().unwrap() > first + count as u64 - 1);
-    assert!(next.first_unix_ms().is_some_and(|first| first > ZERO));
+    assert!(next.extent().first_unix_ms.is_some_and(|first| first > ZERO));
 }
 
 #[test]
@@ -88,7 +88,7 @@ fn a_disk_that_comes_back_within_a_run_makes_nothing_younger() {
     let ring = Ring::open(disk.clone(), limits, 1, seconds(4_800)).unwrap();
     let left: Vec<Moment> = disk.state().files.values().map(|file| BlockHeader::read(file).unwrap().first).collect();
     assert!(left.len() < files && left[0] > seconds(900) && left[0] < seconds(1_300), "{left:?}");
-    assert_eq!(ring.first_unix_ms(), Some(ZERO + left[0].as_nanos() / 1_000_000));
+    assert_eq!(ring.extent().first_unix_ms, Some(ZERO + left[0].as_nanos() / 1_000_000));
     // A file that no block can be read of is as old as the one behind it.
     let (first, second) = {
         let state = disk.state();

@@ -6,6 +6,7 @@ fn a_full_disk_costs_what_it_does_not_take_and_nothing_more() {
     let mut writer = writer(&disk, &plan);
     uneventful(&mut writer, &plan, 1, 120);
     assert_eq!((writer.status().fault, writer.status().lost), (None, 0));
+    let before = writer.status().extent;
     disk.state().room = Some(700);
     let complaints = (120..200).filter(|second| {
         let now = seconds(*second);
@@ -14,6 +15,8 @@ fn a_full_disk_costs_what_it_does_not_take_and_nothing_more() {
     assert_eq!(complaints.count(), 1, "told once");
     let status = writer.status();
     assert!(status.fault.is_some_and(|fault| fault.contains("no storage space")) && status.lost > 0);
+    let (there, known) = (status.extent, |unix_ms: Option<u64>| unix_ms.is_some_and(|at| at > ZERO));
+    assert!(there.bytes >= before.bytes && there.first_unix_ms == before.first_unix_ms && known(there.last_unix_ms));
     disk.state().room = None;
     uneventful(&mut writer, &plan, 200, 400);
     assert_eq!(writer.status().fault, None, "it came back by itself");
@@ -21,8 +24,31 @@ fn a_full_disk_costs_what_it_does_not_take_and_nothing_more() {
 
     let report = report(on_disk(&disk).path());
     assert_eq!((report.troubles.len(), report.differences.len()), (1, 0), "{:?}", report.troubles);
-    assert!(report.troubles[0].contains("missing"), "what it did not take, and no torn block: {:?}", report.troubles);
+    let told = &report.troubles[0];
+    let missing = told.strip_prefix("a gap from ").and_then(|rest| rest.split_once(" to "));
+    let missing = missing.map(|(from, to)| (When::parse(from).unwrap(), When::parse(to).unwrap()));
+    let Some((When::Wall(from), When::Wall(to))) = missing else { panic!("{told}") };
+    assert!((ZERO + 120_000..ZERO + 150_000).contains(&from) && to >= ZERO + 200_000, "{told}");
+    // Who asks for a moment of it is told so.
+    let folder = on_disk(&disk);
+    let reader = Reader::open(folder.path()).unwrap();
+    let why = explain_at(&reader, When::Wall(ZERO + 180_000), ZERO + 400_000, key(), None).unwrap_err().to_string();
+    assert!(why.starts_with("the recording has a gap at 20"), "{why}");
     assert!(report.to_ms > Some(ZERO + 390_000), "{report:?}");
+}
+
+#[test]
+fn a_daemon_that_starts_on_a_full_disk_tells_what_is_there_from_before() {
+    let (disk, plan) = (Memory::default(), plan());
+    let mut before = writer(&disk, &plan);
+    uneventful(&mut before, &plan, 1, 60);
+    before.finish(seconds(60));
+    disk.state().room = Some(0);
+    let mut after = writer(&disk, &plan);
+    uneventful(&mut after, &plan, 100, 110);
+    assert!(after.status().fault.is_some());
+    assert_eq!(after.status().extent, before.status().extent);
+    assert_eq!(after.status().extent.last_unix_ms, Some(ZERO + 59_000));
 }
 
 #[test]
