@@ -5,7 +5,7 @@ use crate::net::HostFacts;
 
 /// What of this host's own would go into the tunnels with a connector's network ranges: without
 /// a tunnel, and after a stop that keeps the ranges closed, its programs could not reach it. And what
-/// rules ask for that this host does not have.
+/// WAN links and rules name that this host does not have.
 pub fn warnings(plan: &Plan) -> Vec<String> {
     judge(plan, &HostFacts::read())
 }
@@ -39,6 +39,16 @@ fn judge(plan: &Plan, host: &HostFacts) -> Vec<String> {
             warnings.push(format!(
                 "the address {address} of this host is in the network range {range}: its neighbours there are looked \
                  for behind the tunnels, unless native_ranges has them"
+            ));
+        }
+    }
+    for link in &plan.links {
+        let underlay = plan.underlays.get(usize::from(link.underlay.0));
+        let interface = underlay.and_then(|underlay| underlay.interface.as_ref());
+        if let Some(interface) = interface.filter(|name| !host.interfaces.contains(name)) {
+            warnings.push(format!(
+                "the interface {interface} of WAN link {} does not exist on this host: until it does, its tunnels stay down",
+                link.name
             ));
         }
     }
@@ -76,14 +86,16 @@ mod tests {
                 address("10.20.0.53"),
             ],
             gateways: vec![address("10.9.0.1")],
-            interfaces: vec!["lan1".to_owned()],
+            interfaces: vec!["lan1".to_owned(), "eth1".to_owned()],
             addresses: vec![address("10.9.0.2"), address("192.0.2.7"), address("10.20.0.1")],
         };
         let said = judge(&plan(), &host);
-        assert_eq!(said.len(), 4, "{said:#?}");
+        assert_eq!(said.len(), 6, "{said:#?}");
         assert!(said[0].starts_with("the name server 10.1.2.3 of this host"), "{}", said[0]);
         assert!(said[1].starts_with("the default gateway 10.9.0.1 of this host"), "{}", said[1]);
         assert!(said[2].starts_with("the address 10.9.0.2 of this host"), "{}", said[2]);
-        assert!(said[3].starts_with("the interface lan2, which segments or rules name, does not"), "{}", said[3]);
+        assert!(said[3].starts_with("the interface eth2 of WAN link dsl does not exist on this host"), "{}", said[3]);
+        assert!(said[4].starts_with("the interface wwan0 of WAN link lte does not exist on this host"), "{}", said[4]);
+        assert!(said[5].starts_with("the interface lan2, which segments or rules name, does not"), "{}", said[3]);
     }
 }
