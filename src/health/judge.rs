@@ -113,7 +113,8 @@ impl Judge {
         window.len() > 0
             && self.worse(window).is_none()
             // The smallest limits can only be met, not undercut.
-            && (!exceeded.loss || measured.loss.is_some_and(|loss| loss.value() == 0 || loss.value() * 4 < loss_limit * 3))
+            // The targets' own windows show what they lost while they were silent.
+            && (!(exceeded.loss || exceeded.inner) || measured.loss.is_some_and(|loss| loss.value() == 0 || loss.value() * 4 < loss_limit * 3))
             && (!exceeded.rtt || measured.rtt.is_some_and(|rtt| rtt * 4 < self.settings.rtt_limit * 3))
             && (!exceeded.jitter || measured.jitter.is_some_and(|jitter| jitter * 4 < self.settings.jitter_limit * 3))
     }
@@ -126,6 +127,7 @@ pub(super) struct Exceeded {
     loss: bool,
     rtt: bool,
     jitter: bool,
+    inner: bool,
 }
 
 impl Exceeded {
@@ -134,13 +136,20 @@ impl Exceeded {
             Worse::Loss { .. } => self.loss = true,
             Worse::Rtt { .. } => self.rtt = true,
             Worse::Jitter { .. } => self.jitter = true,
-            // The targets' own windows show what they lost.
-            Worse::Inner => self.loss = true,
+            Worse::Inner => self.inner = true,
         }
     }
 
     pub fn is_slowness_alone(self) -> bool {
-        !self.loss
+        !self.loss && !self.inner
+    }
+
+    /// What is well again, in plain words.
+    pub fn over(self) -> &'static str {
+        match self {
+            Exceeded { inner: true, .. } => "inner probes are answered again, and below three quarters of the limits",
+            _ => "below three quarters of the limits again",
+        }
     }
 }
 

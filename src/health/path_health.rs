@@ -396,7 +396,7 @@ impl PathHealth {
                 if let Some(worse) = self.worse() {
                     self.exceeded.add(worse);
                 } else if now.since(self.verdict_since) >= self.settings.degraded_hold && self.better() {
-                    self.change(Verdict::Healthy, "below three quarters of the limits again".into(), now);
+                    self.change(Verdict::Healthy, self.exceeded.over().into(), now);
                 }
             }
             Verdict::Down if self.answered_in_row >= self.settings.up_after.max(1) => {

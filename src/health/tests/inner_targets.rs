@@ -51,6 +51,7 @@ fn one_silent_target_of_several_is_a_note_and_all_of_them_degrade() {
     assert_eq!(world.health.metrics().loss, Some(Permille::ZERO));
     world.run(400.0);
     assert_eq!(world.health.verdict(), Verdict::Healthy);
+    assert_eq!(world.changes[2].reason, "inner probes are answered again, and below three quarters of the limits");
 }
 
 #[test]
