@@ -72,6 +72,12 @@ pub fn read(mut files: Vec<Table<'_>>, vocabulary: &Vocabulary, report: &Report)
     let mut tests: Vec<Table<'_>> = Vec::new();
     let mut full = false;
     for mut file in files {
+        if file.earlier("site").is_some() {
+            // Each of its keys would be unknown here.
+            let instead = "policy files, or --site SITE.toml for those that it names";
+            report.error(file.spot(), "this is a site file, not one of rules", instead);
+            continue;
+        }
         let rules = file.tables("rule").unwrap_or_default();
         tests.extend(file.tables("test").unwrap_or_default());
         file.finish();

@@ -65,6 +65,14 @@ name = "mine"
 }
 
 #[test]
+fn a_site_file_among_policy_files_is_told_to_be_one_and_its_keys_are_not() {
+    let told = [
+        "p.toml:1:1 this is a site file, not one of rules (policy files, or --site SITE.toml for those that it names)",
+    ];
+    assert_eq!(findings("policy = [\"rules.toml\"]\n[site]\nname = \"lyon\"\n[wan.one]\n"), told);
+}
+
+#[test]
 fn rules_that_contradict_each_other_or_themselves_are_told_with_both_places() {
     let text = r#"
 [[rule]]
