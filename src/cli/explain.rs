@@ -203,13 +203,13 @@ fn render(told: &Explanation) -> String {
                 None if live.refused => format!("the flow's latest packet was {}", live.why),
                 None => "the flow is on no tunnel yet".to_owned(),
             };
-            text.push_str(&format!(
-                "{place}; it began {} ago, sent {} packets, the last {} ago, and moved {} times\n",
-                now(live.first_ms),
-                live.packets,
-                now(live.last_ms),
-                live.moves
-            ));
+            let sent = match live.refused {
+                // The last that is known of it did not leave.
+                true => format!("had {} packets let through", live.packets),
+                false => format!("sent {} packets, the last {} ago", live.packets, now(live.last_ms)),
+            };
+            let (began, moves) = (now(live.first_ms), live.moves);
+            text.push_str(&format!("{place}; it began {began} ago, {sent}, and moved {moves} times\n"));
             for moved in &live.history {
                 let at = now(moved.at_ms);
                 text.push_str(&format!("  {at} ago: {} -> {}: {}\n", moved.from, moved.to, moved.reason));
@@ -371,7 +371,9 @@ the flow is on pop/primary/dsl; it began 60 s ago, sent 9000 packets, the last 0
         let live = FlowStatus { tunnel: None, link: None, refused: true, why, ..crate::cli::flows::tests::flow() };
         let nowhere = render(&Explanation { live: Some(live), ..told.clone() });
         assert!(
-            nowhere.contains("the flow's latest packet was refused: the rule says drop; it began 60 s"),
+            nowhere.contains(
+                "the flow's latest packet was refused: the rule says drop; it began 60 s ago, had 9000 packets let through, and"
+            ),
             "{nowhere}"
         );
         let mut waits = told;
