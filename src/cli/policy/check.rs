@@ -13,7 +13,8 @@ const OVERLAPS_SHOWN: usize = 50;
 pub struct CheckArgs {
     #[command(flatten)]
     named: Named,
-    /// Also names rules that some flows match both and that do different things, so that the order decides
+    /// Also names rules that some flows match both and that do different things, so that the order decides; not a narrower
+    /// rule before a wider one
     #[arg(long)]
     overlaps: bool,
 }

@@ -118,6 +118,7 @@ mod tests {
         assert_eq!(shown("Sun 22:00-06:00"), "Sun 22:00 to Sun 23:59, Mon 00:00 to Mon 05:59");
         assert_eq!(shown("Fri 22:00-06:00"), "Fri 22:00 to Sat 05:59");
         assert_eq!(shown("Wed 00:00-24:00"), "Wed 00:00 to Wed 23:59");
+        assert_eq!(shown("Sat 08:00-08:00"), "Sat 08:00 to Sun 07:59", "a whole day");
         assert_eq!(hours("Sat-Mon").unwrap().len(), 3);
         assert_eq!(hours("22:00-06:00").unwrap().len(), 8);
         for wrong in ["", "Mon-Fri 8-18", "Mon 08:00", "Mon 08:60-09:00", "24:00-25:00", "Fry 08:00-09:00", "a b c"] {

@@ -21,7 +21,7 @@ pub enum Finding {
     Unreachable { rule: usize, taken_by: Vec<usize> },
 }
 
-/// Two rules that some flows match both, each of which also matches others, and that do different
+/// Two rules that some flows match both, the earlier of which also matches others, and that do different
 /// things: the order alone decides.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Overlap {
