@@ -288,6 +288,7 @@ mod tests {
     use super::*;
     use crate::edge::FlowStatus;
     use crate::edge::{LearnedName, PassedOver, RuleMatch};
+    use crate::model::Dscp;
     use crate::steer::Stay;
 
     fn candidate(link: &str, best: bool) -> CandidateStatus {
@@ -318,7 +319,7 @@ mod tests {
             protocol: "tcp".to_owned(),
             source: "10.20.1.5:51000".to_owned(),
             destination: "203.0.113.9:443".to_owned(),
-            dscp: 0,
+            dscp: Dscp::DEFAULT,
             interface: Some("lan1 (segment guests)".to_owned()),
             names: vec![LearnedName { name: "www.example.com".to_owned(), until_ms: 160_000, too_late: false }],
             connector: Some("pop".to_owned()),
@@ -343,7 +344,7 @@ mod tests {
             past: None,
         };
         let expected = "\
-tcp 10.20.1.5:51000 -> 203.0.113.9:443, DSCP 0
+tcp 10.20.1.5:51000 -> 203.0.113.9:443, DSCP default
 its source is reached by lan1 (segment guests)
 its destination was answered for www.example.com, which is kept for 60 s
 connector pop, traffic on the primary role

@@ -307,7 +307,12 @@ pub fn dscp(text: &str) -> Result<Dscp, Complaint> {
         },
     };
     value.and_then(Dscp::new).map_or_else(
-        || complain(format!("{} is not a DSCP", quoted(text)), "ef, af11 to af43, cs0 to cs7, va, le, or 0 to 63"),
+        || {
+            complain(
+                format!("{} is not a DSCP", quoted(text)),
+                "ef, af11 to af43, cs0 to cs7, va, le, default, or 0 to 63",
+            )
+        },
         Ok,
     )
 }
@@ -385,6 +390,13 @@ mod tests {
         assert_eq!((value("ef"), value("AF41"), value("af13"), value("cs1"), value("le")), (46, 34, 14, 8, 1));
         assert_eq!((value("63"), value("cs0"), value("default")), (63, 0, 0));
         assert!(dscp("64").is_err() && dscp("af44").is_err() && dscp("cs8").is_err());
+        assert!(refusal(dscp("af44")).contains("default"));
+        // What is told of a code point is what may be written.
+        for point in (0..64).filter_map(Dscp::new) {
+            assert_eq!(dscp(&point.to_string()).unwrap(), point);
+        }
+        let told = |value| Dscp::new(value).unwrap().to_string();
+        assert_eq!([0, 8, 34, 46, 63].map(told), ["default", "cs1", "af41", "ef", "63"]);
     }
 
     #[test]

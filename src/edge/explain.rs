@@ -20,7 +20,7 @@ pub struct Explanation {
     pub protocol: String,
     pub source: String,
     pub destination: String,
-    pub dscp: u8,
+    pub dscp: Dscp,
     /// By which the host reaches the source, with its segments, if rules ask for it.
     #[serde(default)]
     pub interface: Option<String>,
@@ -222,7 +222,7 @@ impl<There: Fn(Way) -> bool> Grounds<'_, There> {
             protocol: protocol_name(key.protocol),
             source: end(&key, true),
             destination: end(&key, false),
-            dscp: dscp.value(),
+            dscp,
             interface: plan.lan.in_words(ends.interface),
             names: Vec::new(),
             connector: None,
@@ -354,7 +354,7 @@ fn passed_over(rules: &RuleSet, before: usize, flow: &NewFlow) -> (Vec<PassedOve
 fn asks(rule: &Rule, plan: &Plan) -> String {
     let name = |link: &LinkId| plan.links.get(usize::from(link.0)).map_or("?", |link| link.name.as_str());
     let names = |links: &[LinkId]| links.iter().map(name).collect::<Vec<_>>().join(", ");
-    let marked = |dscp: Dscp| format!("marked with DSCP {}", dscp.value());
+    let marked = |dscp: Dscp| format!("marked with DSCP {dscp}");
     let steering = match &rule.action {
         Action::Drop => return "drop".to_owned(),
         Action::BreakOut(Breakout { links, set_dscp }) => {

@@ -60,10 +60,10 @@ impl Edge {
         !matcher.minutes.is_empty() && !matcher.minutes.iter().any(|(first, last)| (*first..=*last).contains(&now))
     }
 
-    /// `strict fibre, dsl; sla voice; marks 46`
+    /// `strict fibre, dsl; sla voice; marks ef`
     fn in_words(&self, rule: &Rule) -> String {
         let list = |links: &[LinkId]| links.iter().map(|link| self.link_name(*link)).collect::<Vec<_>>().join(", ");
-        let marks = rule.action.set_dscp().map(|dscp| format!("marks {}", dscp.value()));
+        let marks = rule.action.set_dscp().map(|dscp| format!("marks {dscp}"));
         let steering = match &rule.action {
             Action::Steer(steering) => steering,
             Action::BreakOut(breakout) => {

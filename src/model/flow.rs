@@ -79,6 +79,21 @@ impl Dscp {
     }
 }
 
+/// By its name in policy files where it has one, else its number (RFC 2474, 2597, 3246, 5865, 8622).
+impl fmt::Display for Dscp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.0, self.0 >> 3, self.0 & 0b111) {
+            (0, ..) => f.write_str("default"),
+            (1, ..) => f.write_str("le"),
+            (44, ..) => f.write_str("va"),
+            (46, ..) => f.write_str("ef"),
+            (_, class, 0) => write!(f, "cs{class}"),
+            (_, class @ 1..=4, drop @ (2 | 4 | 6)) => write!(f, "af{class}{}", drop / 2),
+            (value, ..) => write!(f, "{value}"),
+        }
+    }
+}
+
 impl TryFrom<u8> for Dscp {
     type Error = &'static str;
 

@@ -2,7 +2,7 @@ use std::fmt::{self, Display};
 
 use super::matcher::{has_ports, in_ports};
 use super::{Matcher, NewFlow};
-use crate::model::{Dscp, protocol};
+use crate::model::protocol;
 
 /// Values of a rule shown to say what a flow is not.
 const SHOWN: usize = 4;
@@ -21,8 +21,7 @@ impl Matcher {
             return Some(format!("the protocol is {}, not {wanted}", Protocol(key.protocol)));
         }
         if !self.dscp.is_empty() && !self.dscp.contains(&flow.dscp) {
-            let wanted = list(self.dscp.iter().map(|dscp| CodePoint(*dscp)));
-            return Some(format!("the DSCP is {}, not {wanted}", CodePoint(flow.dscp)));
+            return Some(format!("the DSCP is {}, not {}", flow.dscp, list(self.dscp.iter())));
         }
         if !in_ports(&self.destination_ports, key.protocol, key.destination_port) {
             let wanted = list(self.destination_ports.iter().map(|range| Ports(*range)));
@@ -83,18 +82,6 @@ impl Display for Protocol {
     }
 }
 
-struct CodePoint(Dscp);
-
-impl Display for CodePoint {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0.value() {
-            46 => f.write_str("ef"),
-            0 => f.write_str("default"),
-            other => write!(f, "{other}"),
-        }
-    }
-}
-
 struct Ports((u16, u16));
 
 impl Display for Ports {
@@ -107,7 +94,7 @@ impl Display for Ports {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{ConnectorId, FlowKey, WeekMinute};
+    use crate::model::{ConnectorId, Dscp, FlowKey, WeekMinute};
     use crate::steer::Ends;
 
     #[test]

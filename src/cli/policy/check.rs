@@ -77,7 +77,7 @@ mod tests {
         let text = report(&named.load().unwrap(), true, "branch");
         assert!(text.lines().last().unwrap().starts_with("branch: good: "), "{text}");
         let overlap = text.lines().find(|line| line.contains("rule \"card-terminals\" overlaps rule \"voice\" at "));
-        assert!(overlap.is_some_and(|line| line.contains("tcp 10.20.30.0 -> any:443 dscp 40")), "{text}");
+        assert!(overlap.is_some_and(|line| line.contains("tcp 10.20.30.0 -> any:443 dscp cs5")), "{text}");
     }
 
     #[test]

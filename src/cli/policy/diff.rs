@@ -247,7 +247,7 @@ mod tests {
         let text = compare(&old, &new, &examples(&old, &new).0);
         assert!(text.contains("its place in the order"), "{text}");
         assert!(text.contains("tcp 10.0.0.1:50000 -> 203.0.113.9:1001\n"), "{text}");
-        assert!(text.contains("203.0.113.9:2300 dscp 46\n"), "{text}");
+        assert!(text.contains("203.0.113.9:2300 dscp ef\n"), "{text}");
         assert!(text.ends_with("2 of 5 flows would go elsewhere\n"), "{text}");
     }
 

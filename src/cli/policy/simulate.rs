@@ -10,6 +10,7 @@ use crate::cli::status::bytes;
 use crate::config::{self, Diagnostic, FlowWords, Scenario};
 use crate::edge::Plan;
 use crate::lab::score::{FlowStory, REHEARSAL_FLOWS_MAX, Rehearsal, Step, open_plan, rehearse};
+use crate::model::Dscp;
 
 /// Plays flows of a file through the daemon's own steering, in simulated time, while a scenario happens to
 /// the links. Nothing is sent.
@@ -133,7 +134,7 @@ fn render(told: &Rehearsal) -> String {
 }
 
 fn story(flow: &FlowStory) -> String {
-    let mark = if flow.dscp == 0 { String::new() } else { format!(" dscp {}", flow.dscp) };
+    let mark = if flow.dscp == Dscp::DEFAULT { String::new() } else { format!(" dscp {}", flow.dscp) };
     let mut text = format!("\n{}{mark}\n", flow.flow);
     for step in &flow.steps {
         text.push_str(&in_words(step));

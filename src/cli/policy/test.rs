@@ -79,7 +79,7 @@ expect = "fibre"
         assert!(!passed);
         assert_eq!(
             text.replace(&format!("{}/", folder.path().display()), ""),
-            "p.toml:7 test \"calls stay on fibre\" fails: udp 10.20.1.5:40000 -> 203.0.113.9:16400 dscp 46\n  \
+            "p.toml:7 test \"calls stay on fibre\" fails: udp 10.20.1.5:40000 -> 203.0.113.9:16400 dscp ef\n  \
              expected: fibre\n  \
              got:      dsl by rule \"voice\" (p.toml:2)\n  \
              why:      link 2 of the rule, healthy: the healthiest that the rule names, then the first\n\

@@ -140,7 +140,7 @@ impl PolicyFiles {
     /// `dsl by rule "voice" (policy/branch.toml:9)`
     pub fn outcome_text(&self, outcome: &Outcome) -> String {
         let way = if outcome.links.is_empty() { "refused".to_string() } else { self.names(&outcome.links) };
-        let mark = outcome.set_dscp.map_or_else(String::new, |dscp| format!(", marked {}", dscp.value()));
+        let mark = outcome.set_dscp.map_or_else(String::new, |dscp| format!(", marked {dscp}"));
         let out = if outcome.breaks_out { " outside of the tunnels" } else { "" };
         format!("{way}{out}{mark} by {}", rule_text(outcome.rule.and_then(|id| self.rules.rule(id))))
     }
@@ -148,7 +148,7 @@ impl PolicyFiles {
     pub fn flow_text(&self, flow: &NewFlow) -> String {
         let dscp = match flow.dscp {
             Dscp::DEFAULT => String::new(),
-            dscp => format!(" dscp {}", dscp.value()),
+            dscp => format!(" dscp {dscp}"),
         };
         let from = self.lan.in_words(flow.ends.interface).map_or_else(String::new, |name| format!(" from {name}"));
         let names: Vec<&str> = flow.ends.names.iter().filter_map(|id| self.patterns.text(id)).collect();

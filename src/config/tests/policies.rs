@@ -240,7 +240,7 @@ expect = "dsl"
     let failed = policy.failures();
     assert_eq!(failed.len(), 1, "{failed:#?}");
     assert_eq!((failed[0].expected.as_str(), failed[0].name.as_str()), ("dsl", "not by a tunnel"));
-    assert!(failed[0].got.starts_with("dsl outside of the tunnels, marked 8 by rule \"out\""), "{}", failed[0].got);
+    assert!(failed[0].got.starts_with("dsl outside of the tunnels, marked cs1 by rule \"out\""), "{}", failed[0].got);
     assert_eq!(
         findings("[[rule]]\nname = \"a\"\nmode = \"breakout\"\n"),
         ["p.toml:1:1 nothing says by which link the flows break out (links = [\"dsl\"])"]

@@ -194,7 +194,7 @@ links = ["dsl", "dsl"]
     assert_eq!(
         files.findings(),
         [
-            "p.toml:4:8 \"af44\" is not a DSCP (ef, af11 to af43, cs0 to cs7, va, le, or 0 to 63)",
+            "p.toml:4:8 \"af44\" is not a DSCP (ef, af11 to af43, cs0 to cs7, va, le, default, or 0 to 63)",
             "p.toml:5:19 unknown WAN link \"lte2\" (known: fibre, dsl)",
             "p.toml:7:8 rule \"voice\" is already at p.toml:3 (a name of its own for each rule)",
             "p.toml:8:10 \"10.0.0.1/8\" is not a network address: bits are set behind the prefix (\"10.0.0.0/8\")",

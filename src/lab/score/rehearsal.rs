@@ -40,7 +40,7 @@ pub struct Rehearsal {
 pub struct FlowStory {
     /// As in the file.
     pub flow: String,
-    pub dscp: u8,
+    pub dscp: Dscp,
     /// Where it began, and each move.
     pub steps: Vec<Step>,
     pub more_steps: u64,
@@ -241,7 +241,7 @@ impl Watched {
             let bytes = self.plan.links.iter().zip(&tale.out).filter(|(_, out)| **out > 0);
             stories.push(FlowStory {
                 flow: format!("{:?}", line.flow.key),
-                dscp: line.flow.dscp.value(),
+                dscp: line.flow.dscp,
                 steps: tale.steps,
                 more_steps: tale.more,
                 bytes: bytes.map(|(link, out)| LinkBytes { link: link.name.clone(), out: *out, received: 0 }).collect(),

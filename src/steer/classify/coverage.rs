@@ -2,7 +2,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use super::row::SITE;
 use super::{Family, Row, STEPS_MAX, STEPS_OF_TAKING};
-use crate::model::protocol;
+use crate::model::{Dscp, protocol};
 use crate::steer::{Rule, SiteId};
 
 /// Parts that a row may fall into while earlier rows are taken from it. Beyond, nothing is said: it
@@ -155,7 +155,8 @@ fn example(row: &Row, other: &Row) -> String {
         17 => "udp".to_string(),
         number => format!("protocol {number}"),
     };
-    let dscp = if narrow(5) { format!(" dscp {}", value(5)) } else { String::new() };
+    let dscp = u8::try_from(value(5)).ok().and_then(Dscp::new).filter(|_| narrow(5));
+    let dscp = dscp.map_or_else(String::new, |dscp| format!(" dscp {dscp}"));
     format!("{protocol} {}{} -> {}{}{dscp}", address(0), port(3), address(1), port(4))
 }
 
@@ -215,9 +216,9 @@ mod tests {
         let voice = Matcher { dscp: vec![Dscp::new(46).unwrap()], ..Matcher::default() };
         let rules = rules(vec![to(&["10.1.2.0/24"]), to(&["10.1.0.0/16"]), voice, Matcher::default()]);
         let overlaps = Coverage::new(&rules).overlaps(10);
-        let example = "tcp any -> 10.1.2.0 dscp 46".to_string();
+        let example = "tcp any -> 10.1.2.0 dscp ef".to_string();
         let site = SiteId::default();
-        let wider = "tcp any -> 10.1.0.0 dscp 46".to_string();
+        let wider = "tcp any -> 10.1.0.0 dscp ef".to_string();
         assert_eq!(
             overlaps,
             [Overlap { earlier: 0, later: 2, example, site }, Overlap { earlier: 1, later: 2, example: wider, site }]
