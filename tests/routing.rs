@@ -174,6 +174,21 @@ fn status_says_why_a_wan_link_has_no_sockets() {
     told("WAN link one: interface wan0 has no IPv4 address yet");
 }
 
+#[test]
+fn rules_that_somebody_removes_under_a_running_daemon_stand_again() {
+    if !may_run() {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let daemon = Daemon::start(&write_site(directory.path()));
+    daemon.wait_for_log("trefoil runs");
+    let before = daemon.ip("rule");
+    assert!(before.contains("2213:"), "{before}");
+    daemon.ip("rule flush protocol 117");
+    daemon.wait_for_rules(|rules| rules == before);
+    daemon.wait_for_log("somebody removed rules or routes of ours");
+}
+
 /// In one namespace that outlives the daemon.
 #[test]
 fn what_a_stopped_daemon_keeps_closed_is_released_and_never_under_a_running_one() {

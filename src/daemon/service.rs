@@ -2,6 +2,7 @@ use std::io;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ipnet::IpNet;
 use tokio::signal::unix::{SignalKind, signal};
@@ -13,7 +14,9 @@ use super::lan_follow;
 use super::node::{Node, Parts};
 use crate::control::{BindError, Server};
 use crate::edge::{OUTER_MTU, OnStop, Plan, RoutePlan, UnderlayPlan};
-use crate::net::{Breakouts, Claim, Clock, Interface, Names, RouteNeeds, Routes, SiteDevice, Tun, map_large_buffers};
+use crate::net::{
+    Breakouts, Claim, Clock, Interface, Names, RouteNeeds, RouteWatch, Routes, SiteDevice, Tun, map_large_buffers,
+};
 
 /// Why the daemon does not run.
 #[derive(Debug, thiserror::Error)]
@@ -44,6 +47,9 @@ pub enum ServiceError {
 
 /// What IPv4 promises to carry in one piece (RFC 791 3.1), less the largest overhead of a tunnel.
 const SMALLEST_MTU: u16 = 476;
+
+/// Between one look for missing rules and routes and the next.
+const RESTORE_PAUSE: Duration = Duration::from_millis(20);
 
 /// Runs a site on this host until SIGTERM, SIGINT or SIGHUP: device, routes, node, control socket. What
 /// was made is removed at the end, in reverse order.
@@ -84,6 +90,7 @@ async fn serve_in_runtime(plan: Plan, key_log: Option<PathBuf>) -> Result<(), Se
     let (site, native) = (plan.site.name.clone(), plan.site.native.clone());
     let underlay_addresses: Vec<Ipv4Addr> = interfaces.iter().map(|interface| interface.address).collect();
     let routes = Routes::open(&route_plan).map_err(ServiceError::Routes)?;
+    let mut route_watch = RouteWatch::open(&route_plan, tun.index()).map_err(ServiceError::Routes)?;
     let needs = RouteNeeds {
         device_index: tun.index(),
         mtu,
@@ -143,6 +150,10 @@ async fn serve_in_runtime(plan: Plan, key_log: Option<PathBuf>) -> Result<(), Se
                         break Ok(());
                     }
                     () = node.ended() => break Err(ServiceError::Ended),
+                    () = route_watch.removed() => {
+                        let present = addresses.borrow().clone();
+                        restore(&routes, &RouteNeeds { underlay_addresses: &present, ..needs }).await;
+                    }
                     Ok(()) = addresses.changed() => {
                         let addresses = addresses.borrow_and_update().clone();
                         if let Err(error) = routes.set_underlay_addresses(&addresses).await {
@@ -178,6 +189,17 @@ pub fn release(plan: &RoutePlan) -> Result<(), ServiceError> {
     let plan = RoutePlan { on_stop: OnStop::Release, ..plan.clone() };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async { Routes::open(&plan)?.remove().await }).map_err(ServiceError::Release)
+}
+
+/// Traffic leaves in clear as long as they are missing.
+async fn restore(routes: &Routes, needs: &RouteNeeds<'_>) {
+    match routes.restore(needs).await {
+        Ok(0) => {}
+        Ok(count) => tracing::warn!(count, "somebody removed rules or routes of ours; they stand again"),
+        Err(error) => tracing::warn!(%error, "somebody removed rules or routes of ours; not all stand again"),
+    }
+    // Who removes them again and again keeps us from nothing else.
+    tokio::time::sleep(RESTORE_PAUSE).await;
 }
 
 fn ranges(plan: &Plan) -> Vec<IpNet> {

@@ -37,7 +37,7 @@ pub use memory::map_large_buffers;
 pub use memory_site::{HostSide, MemorySite, memory_site};
 pub use mmsg::MultiMessage;
 pub use road::{Lookout, Road, RoadHandle, SiteDevice, roads};
-pub use routes::{BreakoutNeed, BreakoutRoutes, Claim, RouteNeeds, Routes};
+pub use routes::{BreakoutNeed, BreakoutRoutes, Claim, RouteNeeds, RouteWatch, Routes};
 pub use thread::{pin, processor_time};
 pub use tun::Tun;
 pub use udp::{RunLimits, UnderlaySockets, Underlays};

@@ -3,6 +3,7 @@ mod claim;
 mod rule;
 #[cfg(test)]
 mod tests;
+mod watch;
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -20,6 +21,7 @@ use socket2::{Domain, Socket, Type};
 pub use self::breakout::{BreakoutNeed, BreakoutRoutes};
 pub use self::claim::Claim;
 use self::rule::{OUR_PROTOCOL, Rule};
+pub use self::watch::RouteWatch;
 use crate::edge::{OnStop, RoutePlan};
 
 /// The kernel's main routing table.
@@ -51,6 +53,7 @@ pub struct Routes {
 }
 
 /// What to lead where.
+#[derive(Clone, Copy)]
 pub struct RouteNeeds<'a> {
     pub device_index: u32,
     pub mtu: u16,
@@ -91,29 +94,20 @@ impl Routes {
         if let Err(error) = std::fs::write(&reverse_path, "2") {
             tracing::warn!(file = reverse_path, %error, "cannot set the reverse-path filter to loose");
         }
-        let everything = [IpNet::V4(Ipv4Net::default()), IpNet::V6(Ipv6Net::default())];
-        let ranges = if needs.ranges.is_empty() { &everything[..] } else { needs.ranges };
         for family in Family::present() {
-            self.install_family(family, needs, ranges).await?;
+            self.install_family(family, needs).await?;
         }
         Ok(())
     }
 
-    async fn install_family(&self, family: Family, needs: &RouteNeeds<'_>, ranges: &[IpNet]) -> io::Result<()> {
-        let mut leads = vec![Lead::Blackhole];
-        if family == Family::V4 || self.device_has_ipv6() {
-            leads.push(Lead::Device(needs.device_index));
-        } else {
+    async fn install_family(&self, family: Family, needs: &RouteNeeds<'_>) -> io::Result<()> {
+        if family == Family::V6 && !self.device_has_ipv6() {
             tracing::warn!(device = self.plan.device, "IPv6 is off on the tunnel device: its IPv6 traffic is dropped");
         }
-        let of_family = ranges.iter().filter(|range| family.has(range));
-        let routes: Vec<(IpNet, Lead)> =
-            of_family.flat_map(|range| leads.iter().map(|lead| (range.trunc(), *lead))).collect();
-        let rules = self.rules_for(family, needs);
+        let (routes, rules) = (self.routes_for(family, needs), self.rules_for(family, needs));
         self.refuse_to_replace(family, &routes).await?;
         for (range, lead) in &routes {
-            let narrow = needs.narrow.iter().filter(|(narrow, _)| narrow.trunc() == *range);
-            self.put_route(*range, *lead, narrow.map(|(_, mtu)| *mtu).min()).await?;
+            self.put_route(*range, *lead, needs).await?;
         }
         for rule in &rules {
             self.put_rule(family, rule).await?;
@@ -123,11 +117,47 @@ impl Routes {
         self.report_strangers(family).await
     }
 
+    /// Puts back what somebody has taken away since `install`; tells how much that was. What cannot be put back keeps
+    /// nothing else from it: without a route into the device, its range is closed all the same.
+    pub async fn restore(&self, needs: &RouteNeeds<'_>) -> io::Result<usize> {
+        let mut restored = 0;
+        let mut outcome = Ok(());
+        for family in Family::present() {
+            let standing = self.standing_routes(family).await?;
+            for (range, lead) in self.routes_for(family, needs) {
+                if !standing.iter().any(|route| lead.is(range, route)) {
+                    let put = self.put_route(range, lead, needs).await;
+                    restored += usize::from(put.is_ok());
+                    outcome = outcome.and(put);
+                }
+            }
+            let standing: Vec<Rule> = self.standing_rules(family).await?.iter().map(Rule::read).collect();
+            for rule in self.rules_for(family, needs).iter().filter(|rule| !standing.contains(rule)) {
+                let put = self.put_rule(family, rule).await;
+                restored += usize::from(put.is_ok());
+                outcome = outcome.and(put);
+            }
+        }
+        outcome.map(|()| restored)
+    }
+
     /// Not so below 1,280 bytes of MTU, or where the host switched it off; other devices may have
     /// it all the same.
     fn device_has_ipv6(&self) -> bool {
         let switch = format!("/proc/sys/net/ipv6/conf/{}/disable_ipv6", self.plan.device);
         std::fs::read_to_string(switch).is_ok_and(|value| value.trim() == "0")
+    }
+
+    /// A blackhole comes before the way into the device.
+    fn routes_for(&self, family: Family, needs: &RouteNeeds<'_>) -> Vec<(IpNet, Lead)> {
+        let everything = [IpNet::V4(Ipv4Net::default()), IpNet::V6(Ipv6Net::default())];
+        let ranges = if needs.ranges.is_empty() { &everything[..] } else { needs.ranges };
+        let mut leads = vec![Lead::Blackhole];
+        if family == Family::V4 || self.device_has_ipv6() {
+            leads.push(Lead::Device(needs.device_index));
+        }
+        let of_family = ranges.iter().filter(|range| family.has(range));
+        of_family.flat_map(|range| leads.iter().map(|lead| (range.trunc(), *lead))).collect()
     }
 
     /// Those that keep traffic out of the tunnels come first.
@@ -176,7 +206,9 @@ impl Routes {
         }
     }
 
-    async fn put_route(&self, range: IpNet, lead: Lead, mtu: Option<u16>) -> io::Result<()> {
+    async fn put_route(&self, range: IpNet, lead: Lead, needs: &RouteNeeds<'_>) -> io::Result<()> {
+        let narrow = needs.narrow.iter().filter(|(narrow, _)| narrow.trunc() == range);
+        let mtu = narrow.map(|(_, mtu)| *mtu).min();
         let mut message = match range {
             IpNet::V4(network) => lead.apply(
                 RouteMessageBuilder::<Ipv4Addr>::new().destination_prefix(network.network(), network.prefix_len()),

@@ -314,6 +314,50 @@ impl<'a> tracing_subscriber::fmt::MakeWriter<'a> for Log {
 }
 
 #[test]
+fn what_somebody_takes_away_is_heard_of_and_stands_again() {
+    in_namespace(|| {
+        ip("link set lo up");
+        ip("link add tf0 type veth peer name tf1");
+        ip("link set tf1 up");
+        let (ranges, native) = (networks(&["10.90.0.0/16", "fd90::/64"]), networks(&["10.20.0.0/16", "fd20::/64"]));
+        let needs = RouteNeeds {
+            device_index: index_of("tf0"),
+            mtu: 1_400,
+            ranges: &ranges,
+            narrow: &[],
+            native: &native,
+            underlay_addresses: &[Ipv4Addr::new(192, 0, 2, 7)],
+        };
+        let state = || ["rule", "-6 rule", "route show table 7117", "-6 route show table 7117"].map(ip);
+        run(async {
+            let plan = plan(OnStop::Block);
+            let routes = Routes::open(&plan).unwrap();
+            routes.install(&needs).await.unwrap();
+            let before = state();
+            let mut watch = RouteWatch::open(&plan, needs.device_index).unwrap();
+            for (doings, gone) in [
+                (&["rule flush protocol 117", "-6 rule flush protocol 117"][..], 11),
+                (&["route flush table 7117", "-6 route flush table 7117"], 4),
+                // Takes its IPv4 route along in silence, and the IPv6 one.
+                (&["link set tf0 down", "link set tf0 up"], 2),
+            ] {
+                doings.iter().for_each(|doing| _ = ip(doing));
+                assert_ne!(state(), before, "{doings:?}");
+                tokio::time::timeout(std::time::Duration::from_secs(20), watch.removed()).await.expect("heard of");
+                assert_eq!(routes.restore(&needs).await.unwrap(), gone, "{doings:?}");
+                assert_eq!(state(), before, "{doings:?}");
+                assert_eq!(routes.restore(&needs).await.unwrap(), 0, "{doings:?}");
+            }
+            // What cannot be put back for now keeps the rest from nothing.
+            ip("link set tf0 down");
+            ip("rule flush protocol 117");
+            assert!(routes.restore(&needs).await.is_err());
+            assert!(ip("rule").contains("7105:\tfrom all lookup 7117"), "{}", ip("rule"));
+        });
+    });
+}
+
+#[test]
 fn a_range_to_which_less_fits_than_into_the_device_has_it_in_its_route() {
     in_namespace(|| {
         ip("link add tf0 type veth peer name tf1");
