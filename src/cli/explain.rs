@@ -181,7 +181,9 @@ fn render(told: &Explanation) -> String {
     match (&told.tunnel, &told.stays, &told.breakout) {
         // What is told of the best paths is not told of this one.
         (Some(tunnel), Some(stays), _) if !is_best => {
-            text.push_str(&format!("stays on {tunnel}: {stays}\na new flow: {}\n", told.why));
+            let kept = kept_since(told).map(|since| age_ms(told.at_ms.saturating_sub(since)));
+            let kept = kept.map_or_else(String::new, |age| format!(", where it has been for {age}"));
+            text.push_str(&format!("stays on {tunnel}{kept}: {stays}\na new flow: {}\n", told.why));
         }
         (Some(tunnel), stays, _) => {
             let stays = stays.as_ref().map_or_else(String::new, |stays| format!("{stays}\n"));
@@ -217,6 +219,13 @@ fn render(told: &Explanation) -> String {
         }
     }
     text
+}
+
+/// Since when a flow has been where its rule keeps it, as far as is known.
+fn kept_since(told: &Explanation) -> Option<u64> {
+    let of_live = told.live.as_ref().map(|live| live.history.last().map_or(live.first_ms, |moved| moved.at_ms));
+    let before = |past: &PastFlow| past.decisions.iter().rfind(|one| one.at_ms <= told.at_ms).map(|one| one.at_ms);
+    of_live.or_else(|| before(told.past.as_ref()?)).filter(|_| told.kept)
 }
 
 /// What was recorded of the flow, with the moment that was asked for in its place.
@@ -340,6 +349,7 @@ mod tests {
             breakout: None,
             why: "link 2 of the rule, healthy".to_owned(),
             stays: Some("it is there, and no path is better".to_owned()),
+            kept: false,
             live: Some(crate::cli::flows::tests::flow()),
             past: None,
         };
@@ -383,6 +393,9 @@ the flow is on pop/primary/dsl; it began 60 s ago, sent 9000 packets, the last 0
         let waiting = "stays on pop/primary/dsl: it is there, and the better path has not been well for the hold-down time\n\
                        a new flow: link 2 of the rule, healthy\n";
         assert!(render(&waits).contains(waiting), "{}", render(&waits));
+        waits.kept = true;
+        let kept = "stays on pop/primary/dsl, where it has been for 30 s: it is there, and";
+        assert!(render(&waits).contains(kept), "{}", render(&waits));
     }
 
     #[test]

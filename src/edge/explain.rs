@@ -9,6 +9,9 @@ use crate::forward::{Decision, Duty, FlowReport, Forwarding, Held, Way};
 use crate::model::{DropReason, Dscp, FlowKey, LinkId, Moment, PathId, Role};
 use crate::steer::{Action, Breakout, Ends, Links, Listed, NewFlow, OnFailback, Quality, Rule, RuleSet, Standing, Why};
 
+/// How the tunnel of a flow stands that its rule keeps there.
+const KEPT: &str = "of the other role: the rule keeps the flow on it";
+
 /// Rules before the one that matched that are shown.
 const RULES_SHOWN: usize = 8;
 
@@ -36,7 +39,7 @@ pub struct Explanation {
     /// How many more rules before those did not match.
     pub more_passed_over: u64,
     pub rule: Option<RuleMatch>,
-    /// Every tunnel of the active role.
+    /// Every tunnel of the active role; and the flow's own, if it is kept on the other one.
     pub candidates: Vec<CandidateStatus>,
     /// The tunnel that the next packet goes to; `null` when it is refused.
     pub tunnel: Option<String>,
@@ -47,6 +50,10 @@ pub struct Explanation {
     pub why: String,
     /// Why it stays on the tunnel that it has.
     pub stays: Option<String>,
+    /// Its rule keeps it on the secondary role, although traffic has gone back to the primary one: all else but `tunnel` and
+    /// `stays` is what a new flow would find.
+    #[serde(default)]
+    pub kept: bool,
     /// The flow as the data plane knows it, if it does.
     pub live: Option<FlowStatus>,
     /// Of a past moment: what was recorded of the flow.
@@ -235,6 +242,7 @@ impl<There: Fn(Way) -> bool> Grounds<'_, There> {
             breakout: None,
             why: String::new(),
             stays: None,
+            kept: false,
             live: None,
             past: None,
         };
@@ -246,7 +254,11 @@ impl<There: Fn(Way) -> bool> Grounds<'_, There> {
             }
         };
         let flow = NewFlow { key, dscp, connector: connector.id, minute: forwarding.minute, ends };
-        let decision = forwarding.decide_where(connector, &flow, held, now, &self.there);
+        let decide = |held: &Held| forwarding.decide_where(connector, &flow, held, now, &self.there);
+        let for_flow = decide(held);
+        // One that is kept was compared with nothing: what is left for others is told.
+        let for_others = for_flow.kept.then(|| decide(&Held::default()));
+        let decision = for_others.as_ref().unwrap_or(&for_flow);
         let choice = &decision.choice;
         told.connector = plan.connectors.get(usize::from(connector.id.0)).map(|connector| connector.name.clone());
         told.active_role = Some(connector.active.to_string());
@@ -260,17 +272,23 @@ impl<There: Fn(Way) -> bool> Grounds<'_, There> {
         });
         let role = plan.connectors.get(usize::from(connector.id.0));
         let paths = role.map_or_else(Vec::new, |connector_plan| of_role(connector_plan, connector.active));
-        told.candidates =
-            paths.into_iter().map(|path| self.candidate(path, &decision, matched.map(|(_, rule)| rule))).collect();
+        let candidate = |path: PathId| self.candidate(path, decision, matched.map(|(_, rule)| rule));
+        told.candidates = paths.into_iter().map(candidate).collect();
         told.breakout = decision.breakout.map(|link| named_link(plan, link));
-        told.tunnel = decision.way.map(|way| tunnel_name(plan, way.path.id));
+        told.tunnel = for_flow.way.map(|way| tunnel_name(plan, way.path.id));
         told.why = match (decision.way, decision.uncovered) {
             (None, true) if choice.why.drop_reason() == Some(DropReason::NoPath) => {
                 refusal(DropReason::NoSelector, choice.why)
             }
             _ => choice.why.to_string(),
         };
-        told.stays = choice.stay.map(|stay| stay.to_string());
+        told.stays = for_flow.choice.stay.map(|stay| stay.to_string());
+        if let Some(way) = for_flow.way.filter(|_| for_flow.kept) {
+            told.kept = true;
+            let role = way.path.role;
+            told.stays = Some(format!("its rule keeps it on the {role} role as long as its path there will do"));
+            told.candidates.push(CandidateStatus { standing: KEPT.to_owned(), ..candidate(way.path.id) });
+        }
         told
     }
 
@@ -437,5 +455,6 @@ mod tests {
         for action in [Action::Drop, Action::BreakOut(Breakout::default())] {
             assert!(set_aside(&rule(action)).is_some_and(listed));
         }
+        assert!(listed(KEPT));
     }
 }

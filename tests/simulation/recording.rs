@@ -264,6 +264,39 @@ fn a_past_moment_is_explained_as_the_present_was_then() {
 }
 
 #[test]
+fn a_flow_that_its_rule_keeps_on_the_secondary_role_is_explained_by_that_and_not_by_the_tunnels_that_it_could_have() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut world = up(6, Lifetimes::LONG, rules());
+    world.branch.record(folder.path(), ZERO, world.now);
+    world.start_flow(5_000, 14, Duration::from_millis(20));
+    world.run_for(2 * SECOND);
+    world.network.weather.iter_mut().for_each(|link| link[0].cut = true);
+    assert!(world.run_while_not(10 * SECOND, |world| world.active_role() == "secondary"), "{}", world.describe());
+    world.network.weather.iter_mut().for_each(|link| link[0].cut = false);
+    assert!(world.run_while_not(60 * SECOND, |world| world.active_role() == "primary"), "{}", world.describe());
+    world.run_for(10 * SECOND);
+    let moment = world.now;
+    let present = world.branch.explain(key(5_000), Dscp::new(14).unwrap(), moment);
+    world.run_for(SECOND);
+    finish(&mut world);
+
+    for told in [present, at(folder.path(), moment, 5_000)] {
+        let own = told.tunnel.as_deref().expect("it is somewhere");
+        assert!(own.starts_with("pop/secondary/") && told.kept, "{told:#?}");
+        assert_eq!(
+            told.stays.as_deref(),
+            Some("its rule keeps it on the secondary role as long as its path there will do")
+        );
+        let standing =
+            |name: &str| told.candidates.iter().find(|one| one.tunnel == name).map(|one| one.standing.as_str());
+        assert_eq!(standing(own), Some("of the other role: the rule keeps the flow on it"), "{told:#?}");
+        assert_eq!(told.candidates.len(), 4, "{told:#?}");
+        assert_eq!(standing("pop/primary/fibre"), Some("among the best"), "{told:#?}");
+        assert!(told.why.contains("share by bandwidth among 3"), "{told:#?}");
+    }
+}
+
+#[test]
 fn a_time_of_day_that_jumps_breaks_neither_order_nor_lookups() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut world = up(5, Lifetimes::LONG, rules());
