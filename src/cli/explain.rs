@@ -7,7 +7,7 @@ use super::output;
 use super::status::{age_ms, table};
 use crate::config;
 use crate::control::{self, Request, Response};
-use crate::edge::{CandidateStatus, Explanation, PastFlow};
+use crate::edge::{CandidateStatus, Explanation, PastFlow, RefusalStatus};
 use crate::model::protocol;
 use crate::recording::{Reader, WallTime, When, explain_at};
 
@@ -216,6 +216,10 @@ fn render(told: &Explanation) -> String {
                 let at = now(moved.at_ms);
                 text.push_str(&format!("  {at} ago: {} -> {}: {}\n", moved.from, moved.to, moved.reason));
             }
+            if let Some(RefusalStatus { from_ms, until_ms, why }) = &live.last_refusal {
+                let until = until_ms.map_or_else(|| "now".to_owned(), |until| format!("{} ago", now(until)));
+                text.push_str(&format!("  from {} ago until {until}: {why}\n", now(*from_ms)));
+            }
         }
     }
     text
@@ -228,6 +232,8 @@ fn kept_since(told: &Explanation) -> Option<u64> {
     of_live.or_else(|| before(told.past.as_ref()?)).filter(|_| told.kept)
 }
 
+const NOWHERE: &str = "nowhere";
+
 /// What was recorded of the flow, with the moment that was asked for in its place.
 fn history(past: &PastFlow, asked_ms: u64) -> String {
     let mut text = String::new();
@@ -239,7 +245,7 @@ fn history(past: &PastFlow, asked_ms: u64) -> String {
         return text;
     }
     text.push_str("\nwhat was recorded of the flow\n");
-    let mut marked = false;
+    let (mut marked, mut was_nowhere) = (false, false);
     for one in &past.decisions {
         if one.at_ms > asked_ms && !marked {
             marked = true;
@@ -247,12 +253,13 @@ fn history(past: &PastFlow, asked_ms: u64) -> String {
         }
         let rule = one.rule.as_ref().map_or_else(String::new, |rule| format!(" by rule {rule}"));
         let out = one.breakout.as_ref().map(|link| format!("{link}, outside of the tunnels"));
-        let to = one.tunnel.as_ref().or(out.as_ref()).map_or("nowhere", String::as_str);
+        let to = one.tunnel.as_ref().or(out.as_ref()).map_or(NOWHERE, String::as_str);
         let at = WallTime(one.at_ms);
-        match (&one.from, &one.reason) {
-            (Some(from), Some(reason)) => text.push_str(&format!("  {at}  {from} -> {to}{rule}: {reason}\n")),
-            _ => text.push_str(&format!("  {at}  {to}{rule}: {}\n", one.why)),
-        }
+        let from = one.from.as_deref().or(was_nowhere.then_some(NOWHERE)).filter(|from| *from != to);
+        let from = from.map_or_else(String::new, |from| format!("{from} -> "));
+        let why = one.reason.as_ref().unwrap_or(&one.why);
+        text.push_str(&format!("  {at}  {from}{to}{rule}: {why}\n"));
+        was_nowhere = to == NOWHERE;
     }
     text
 }
@@ -380,13 +387,21 @@ the flow is on pop/primary/dsl; it began 60 s ago, sent 9000 packets, the last 0
         assert!(one_more.contains("  1 earlier one does not match\n"), "{one_more}");
         let why = "refused: the rule says drop".to_owned();
         let live = FlowStatus { tunnel: None, link: None, refused: true, why, ..crate::cli::flows::tests::flow() };
-        let nowhere = render(&Explanation { live: Some(live), ..told.clone() });
+        let latest = RefusalStatus { from_ms: 90_000, until_ms: None, why: "refused: the rule says drop".to_owned() };
+        let told_of = |until_ms| {
+            let last_refusal = Some(RefusalStatus { until_ms, ..latest.clone() });
+            render(&Explanation { live: Some(FlowStatus { last_refusal, ..live.clone() }), ..told.clone() })
+        };
+        let nowhere = told_of(None);
         assert!(
             nowhere.contains(
                 "the flow's latest packet was refused: the rule says drop; it began 60 s ago, had 9000 packets let through, and"
             ),
             "{nowhere}"
         );
+        assert!(nowhere.ends_with("\n  from 10 s ago until now: refused: the rule says drop\n"), "{nowhere}");
+        let back = told_of(Some(95_000));
+        assert!(back.ends_with("\n  from 10 s ago until 5 s ago: refused: the rule says drop\n"), "{back}");
         let mut waits = told;
         waits.candidates[1].best = false;
         waits.stays = Some(Stay::HoldDown.to_string());

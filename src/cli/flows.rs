@@ -88,6 +88,7 @@ pub mod tests {
             link: Some("dsl".to_owned()),
             arrived_on: None,
             refused: false,
+            last_refusal: None,
             rule: Some("web".to_owned()),
             why: "link 2 of the rule".to_owned(),
             bytes: 12_345_678,

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use arrayvec::ArrayVec;
 
-use crate::forward::{FlowMove, FlowReport, HeavyFlow, MOVES_KEPT, MoveCause, MoveOrder, Refused};
+use crate::forward::{FlowMove, FlowReport, HeavyFlow, MOVES_KEPT, MoveCause, MoveOrder, Refusal, Refused};
 use crate::model::{Dscp, FlowKey, LinkId, Moment, PathId, RuleId};
 use crate::steer::{KnownNames, Why};
 
@@ -75,7 +75,8 @@ pub struct Leaving {
 #[derive(Default)]
 struct Story {
     order: Option<MoveOrder>,
-    refused: Option<Refused>,
+    /// The latest.
+    refusal: Option<Refusal>,
     moves: u32,
     history: ArrayVec<FlowMove, MOVES_KEPT>,
 }
@@ -143,8 +144,8 @@ impl Flow {
             self.remember(FlowMove { at: now, from, to, cause });
             self.drop_order();
         }
-        if let Some(story) = &mut self.story {
-            story.refused = None;
+        if let Some(refusal) = self.story.as_mut().and_then(|story| story.refusal.as_mut()) {
+            refusal.until.get_or_insert(now);
         }
         self.entry = FlowEntry { arrived_on: self.entry.arrived_on, ..chosen };
         self.bytes = self.bytes.max(bytes);
@@ -153,10 +154,14 @@ impl Flow {
     }
 
     /// The packet of so many bytes that `leave` has counted goes nowhere.
-    pub fn refuse(&mut self, refused: Refused, bytes: u64) {
+    pub fn refuse(&mut self, refused: Refused, bytes: u64, now: Moment) {
         self.bytes = self.bytes.saturating_sub(bytes);
         self.packets = self.packets.saturating_sub(u64::from(bytes > 0));
-        if self.story.get_or_insert_default().refused.replace(refused).is_none() {
+        let is_first = !self.is_refused();
+        let refusal = &mut self.story.get_or_insert_default().refusal;
+        let since = refusal.filter(|_| !is_first).map_or(now, |refusal| refusal.since);
+        *refusal = Some(Refusal { refused, since, until: None });
+        if is_first {
             // As far as can be from what is published: whatever comes back, the next packet is decided anew.
             self.entry.policy_epoch ^= 1 << 31;
         }
@@ -217,6 +222,10 @@ impl Flow {
         self.story.as_ref()?.history.last().map(|moved| moved.at)
     }
 
+    pub fn is_refused(&self) -> bool {
+        self.story.as_ref().and_then(|story| story.refusal).is_some_and(|refusal| refusal.until.is_none())
+    }
+
     pub fn last_seen(&self) -> Moment {
         self.last_left.max(self.last_arrived)
     }
@@ -227,7 +236,7 @@ impl Flow {
             key: self.key,
             dscp: self.entry.dscp,
             path: self.entry.path,
-            refused: story.and_then(|story| story.refused),
+            refusal: story.and_then(|story| story.refusal),
             breakout: self.entry.breakout,
             names: self.entry.names,
             arrived_on: self.entry.arrived_on,

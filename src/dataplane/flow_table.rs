@@ -74,8 +74,8 @@ impl FlowTable {
     }
 
     /// The packet that `leave` has counted goes nowhere; of a flow that is not known nothing is remembered.
-    pub fn refuse(&self, key: &FlowKey, refused: Refused, bytes: u64) {
-        self.change(key, |flow| flow.refuse(refused, bytes));
+    pub fn refuse(&self, key: &FlowKey, refused: Refused, bytes: u64, now: Moment) {
+        self.change(key, |flow| flow.refuse(refused, bytes, now));
     }
 
     /// A packet of the flow, given by its outgoing key, arrived on `path`. Returns the path that
@@ -102,6 +102,11 @@ impl FlowTable {
     /// When the flow moved last.
     pub fn moved_at(&self, key: &FlowKey) -> Option<Moment> {
         self.change(key, |flow| flow.moved_at())?
+    }
+
+    /// Whether the flow's packet before went nowhere.
+    pub fn is_refused(&self, key: &FlowKey) -> bool {
+        self.change(key, |flow| flow.is_refused()).unwrap_or_default()
     }
 
     /// How the packet was marked that its way was chosen for.

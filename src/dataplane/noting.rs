@@ -4,7 +4,7 @@ use crate::model::Moment;
 use crate::steer::NewFlow;
 
 /// Notes of each worker, a second and at once. Moves are rare but come together when a path goes;
-/// of new flows a busy branch has some tens a second; refused flows and those that stay say little
+/// of new flows a busy branch has some tens a second; flows that stay, or are refused once more, say little
 /// each, and would drown the rest.
 const MOVES: (u32, u32) = (200, 2_000);
 const FIRST: (u32, u32) = (50, 500);
@@ -49,11 +49,14 @@ impl<'n> NotePad<'n> {
         now: Moment,
     ) {
         let leaves = decision.way.is_some() || decision.breakout.is_some();
-        let limit = match (leaves, held.path.map(drop).or(held.breakout.map(drop))) {
+        let had = held.path.is_some() || held.breakout.is_some();
+        let limit = match (leaves, had) {
             _ if decision.moved.is_some() => &mut self.limits.moves,
+            // Nowhere, for the first time, or back.
+            (_, true) if leaves == held.refused => &mut self.limits.moves,
             (false, _) => &mut self.limits.refused,
-            (true, None) => &mut self.limits.first,
-            (true, Some(_)) => &mut self.limits.staying,
+            (true, false) => &mut self.limits.first,
+            (true, true) => &mut self.limits.staying,
         };
         if !limit.allows(now) {
             return self.notebook.leave_out();

@@ -58,7 +58,7 @@ impl<'a> Pilot<'a, '_> {
         let connector = self.connector_of(&leaving.key);
         let course = connector.and_then(|connector| self.choose(connector, leaving, known));
         if let (Some(_), Err(no_way)) = (known, &course) {
-            self.flows.refuse(&leaving.key, no_way.refused, leaving.bytes);
+            self.flows.refuse(&leaving.key, no_way.refused, leaving.bytes, self.now);
         }
         course
     }
@@ -126,6 +126,7 @@ impl<'a> Pilot<'a, '_> {
             moved_at: self.flows.moved_at(&key),
             ordered: known.ordered,
             paused: known.paused,
+            refused: self.flows.is_refused(&key),
         });
         let mut decision = self.forwarding.decide(connector, &flow, &held, self.now);
         if let Some(known) = decided.filter(|known| news.is_some() && known.answered && decision.breakout.is_some()) {

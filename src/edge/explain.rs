@@ -132,7 +132,7 @@ pub struct PastFlow {
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct PastDecision {
     pub at_ms: u64,
-    /// `null` of its first decision.
+    /// `null` of its first decision, and when it was refused or had broken out before.
     pub from: Option<String>,
     /// The WAN link that it left by outside of the tunnels.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -179,6 +179,7 @@ impl Edge {
             moved_at: live.history.last().map(|moved| moved.at),
             ordered: None,
             paused: now.since(live.last),
+            refused: live.refused().is_some(),
         });
         let grounds = Grounds {
             plan: self.plan(),

@@ -34,6 +34,9 @@ pub struct FlowStatus {
     /// No way was found for its latest packet from the site.
     #[serde(default)]
     pub refused: bool,
+    /// The latest time in which its packets were refused, if they ever were.
+    #[serde(default)]
+    pub last_refusal: Option<RefusalStatus>,
     /// The name of the rule that decided.
     pub rule: Option<String>,
     /// In plain words.
@@ -46,6 +49,16 @@ pub struct FlowStatus {
     /// Moves in all; `history` has the latest.
     pub moves: u32,
     pub history: Vec<MoveStatus>,
+}
+
+/// A flow's packets went nowhere for a while.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct RefusalStatus {
+    pub from_ms: u64,
+    /// When one left again; `null` while none has.
+    pub until_ms: Option<u64>,
+    /// In plain words.
+    pub why: String,
 }
 
 /// A flow went over to another tunnel.
@@ -69,11 +82,11 @@ pub(super) fn flow_status(flow: &FlowReport, plan: &Plan, facts: &StatusFacts) -
         cause: moved.cause.name().to_owned(),
         reason: moved.cause.to_string(),
     });
-    let (path, breakout) = match flow.refused {
+    let (path, breakout) = match flow.refused() {
         Some(_) => (None, None),
         None => (flow.path, flow.breakout),
     };
-    let rule = flow.refused.map_or(flow.rule, |refused| refused.rule);
+    let rule = flow.refused().map_or(flow.rule, |refused| refused.rule);
     FlowStatus {
         protocol: protocol_name(flow.key.protocol),
         source: end(&flow.key, true),
@@ -82,9 +95,14 @@ pub(super) fn flow_status(flow: &FlowReport, plan: &Plan, facts: &StatusFacts) -
         tunnel: path.map(tunnel),
         link: path.map(|path| link_name(plan, path)).or(breakout.map(|link| named_link(plan, link))),
         arrived_on: flow.arrived_on.map(tunnel),
-        refused: flow.refused.is_some(),
+        refused: flow.refused().is_some(),
+        last_refusal: flow.refusal.map(|latest| RefusalStatus {
+            from_ms: unix_ms(facts, latest.since),
+            until_ms: latest.until.map(|until| unix_ms(facts, until)),
+            why: refusal(latest.refused.reason, latest.refused.why),
+        }),
         rule: rule.and_then(|id| plan.rules.rule(id)).map(|rule| rule.name.clone()),
-        why: match flow.refused {
+        why: match flow.refused() {
             Some(refused) => refusal(refused.reason, refused.why),
             None if path.is_some() || breakout.is_some() => flow.why.to_string(),
             None => "has only arrived so far".to_owned(),

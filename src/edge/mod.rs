@@ -33,7 +33,7 @@ pub use explain::{
     CandidateStatus, Explanation, Grounds, LearnedName, PassedOver, PastDecision, PastFlow, RuleMatch, named_link,
 };
 pub use fact::{Fact, PathStanding, Whole};
-pub use flow_status::{FlowList, FlowStatus, MoveStatus};
+pub use flow_status::{FlowList, FlowStatus, MoveStatus, RefusalStatus};
 pub use machine::Edge;
 pub use names::NameBook;
 pub use operator::TunnelOrder;

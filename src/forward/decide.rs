@@ -36,6 +36,9 @@ pub struct Held {
     /// Since a packet of it last left.
     #[serde(default)]
     pub paused: Duration,
+    /// The packet before went nowhere, whatever path the flow had.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub refused: bool,
 }
 
 /// Where a flow goes, and all that was looked at to find out.
@@ -158,7 +161,7 @@ impl Forwarding {
         let Some(path) = report.path.and_then(|id| self.path(id)) else { return false };
         let Some(connector) = self.connector(path.connector) else { return false };
         let first = Role::ALL.into_iter().find(|role| !connector.roles[role.index()].is_empty());
-        if report.refused.is_none() && first != Some(path.role) {
+        if report.refused().is_none() && first != Some(path.role) {
             return true;
         }
         let ideal = |path: &PathFace| Candidate {
@@ -182,7 +185,7 @@ impl Forwarding {
             ends: self.ends_with(&key, report.names),
         };
         let choice = choose_by(self.rules.first_match(&flow), &flow.key, &candidates, None);
-        if report.refused.is_some() {
+        if report.refused().is_some() {
             // It is nowhere.
             return choice.path.is_some() && self.connector_for(&key).is_ok();
         }

@@ -96,6 +96,15 @@ pub struct Refused {
     pub why: Why,
 }
 
+/// From when to when the packets of a flow went nowhere.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Refusal {
+    pub refused: Refused,
+    pub since: Moment,
+    /// `None`: they still do.
+    pub until: Option<Moment>,
+}
+
 /// Moves one flow. The worker that sends its next packet obeys when the flow has paused for
 /// `gap`, or after `by`, and only if the flow's rule would have it stay on the new path.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -134,8 +143,8 @@ pub struct FlowReport {
     pub dscp: Dscp,
     /// `None`: it has only arrived so far.
     pub path: Option<PathId>,
-    /// No way was found for its latest packet from the site; `path` or `breakout` is what it had before.
-    pub refused: Option<Refused>,
+    /// The latest; while it lasts, `path` or `breakout` is what the flow had before.
+    pub refusal: Option<Refusal>,
     /// It leaves by this link outside of the tunnels.
     pub breakout: Option<LinkId>,
     /// What was known of the destination's names when it was decided.
@@ -151,4 +160,11 @@ pub struct FlowReport {
     /// Moves in all; `history` has the latest.
     pub moves: u32,
     pub history: ArrayVec<FlowMove, MOVES_KEPT>,
+}
+
+impl FlowReport {
+    /// No way was found for its latest packet from the site.
+    pub fn refused(&self) -> Option<Refused> {
+        self.refusal.filter(|refusal| refusal.until.is_none()).map(|refusal| refusal.refused)
+    }
 }

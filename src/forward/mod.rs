@@ -18,7 +18,7 @@ mod worker_counters;
 pub use decide::{Decision, Held, ROLE_PATHS, Way};
 pub use duty::Duty;
 pub use flow::{
-    FLOWS_DEFAULT, FlowMove, FlowReport, HEAVY_PER_PATH, HeavyFlow, MOVES_KEPT, MoveCause, MoveOrder, Refused,
+    FLOWS_DEFAULT, FlowMove, FlowReport, HEAVY_PER_PATH, HeavyFlow, MOVES_KEPT, MoveCause, MoveOrder, Refusal, Refused,
 };
 pub use forgotten::{Forgetting, Forgotten};
 pub use forwarding::{

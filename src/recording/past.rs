@@ -51,15 +51,7 @@ pub fn explain_at(
     let (plan, (forwarding, steering, measured)) = replay.plan().zip(replay.present()).ok_or_else(gap)?;
     let notes = notes_of(reader, &places, &found, &key);
     let last = notes.iter().rfind(|note| note.at <= found.at);
-    let held = last.map_or_else(Held::default, |note| Held {
-        path: note.outcome.path,
-        breakout: note.outcome.why.breakout(),
-        rule: note.outcome.rule,
-        arrived_on: note.held.arrived_on,
-        moved_at: note.outcome.moved.map(|_| note.at).or(note.held.moved_at),
-        ordered: None,
-        paused: Duration::ZERO,
-    });
+    let held = last.map_or_else(Held::default, held_after);
     let grounds = Grounds {
         plan,
         forwarding,
@@ -71,7 +63,9 @@ pub fn explain_at(
     let dscp = dscp.or(last.map(|note| note.dscp)).unwrap_or(Dscp::DEFAULT);
     let ends = last.map_or_else(Ends::default, |note| note.ends);
     let told = grounds.explain(key, dscp, ends, &held, found.at);
-    let mut past = past(&notes, &found, plan);
+    let of_run = places.iter().find(|place| place.header.run == found.run).map(|place| place.header);
+    let begins = of_run.filter(|header| header.number > 0).map(|header| header.first);
+    let mut past = past(&notes, &found, begins, plan);
     if let Some(age) = last.map(|last| found.at.since(last.at)).filter(|age| *age >= IDLE) {
         let age = age.as_secs();
         past.notes.push(format!(
@@ -79,6 +73,41 @@ pub fn explain_at(
         ));
     }
     Ok(Explanation { past: Some(past), ..told })
+}
+
+/// What the flow had when this was decided: what is refused keeps what it had.
+fn held_after(note: &FlowNote) -> Held {
+    let left = Held { ordered: None, paused: Duration::ZERO, refused: is_refused(note), ..note.held };
+    if left.refused {
+        return left;
+    }
+    Held {
+        path: note.outcome.path,
+        breakout: note.outcome.why.breakout(),
+        rule: note.outcome.rule,
+        moved_at: note.outcome.moved.map(|_| note.at).or(note.held.moved_at),
+        ..left
+    }
+}
+
+fn is_refused(note: &FlowNote) -> bool {
+    note.outcome.path.is_none() && note.outcome.why.breakout().is_none()
+}
+
+/// Was it decided when the flow had no way?
+fn is_first(note: &FlowNote) -> bool {
+    note.held.path.is_none() && note.held.breakout.is_none()
+}
+
+/// Those that stayed, or were refused once more, are a sample, and say nothing new.
+fn tells(note: &FlowNote, before: Option<&FlowNote>) -> bool {
+    let before_refused = before.filter(|before| is_refused(before));
+    if is_refused(note) {
+        return before_refused.is_none_or(|before| before.outcome != note.outcome);
+    }
+    let returns = note.held.refused || before_refused.is_some();
+    let breaks_out = note.outcome.why.breakout() != note.held.breakout;
+    note.outcome.moved.is_some() || is_first(note) || returns || breaks_out
 }
 
 /// What was in force at a moment: its file begins with everything.
@@ -135,33 +164,48 @@ fn notes_of(reader: &Reader, places: &[Place], found: &Found, key: &FlowKey) -> 
     notes
 }
 
-fn past(notes: &[FlowNote], found: &Found, plan: &Plan) -> PastFlow {
-    // Those that stayed are a sample, and say nothing new.
-    let mut telling: Vec<&FlowNote> = Vec::new();
-    for note in notes {
-        let (moved, had) = (note.outcome.moved.is_some(), note.held.path.is_some() || note.held.breakout.is_some());
-        let stays_out = note.outcome.why.breakout().is_some_and(|link| note.held.breakout == Some(link));
-        if moved || !had || note.outcome.path.is_none() && !stays_out {
-            telling.push(note);
-        }
-    }
-    let behind = telling.partition_point(|note| note.at <= found.at);
-    let first = behind.saturating_sub(DECISIONS_TOLD / 2);
-    let shown = telling.get(first..).unwrap_or_default().iter().take(DECISIONS_TOLD);
+/// `begins`: where the recording of this run does, if not with the run.
+fn past(notes: &[FlowNote], found: &Found, begins: Option<Moment>, plan: &Plan) -> PastFlow {
+    let before = std::iter::once(None).chain(notes.iter().map(Some));
+    let told: Vec<(&FlowNote, Option<&FlowNote>)> =
+        notes.iter().zip(before).filter(|(note, before)| tells(note, *before)).collect();
+    let behind = told.partition_point(|(note, _)| note.at <= found.at);
+    let earlier = behind.saturating_sub(DECISIONS_TOLD / 2);
+    let shown: Vec<_> = told.iter().skip(earlier).take(DECISIONS_TOLD).collect();
+    let later = told.len() - earlier - shown.len();
     let ms = |at: Moment| wall(at, found.unix_ms_at_zero).0;
-    let decisions = shown.map(|note| PastDecision {
-        at_ms: ms(note.at),
-        from: note.held.path.map(|path| tunnel_name(plan, path)),
-        breakout: note.outcome.why.breakout().map(|link| named_link(plan, link)),
-        tunnel: note.outcome.path.map(|path| tunnel_name(plan, path)),
-        rule: note.outcome.rule.and_then(|id| plan.rules.rule(id)).map(|rule| rule.name.clone()),
-        why: note.outcome.why.to_string(),
-        cause: note.outcome.moved.map(|cause| cause.name().to_owned()),
-        reason: note.outcome.moved.map(|cause| cause.to_string()),
-    });
-    let mut told: Vec<String> = found.note.iter().cloned().collect();
+    let decision = |(note, before): &(&FlowNote, Option<&FlowNote>)| {
+        let was_refused = note.held.refused || before.is_some_and(is_refused);
+        PastDecision {
+            at_ms: ms(note.at),
+            from: note.held.path.filter(|_| !was_refused).map(|path| tunnel_name(plan, path)),
+            breakout: note.outcome.why.breakout().map(|link| named_link(plan, link)),
+            tunnel: note.outcome.path.map(|path| tunnel_name(plan, path)),
+            rule: note.outcome.rule.and_then(|id| plan.rules.rule(id)).map(|rule| rule.name.clone()),
+            why: note.outcome.why.to_string(),
+            cause: note.outcome.moved.map(|cause| cause.name().to_owned()),
+            reason: note.outcome.moved.map(|cause| cause.to_string()),
+        }
+    };
+    let mut remarks: Vec<String> = found.note.iter().cloned().collect();
     if notes.is_empty() && !plan.lan.interfaces.is_empty() {
-        told.push("by which interface the source was reached is not recorded: taken as one that no rule names".into());
+        remarks
+            .push("by which interface the source was reached is not recorded: taken as one that no rule names".into());
     }
-    PastFlow { decisions: decisions.collect(), notes: told }
+    if earlier + later > 0 {
+        remarks.push(format!(
+            "{earlier} earlier and {later} later decisions about the flow are recorded, and not shown here"
+        ));
+    }
+    match notes.first() {
+        Some(first) if !is_first(first) => {
+            remarks.push("the flow was there before the first decision about it that is recorded".to_owned());
+        }
+        Some(first) if is_refused(first) => remarks.extend(begins.map(|begins| {
+            let begins = wall(begins, found.unix_ms_at_zero);
+            format!("the recording begins at {begins}: what became of the flow before is not known")
+        })),
+        Some(_) | None => {}
+    }
+    PastFlow { decisions: shown.into_iter().map(decision).collect(), notes: remarks }
 }

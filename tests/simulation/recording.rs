@@ -297,6 +297,45 @@ fn a_flow_that_its_rule_keeps_on_the_secondary_role_is_explained_by_that_and_not
 }
 
 #[test]
+fn of_a_flow_that_was_refused_for_a_while_the_recording_tells_from_when_to_when_however_many_packets_were() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut world = up(8, Lifetimes::LONG, rules());
+    world.branch.record(folder.path(), ZERO, world.now);
+    world.run_for(5 * SECOND);
+    // So many others that not every refused packet is noted.
+    for port in 6_000..6_200 {
+        world.start_flow(port, 16, Duration::from_millis(200));
+    }
+    world.start_flow(5_000, 16, SECOND);
+    world.run_for(2 * SECOND);
+    for _ in 0..2 {
+        let refused = world.tally.refused;
+        world.network.weather[2] = [Weather { cut: true, ..Weather::FAIR }; 2];
+        let until_refused = world.run_while_not(20 * SECOND, |world| world.tally.refused > refused);
+        assert!(until_refused, "{}", world.describe());
+        world.run_for(20 * SECOND);
+        world.network.weather[2] = [Weather::FAIR; 2];
+        world.run_for(30 * SECOND);
+    }
+    let moment = world.now;
+    let live = world.branch.explain(key(5_000), Dscp::new(16).unwrap(), moment).live.expect("it is there");
+    let latest = live.last_refusal.expect("it was refused");
+    world.run_for(SECOND);
+    finish(&mut world);
+
+    let told = at(folder.path(), moment, 5_000);
+    let past = told.past.expect("told");
+    let rows: Vec<(Option<&str>, Option<&str>)> =
+        past.decisions.iter().map(|one| (one.from.as_deref(), one.tunnel.as_deref())).collect();
+    let lte = Some("pop/primary/lte");
+    assert_eq!(rows, [(None, lte), (lte, None), (None, lte), (lte, None), (None, lte)], "{past:#?}");
+    assert_eq!(past.notes, Vec::<String>::new());
+    let [.., from, until] = &past.decisions[..] else { panic!("{past:#?}") };
+    assert_eq!((from.at_ms - ZERO, Some(until.at_ms - ZERO)), (latest.from_ms, latest.until_ms));
+    assert_eq!(from.why, latest.why);
+}
+
+#[test]
 fn a_time_of_day_that_jumps_breaks_neither_order_nor_lookups() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut world = up(5, Lifetimes::LONG, rules());

@@ -1,5 +1,5 @@
 use super::*;
-use crate::forward::{BreakoutFace, Forgetting};
+use crate::forward::{BreakoutFace, Forgetting, Refusal};
 use crate::steer::Breakout;
 
 #[test]
@@ -326,14 +326,14 @@ fn a_live_flow_that_its_rule_comes_to_refuse_says_so_until_it_leaves_again() {
     let key = parse(&flow).unwrap().key;
     assert_eq!(edge.send([flow.clone(), flow.clone()]), [2, 2]);
     let well = edge.crew.flows.get(&key).unwrap();
-    assert_eq!((well.refused, well.packets, rules.hits(RuleId(0)).count), (None, 2, 1));
+    assert_eq!((well.refused(), well.packets, rules.hits(RuleId(0)).count), (None, 2, 1));
 
     edge.publish(|next| next.paths[2].usable = false);
     edge.now = edge.now + Duration::from_secs(8);
     assert!(edge.send([flow.clone(), flow.clone(), flow.clone()]).is_empty());
     let told = edge.crew.flows.get(&key).unwrap();
     let refused = Refused { reason: DropReason::Rule, rule: Some(RuleId(0)), why: Why::StrictNoLink };
-    assert_eq!(told.refused, Some(refused));
+    assert_eq!(told.refused(), Some(refused));
     assert_eq!((told.bytes, told.packets, told.last), (well.bytes, 2, edge.now), "what was refused has not left");
     let hits = rules.hits(RuleId(0));
     assert_eq!((hits.count, hits.last), (4, Some(edge.now)), "each refused packet is counted");
@@ -343,8 +343,16 @@ fn a_live_flow_that_its_rule_comes_to_refuse_says_so_until_it_leaves_again() {
     edge.publish(|next| next.paths[2].usable = true);
     assert_eq!(edge.send([flow.clone(), flow]), [2, 2]);
     let back = edge.crew.flows.get(&key).unwrap();
-    assert_eq!((back.refused, back.packets, back.moves, back.why), (None, 4, 0, well.why));
+    assert_eq!((back.refused(), back.packets, back.moves, back.why), (None, 4, 0, well.why));
     assert_eq!(rules.hits(RuleId(0)).count, 4);
+
+    let since = told.refusal.unwrap().since;
+    edge.now = edge.now + Duration::from_secs(1);
+    edge.publish(|next| next.paths[2].usable = false);
+    edge.send([udp(5)]);
+    let [once, again] = [back, edge.crew.flows.get(&key).unwrap()].map(|flow| flow.refusal.unwrap());
+    assert_eq!(once, Refusal { refused, since, until: Some(since) }, "it is remembered");
+    assert_eq!(again, Refusal { refused, since: edge.now, until: None });
 }
 
 #[test]
@@ -361,7 +369,7 @@ fn a_live_flow_whose_rule_has_no_link_to_break_out_by_says_so() {
     for up in [true, false, true] {
         edge.publish(usable(up));
         edge.sent_by(udp(5));
-        refused.push(edge.crew.flows.get(&key).unwrap().refused.map(|refused| refused.why));
+        refused.push(edge.crew.flows.get(&key).unwrap().refused().map(|refused| refused.why));
     }
     assert_eq!(refused, [None, Some(Why::NoBreakout), None]);
     assert_eq!(edge.io.broken_out.len(), 2);

@@ -1,7 +1,7 @@
 use super::*;
 use crate::edge::flow_status::flow_status;
 use crate::esp::largest_inner_with;
-use crate::forward::{FlowReport, Refused, ToControl};
+use crate::forward::{FlowReport, Refusal, Refused, ToControl};
 use crate::ike::{Event, SaId};
 use crate::model::{DropReason, Dscp, FlowKey, RuleId};
 use crate::steer::{Action, Matcher, Rule, RuleSet, Why};
@@ -197,7 +197,7 @@ fn a_refused_flow_has_no_tunnel_and_says_why_and_by_which_rule() {
             },
             dscp: Dscp::DEFAULT,
             path: Some(PathId(0)),
-            refused,
+            refusal: refused.map(|refused| Refusal { refused, since: Moment::ZERO, until: None }),
             breakout: None,
             names: Default::default(),
             arrived_on: None,

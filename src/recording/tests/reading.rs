@@ -1,4 +1,6 @@
 use super::*;
+use crate::forward::{FlowNote, Held, Outcome};
+use crate::steer::Why;
 
 #[test]
 fn files_that_the_ring_forgets_while_they_are_read_are_a_gap_and_no_error() {
@@ -71,6 +73,46 @@ fn a_moment_between_two_files_is_explained_by_what_was_in_force_before_the_secon
         let told = explain_at(&reader, when, ZERO + 600_000, key(), None).unwrap();
         assert_eq!(told.candidates.len(), 1, "{told:#?}");
     }
+}
+
+#[test]
+fn what_is_not_shown_of_a_flow_or_not_recorded_any_more_is_said() {
+    let (disk, plan) = (Memory::default(), plan());
+    let limits = RingLimits { bytes: 10_000_000, age: Duration::from_secs(16 * 120) };
+    let opened = disk.clone();
+    let journal = Journal::new(plan.clone(), first(&plan), ZERO);
+    let mut writer = Writer::new(journal, limits, 9, Box::new(move || Ok(opened.clone())));
+    // From second 11 on: refused in even ones, there again in odd ones.
+    let mut held = Held::default();
+    for second in 1..600 {
+        let now = seconds(second);
+        let is_whole = writer.wants_whole() || second % 60 == 0;
+        let news = vec![(now, if is_whole { whole(&plan, now) } else { judged() })];
+        let refused = second % 2 == 0;
+        let (path, why) = if refused { (None, Why::StrictNoLink) } else { (Some(PathId(0)), Why::OnlyCandidate) };
+        let outcome = Outcome { path, rule: None, why, stay: None, moved: None };
+        let (dscp, ends) = (crate::model::Dscp::DEFAULT, Default::default());
+        let note = FlowNote { at: now, generation: 1, key: key(), dscp, ends, held, covers: 1, outcome };
+        let notes = Vec::from_iter((second > 10).then_some(note));
+        held = notes.last().map_or(held, |_| Held { path: Some(PathId(0)), refused, ..held });
+        writer.handle(Batch { notes, ..batch(news) }, now).unwrap();
+    }
+    writer.finish(seconds(600));
+    let folder = on_disk(&disk);
+    let past = |second: u64| {
+        let reader = Reader::open(folder.path()).unwrap();
+        let told = explain_at(&reader, When::Wall(ZERO + second * 1_000), 0, key(), None).unwrap();
+        (told.tunnel, told.past.unwrap())
+    };
+    let (tunnel, told) = past(400);
+    assert_eq!(tunnel.as_deref(), Some("pop/primary/fibre"), "what is refused has what it had");
+    let first = &told.decisions[0];
+    assert_eq!((told.decisions.len(), first.at_ms, first.tunnel.as_deref()), (32, ZERO + 385_000, tunnel.as_deref()));
+    assert_eq!(told.notes, ["374 earlier and 183 later decisions about the flow are recorded, and not shown here"]);
+
+    std::fs::remove_file(folder.path().join("0000000001.trefoil.gz")).unwrap();
+    let told = past(400).1.notes;
+    assert_eq!(told.last().unwrap(), "the flow was there before the first decision about it that is recorded");
 }
 
 #[test]
