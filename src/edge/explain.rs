@@ -7,7 +7,9 @@ use super::report::{StatusFacts, unix_ms};
 use super::{ConnectorPlan, Plan, Steering};
 use crate::forward::{Decision, Duty, FlowReport, Forwarding, Held, Way};
 use crate::model::{DropReason, Dscp, FlowKey, LinkId, Moment, PathId, Role};
-use crate::steer::{Action, Breakout, Ends, Links, Listed, NewFlow, OnFailback, Quality, Rule, RuleSet, Standing, Why};
+use crate::steer::{
+    Action, Breakout, Ends, Links, Listed, Matcher, NewFlow, OnFailback, Quality, Rule, RuleSet, Standing, Why,
+};
 
 /// How the tunnel of a flow stands that its rule keeps there.
 const KEPT: &str = "of the other role: the rule keeps the flow on it";
@@ -191,7 +193,7 @@ impl Edge {
         };
         let decided = live.filter(|live| live.path.is_some() || live.breakout.is_some());
         let ends = decided.map_or_else(|| forwarding.ends_of(&key), |live| forwarding.ends_with(&key, live.names));
-        let mut told = grounds.explain(key, dscp, ends, &held, now);
+        let mut told = grounds.explain(key, dscp, Some(ends), &held, now);
         let name = |name: &KeptName| LearnedName {
             name: name.name.clone(),
             until_ms: unix_ms(facts, name.end),
@@ -222,9 +224,10 @@ impl Edge {
 }
 
 impl<There: Fn(Way) -> bool> Grounds<'_, There> {
-    /// Where a flow goes that was so held, decided by the function that the packet road uses.
-    pub fn explain(&self, key: FlowKey, dscp: Dscp, ends: Ends, held: &Held, now: Moment) -> Explanation {
-        let (plan, forwarding) = (self.plan, self.forwarding);
+    /// Where a flow goes that was so held, decided by the function that the packet road uses. Where nothing is known of its
+    /// ends, rules that ask for it are passed over.
+    pub fn explain(&self, key: FlowKey, dscp: Dscp, known: Option<Ends>, held: &Held, now: Moment) -> Explanation {
+        let (plan, forwarding, ends) = (self.plan, self.forwarding, known.unwrap_or_default());
         let mut told = Explanation {
             at_ms: self.unix_ms_at_zero.saturating_add(now.as_nanos() / 1_000_000),
             protocol: protocol_name(key.protocol),
@@ -265,7 +268,7 @@ impl<There: Fn(Way) -> bool> Grounds<'_, There> {
         told.active_role = Some(connector.active.to_string());
         let matched = choice.rule.and_then(|id| plan.rules.rule(id).map(|rule| (id, rule)));
         let before = matched.map_or(plan.rules.rules().len(), |(id, _)| id.0 as usize);
-        (told.passed_over, told.more_passed_over) = passed_over(&plan.rules, before, &flow);
+        (told.passed_over, told.more_passed_over) = passed_over(&plan.rules, before, &flow, known.is_some());
         told.rule = matched.map(|(_, rule)| RuleMatch {
             rule: rule.name.clone(),
             place: rule.place.clone(),
@@ -353,20 +356,35 @@ fn of_role(connector: &ConnectorPlan, role: Role) -> Vec<PathId> {
     connector.roles[role.index()].iter().flat_map(|role| &role.tunnels).copied().collect()
 }
 
-fn passed_over(rules: &RuleSet, before: usize, flow: &NewFlow) -> (Vec<PassedOver>, u64) {
+/// Why none of the rules before this one has the flow, the last of them; and how many more there are.
+fn passed_over(rules: &RuleSet, before: usize, flow: &NewFlow, ends_known: bool) -> (Vec<PassedOver>, u64) {
     let all: Vec<Listed> = rules.listed(before).collect();
     let skipped = all.len().saturating_sub(RULES_SHOWN);
+    let mismatch = |matcher: &Matcher| match ends_known {
+        true => matcher.mismatch(flow),
+        false => mismatch_without_ends(matcher, flow),
+    };
     let shown = all.iter().skip(skipped).map(|listed| match listed {
         Listed::Ours(_, rule) => PassedOver {
             rule: rule.name.clone(),
             place: rule.place.clone(),
-            because: rule.matcher.mismatch(flow).unwrap_or_else(|| "it matches".to_owned()),
+            because: mismatch(&rule.matcher).unwrap_or_else(|| "it matches".to_owned()),
         },
         Listed::Elsewhere(rule) => {
             PassedOver { rule: rule.name.clone(), place: rule.place.clone(), because: rule.in_words() }
         }
     });
     (shown.collect(), skipped as u64)
+}
+
+/// Why a rule does not have a flow of whose ends nothing is known; `None`: it has, whatever they are.
+fn mismatch_without_ends(matcher: &Matcher, flow: &NewFlow) -> Option<String> {
+    let rest = Matcher { interfaces: Vec::new(), names: Vec::new(), ..matcher.clone() };
+    rest.mismatch(flow).or_else(|| match (matcher.interfaces.is_empty(), matcher.names.is_empty()) {
+        (true, true) => None,
+        (false, _) => Some("by which interface the source was reached is not recorded: not judged".to_owned()),
+        (true, false) => Some("which names the destination had is not recorded: not judged".to_owned()),
+    })
 }
 
 /// What a rule asks for, in plain words.
@@ -416,7 +434,6 @@ pub(super) fn refusal(reason: DropReason, why: Why) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::steer::Matcher;
 
     /// Every standing once; one that is added breaks this.
     fn after(standing: Option<Standing>) -> Option<Standing> {

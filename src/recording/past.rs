@@ -9,7 +9,7 @@ use super::replay::{Replay, tunnel_name};
 use crate::edge::{Explanation, Grounds, PastDecision, PastFlow, Plan, named_link};
 use crate::forward::{FlowNote, Held};
 use crate::model::{Dscp, FlowKey, Moment, PathId};
-use crate::steer::Ends;
+use crate::steer::Rule;
 
 /// What the flow did so long after the moment is told too.
 const AFTER: Duration = Duration::from_secs(300);
@@ -61,11 +61,18 @@ pub fn explain_at(
         unix_ms_at_zero: found.unix_ms_at_zero,
     };
     let dscp = dscp.or(last.map(|note| note.dscp)).unwrap_or(Dscp::DEFAULT);
-    let ends = last.map_or_else(Ends::default, |note| note.ends);
-    let told = grounds.explain(key, dscp, ends, &held, found.at);
+    let told = grounds.explain(key, dscp, last.map(|note| note.ends), &held, found.at);
     let of_run = places.iter().find(|place| place.header.run == found.run).map(|place| place.header);
     let begins = of_run.filter(|header| header.number > 0).map(|header| header.first);
     let mut past = past(&notes, &found, begins, plan);
+    let asks = |rule: &Rule| !rule.matcher.interfaces.is_empty() || !rule.matcher.names.is_empty();
+    if last.is_none() && plan.rules.rules().iter().any(asks) {
+        past.notes.push(
+            "by which interface its source was reached, and which names its destination had, is not recorded of this flow \
+             then: rules that ask for it were passed over"
+                .to_owned(),
+        );
+    }
     if let Some(age) = last.map(|last| found.at.since(last.at)).filter(|age| *age >= IDLE) {
         let age = age.as_secs();
         past.notes.push(format!(
@@ -188,10 +195,6 @@ fn past(notes: &[FlowNote], found: &Found, begins: Option<Moment>, plan: &Plan) 
         }
     };
     let mut remarks: Vec<String> = found.note.iter().cloned().collect();
-    if notes.is_empty() && !plan.lan.interfaces.is_empty() {
-        remarks
-            .push("by which interface the source was reached is not recorded: taken as one that no rule names".into());
-    }
     if earlier + later > 0 {
         remarks.push(format!(
             "{earlier} earlier and {later} later decisions about the flow are recorded, and not shown here"

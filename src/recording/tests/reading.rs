@@ -1,6 +1,7 @@
 use super::*;
 use crate::forward::{FlowNote, Held, Outcome};
-use crate::steer::Why;
+use crate::model::{ConnectorId, InterfaceId, NameId, RuleId};
+use crate::steer::{Action, Ends, Matcher, Rule, Why};
 
 #[test]
 fn files_that_the_ring_forgets_while_they_are_read_are_a_gap_and_no_error() {
@@ -113,6 +114,50 @@ fn what_is_not_shown_of_a_flow_or_not_recorded_any_more_is_said() {
     std::fs::remove_file(folder.path().join("0000000001.trefoil.gz")).unwrap();
     let told = past(400).1.notes;
     assert_eq!(told.last().unwrap(), "the flow was there before the first decision about it that is recorded");
+}
+
+#[test]
+fn of_a_flow_that_is_not_recorded_rules_by_segment_or_name_are_not_judged_and_it_says_so() {
+    let rule = |name: &str, matcher: Matcher| Rule {
+        name: name.to_owned(),
+        place: String::new(),
+        matcher,
+        action: Action::Drop,
+    };
+    let (interfaces, names) = (vec![InterfaceId(1)], vec![NameId(1)]);
+    let rules = vec![
+        rule("guests", Matcher { interfaces: interfaces.clone(), ..Matcher::default() }),
+        rule("guests elsewhere", Matcher { interfaces, connectors: vec![ConnectorId(7)], ..Matcher::default() }),
+        rule("shop", Matcher { names, ..Matcher::default() }),
+    ];
+    let record = PlanRecord { interfaces: vec!["lan1".to_owned()], rules, ..record() };
+    let (disk, plan) = (Memory::default(), Arc::new(record.into_plan().unwrap()));
+    let mut writer = writer(&disk, &plan);
+    uneventful(&mut writer, &plan, 1, 60);
+    let outcome = Outcome { path: None, rule: Some(RuleId(0)), why: Why::RuleDrop, stay: None, moved: None };
+    let (dscp, held) = (crate::model::Dscp::DEFAULT, Held::default());
+    let ends = Ends { interface: InterfaceId(1), ..Ends::default() };
+    let note = FlowNote { at: seconds(60), generation: 1, key: key(), dscp, ends, held, covers: 1, outcome };
+    writer.handle(Batch { notes: vec![note], ..batch(vec![(seconds(60), judged())]) }, seconds(60)).unwrap();
+    uneventful(&mut writer, &plan, 61, 100);
+    writer.finish(seconds(100));
+    let folder = on_disk(&disk);
+    let told = |second: u64| {
+        let reader = Reader::open(folder.path()).unwrap();
+        explain_at(&reader, When::Wall(ZERO + second * 1_000), 0, key(), None).unwrap()
+    };
+    let before = told(50);
+    let because: Vec<&str> = before.passed_over.iter().map(|one| one.because.as_str()).collect();
+    let expected = [
+        "by which interface the source was reached is not recorded: not judged",
+        "it goes to another connector",
+        "which names the destination had is not recorded: not judged",
+    ];
+    assert_eq!((&because[..], before.rule), (&expected[..], None));
+    assert!(before.past.unwrap().notes[0].ends_with("rules that ask for it were passed over"));
+    let after = told(70);
+    assert_eq!(after.rule.map(|rule| rule.rule).as_deref(), Some("guests"));
+    assert_eq!(after.past.unwrap().notes, Vec::<String>::new());
 }
 
 #[test]
