@@ -268,7 +268,8 @@ impl<There: Fn(Way) -> bool> Grounds<'_, There> {
         told.active_role = Some(connector.active.to_string());
         let matched = choice.rule.and_then(|id| plan.rules.rule(id).map(|rule| (id, rule)));
         let before = matched.map_or(plan.rules.rules().len(), |(id, _)| id.0 as usize);
-        (told.passed_over, told.more_passed_over) = passed_over(&plan.rules, before, &flow, known.is_some());
+        (told.passed_over, told.more_passed_over) =
+            passed_over(&plan.rules, before, &self.at_the_minute(flow, told.at_ms), known.is_some());
         told.rule = matched.map(|(_, rule)| RuleMatch {
             rule: rule.name.clone(),
             place: rule.place.clone(),
@@ -294,6 +295,13 @@ impl<There: Fn(Way) -> bool> Grounds<'_, There> {
             told.candidates.push(CandidateStatus { standing: KEPT.to_owned(), ..candidate(way.path.id) });
         }
         told
+    }
+
+    /// The flow at this very minute, where that is one of the stretch between rules' hours that decides.
+    fn at_the_minute(&self, flow: NewFlow, unix_ms: u64) -> NewFlow {
+        let rules = &self.plan.rules;
+        let minute = Some(rules.minute_at(unix_ms)).filter(|_| rules.hours_at(unix_ms) == flow.minute);
+        NewFlow { minute: minute.unwrap_or(flow.minute), ..flow }
     }
 
     fn candidate(&self, path: PathId, decision: &Decision, rule: Option<&Rule>) -> CandidateStatus {

@@ -40,6 +40,9 @@ pub struct PlanRecord {
     pub steering_interval: Duration,
     #[serde(default = "one")]
     pub workers: NonZeroU16,
+    /// Of the rules' hours.
+    #[serde(default)]
+    pub utc_offset_minutes: i16,
     /// By `InterfaceId::index`.
     #[serde(default)]
     pub interfaces: Vec<String>,
@@ -131,6 +134,7 @@ impl PlanRecord {
             sla_classes: plan.rules.sla_classes().to_vec(),
             steering_interval: plan.steering.interval,
             workers: plan.dataplane.workers,
+            utc_offset_minutes: plan.rules.utc_offset_minutes(),
             interfaces: plan.lan.interfaces.clone(),
         }
     }
@@ -159,7 +163,11 @@ impl PlanRecord {
             lan: LanPlan { interfaces: self.interfaces, segments: Vec::new() },
             connectors: self.connectors.into_iter().map(connector).collect(),
             tunnels,
-            rules: Arc::new(RuleSet::new(self.rules, self.sla_classes).with_elsewhere(self.elsewhere)),
+            rules: Arc::new(
+                RuleSet::new(self.rules, self.sla_classes)
+                    .with_elsewhere(self.elsewhere)
+                    .with_utc_offset(self.utc_offset_minutes),
+            ),
             resolvers: Vec::new(),
             health: HealthSettings::default(),
             steering: SteeringPlan { interval: self.steering_interval },

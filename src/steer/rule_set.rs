@@ -148,9 +148,18 @@ impl RuleSet {
     /// The latest minute at which the hours of some rule began or ended, at this time of the Unix
     /// epoch: while it is the same, so is what matches.
     pub fn hours_at(&self, unix_ms: u64) -> WeekMinute {
-        let minute = WeekMinute::at(unix_ms, self.utc_offset_minutes);
+        let minute = self.minute_at(unix_ms);
         let passed = self.boundaries.partition_point(|boundary| *boundary <= minute);
         passed.checked_sub(1).and_then(|index| self.boundaries.get(index)).copied().unwrap_or_default()
+    }
+
+    /// In the time of the rules' hours.
+    pub fn minute_at(&self, unix_ms: u64) -> WeekMinute {
+        WeekMinute::at(unix_ms, self.utc_offset_minutes)
+    }
+
+    pub fn utc_offset_minutes(&self) -> i16 {
+        self.utc_offset_minutes
     }
 
     pub fn rules(&self) -> &[Rule] {

@@ -61,6 +61,7 @@ fn record() -> PlanRecord {
         sla_classes: Vec::new(),
         steering_interval: Duration::from_secs(10),
         workers: std::num::NonZeroU16::MIN,
+        utc_offset_minutes: 90,
         interfaces: Vec::new(),
     }
 }

@@ -1,6 +1,6 @@
 use super::*;
 use crate::forward::{FlowNote, Held, Outcome};
-use crate::model::{ConnectorId, InterfaceId, NameId, RuleId};
+use crate::model::{ConnectorId, InterfaceId, NameId, RuleId, WeekMinute};
 use crate::steer::{Action, Ends, Matcher, Rule, Why};
 
 #[test]
@@ -158,6 +158,29 @@ fn of_a_flow_that_is_not_recorded_rules_by_segment_or_name_are_not_judged_and_it
     let after = told(70);
     assert_eq!(after.rule.map(|rule| rule.rule).as_deref(), Some("guests"));
     assert_eq!(after.past.unwrap().notes, Vec::<String>::new());
+}
+
+#[test]
+fn outside_of_a_rules_hours_the_time_that_is_told_is_that_of_the_moment() {
+    let monday_eight = |minutes: u16| WeekMinute::new(8 * 60 + minutes).unwrap();
+    let minutes = vec![(monday_eight(0), monday_eight(59))];
+    let matcher = Matcher { minutes, ..Matcher::default() };
+    let rule = Rule { name: "early".to_owned(), place: String::new(), matcher, action: Action::Drop };
+    let plan = Arc::new(PlanRecord { rules: vec![rule], ..record() }.into_plan().unwrap());
+    // Since then the same rules apply.
+    let forwarding = Forwarding { minute: monday_eight(60), ..Arc::unwrap_or_clone(first(&plan)) };
+    let limits = RingLimits { bytes: 10_000_000, age: Duration::from_secs(86_400) };
+    let disk = Memory::default();
+    let opened = disk.clone();
+    let journal = Journal::new(plan.clone(), Arc::new(forwarding), ZERO);
+    let mut writer = Writer::new(journal, limits, 9, Box::new(move || Ok(opened.clone())));
+    uneventful(&mut writer, &plan, 1, 200);
+    writer.finish(seconds(200));
+    let folder = on_disk(&disk);
+    let reader = Reader::open(folder.path()).unwrap();
+    let told = explain_at(&reader, When::Wall(ZERO + 130_000), 0, key(), None).unwrap();
+    // 14:02:10 UTC, 90 minutes ahead.
+    assert_eq!(told.passed_over[0].because, "it is Sun 15:32, outside the rule's hours");
 }
 
 #[test]
