@@ -354,6 +354,7 @@ mod tests {
             candidates: vec![candidate("fibre", false), candidate("dsl", true)],
             tunnel: Some("pop/primary/dsl".to_owned()),
             breakout: None,
+            by_host: false,
             why: "link 2 of the rule, healthy".to_owned(),
             stays: Some("it is there, and no path is better".to_owned()),
             kept: false,

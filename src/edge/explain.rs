@@ -1,3 +1,6 @@
+use std::net::IpAddr;
+
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::flow_status::{FlowList, FlowStatus, end, flow_status, link_name, protocol_name, tunnel_name};
@@ -43,11 +46,14 @@ pub struct Explanation {
     pub rule: Option<RuleMatch>,
     /// Every tunnel of the active role; and the flow's own, if it is kept on the other one.
     pub candidates: Vec<CandidateStatus>,
-    /// The tunnel that the next packet goes to; `null` when it is refused.
+    /// The tunnel that the next packet goes to; `null` when it is refused, or leaves outside of the tunnels.
     pub tunnel: Option<String>,
     /// The WAN link that it leaves by outside of the tunnels, if it does.
     #[serde(default)]
     pub breakout: Option<String>,
+    /// It does not come to Trefoil: the host's own routes lead it.
+    #[serde(default)]
+    pub by_host: bool,
     /// In plain words.
     pub why: String,
     /// Why it stays on the tunnel that it has.
@@ -244,12 +250,18 @@ impl<There: Fn(Way) -> bool> Grounds<'_, There> {
             candidates: Vec::new(),
             tunnel: None,
             breakout: None,
+            by_host: false,
             why: String::new(),
             stays: None,
             kept: false,
             live: None,
             past: None,
         };
+        let is_here = held.path.is_some() || held.breakout.is_some() || held.arrived_on.is_some();
+        if let Some(why) = led_by_host(plan, key.destination).filter(|_| !is_here) {
+            (told.by_host, told.why) = (true, why.to_owned());
+            return told;
+        }
         let connector = match forwarding.connector_for(&key) {
             Ok(connector) => connector,
             Err(reason) => {
@@ -362,6 +374,24 @@ fn set_aside(rule: &Rule) -> Option<&'static str> {
 
 fn of_role(connector: &ConnectorPlan, role: Role) -> Vec<PathId> {
     connector.roles[role.index()].iter().flat_map(|role| &role.tunnels).copied().collect()
+}
+
+/// Why the host's routes do not lead what goes to this address to Trefoil, if they do not: see docs/routing.md. Where the
+/// host itself knows a network that a route-based connector would have, only it can tell.
+fn led_by_host(plan: &Plan, destination: IpAddr) -> Option<&'static str> {
+    let length = |range: &IpNet| range.contains(&destination).then(|| range.prefix_len());
+    let native = plan.site.native.iter().filter_map(length).max();
+    let ranges = plan.connectors.iter().flat_map(|connector| &connector.ranges);
+    let range = ranges.filter_map(|range| length(&range.range)).max().or(plan.is_route_based().then_some(0));
+    match (native, range) {
+        (Some(native), range) if range <= Some(native) => Some(
+            "not through Trefoil: the destination is in the site's native ranges, so the host's own routes lead it",
+        ),
+        (_, None) => Some(
+            "not through Trefoil: no connector's network ranges contain the destination, so the host's own routes lead it",
+        ),
+        (_, Some(_)) => None,
+    }
 }
 
 /// Why none of the rules before this one has the flow, the last of them; and how many more there are.

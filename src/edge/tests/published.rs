@@ -1,7 +1,7 @@
 use super::*;
 use crate::edge::flow_status::flow_status;
 use crate::esp::largest_inner_with;
-use crate::forward::{FlowReport, Refusal, Refused, ToControl};
+use crate::forward::{FlowReport, Refusal, Refused, SaTable, ToControl};
 use crate::ike::{Event, SaId};
 use crate::model::{DropReason, Dscp, FlowKey, RuleId};
 use crate::steer::{Action, Matcher, Rule, RuleSet, Why};
@@ -226,4 +226,45 @@ fn a_refused_flow_has_no_tunnel_and_says_why_and_by_which_rule() {
         assert_eq!((tunnel, link, rule), (None, None, None));
         assert!(why.starts_with("refused: "), "{reason:?}: {why}");
     }
+}
+
+#[test]
+fn what_the_hosts_own_routes_lead_elsewhere_is_explained_by_them_and_not_refused() {
+    let mut plan = plan(0, Mode::Initiator);
+    let range = |text: &str| LabelledRange { label: String::new(), range: text.parse().unwrap() };
+    plan.site.native = vec!["10.0.0.0/16".parse().unwrap()];
+    plan.connectors[0].ranges = vec![range("10.1.0.0/16"), range("10.0.9.0/24")];
+    let (drops, forgotten) = (DropCounters::default(), Forgotten::default());
+    let facts = StatusFacts {
+        unix_ms_at_zero: 0,
+        started: Moment::ZERO,
+        drops: &drops,
+        flows: 0,
+        flow_limit: 1,
+        forgotten: &forgotten,
+        workers: &[],
+    };
+    let told = |plan: &Plan, source: [u8; 4], destination: [u8; 4]| {
+        let pair = Pair::new([plan.clone(), super::plan(1, Mode::Responder)]);
+        let forwarding = blank(plan, &Arc::new(SaTable::new(1, 1)));
+        let (source, destination) = (source.into(), destination.into());
+        let key = FlowKey { segment: 0, protocol: 17, source, destination, source_port: 1, destination_port: 2 };
+        let told = pair.ends[0].explain(&forwarding, key, None, None, &facts, Moment::ZERO);
+        (told.by_host, told.connector.is_some(), told.why)
+    };
+    let (site, stranger) = ([10, 0, 0, 5], [192, 168, 0, 5]);
+    let no_range =
+        "not through Trefoil: no connector's network ranges contain the destination, so the host's own routes lead it";
+    let native =
+        "not through Trefoil: the destination is in the site's native ranges, so the host's own routes lead it";
+    for source in [site, stranger] {
+        assert_eq!(told(&plan, source, [203, 0, 113, 9]), (true, false, no_range.to_owned()));
+        assert_eq!(told(&plan, source, [10, 0, 8, 1]), (true, false, native.to_owned()));
+    }
+    let to_range = |destination| told(&plan, site, destination);
+    assert_eq!(to_range([10, 0, 9, 1]), (false, true, "refused: no path is up".to_owned()), "more closely");
+    assert_eq!(told(&plan, stranger, [10, 1, 0, 1]).2, "refused: the source is not in the site's native ranges");
+    plan.connectors[0].ranges.clear();
+    assert_eq!(told(&plan, site, [203, 0, 113, 9]), (false, true, "refused: no path is up".to_owned()), "everything");
+    assert_eq!(told(&plan, site, [10, 0, 9, 1]), (true, false, native.to_owned()));
 }
