@@ -17,6 +17,9 @@ use crate::steer::{
 /// How the tunnel of a flow stands that its rule keeps there.
 const KEPT: &str = "of the other role: the rule keeps the flow on it";
 
+/// How a tunnel stands that is among the best, although it is drained.
+const STILL_USED: &str = "drained by the operator, and no other will do";
+
 /// Rules before the one that matched that are shown.
 const RULES_SHOWN: usize = 8;
 
@@ -330,6 +333,9 @@ impl<There: Fn(Way) -> bool> Grounds<'_, There> {
             verdict: face.map_or("down", |face| face.verdict.name()).to_owned(),
             standing: match (set_aside, standing) {
                 (Some(why), _) => why.to_owned(),
+                (None, Some(Standing::Best)) if face.is_some_and(|face| face.duty.is_drained()) => {
+                    STILL_USED.to_owned()
+                }
                 (None, Some(standing)) => standing.to_string(),
                 (None, None) if face.is_some_and(|face| face.usable) => "its traffic selectors do not cover it".into(),
                 (None, None) if face.is_some_and(|face| face.duty == Duty::Down) => "taken down by the operator".into(),
@@ -511,6 +517,6 @@ mod tests {
         for action in [Action::Drop, Action::BreakOut(Breakout::default())] {
             assert!(set_aside(&rule(action)).is_some_and(listed));
         }
-        assert!(listed(KEPT));
+        assert!(listed(KEPT) && listed(STILL_USED));
     }
 }

@@ -472,7 +472,7 @@ impl Edge {
 
     /// By role, the tunnels that can carry traffic. Drained ones count only where nothing else is left.
     pub(super) fn usable(&self, connector: usize) -> [usize; 2] {
-        let in_service = self.count(connector, |tunnel| tunnel.usable() && !tunnel.duty().is_drained());
+        let in_service = self.count(connector, Tunnel::serves);
         if in_service == [0; 2] { self.count(connector, Tunnel::usable) } else { in_service }
     }
 

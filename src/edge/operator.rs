@@ -7,7 +7,8 @@ use super::tunnel::Tunnel;
 use super::{Fact, TunnelPlan, steering};
 use crate::forward::Duty;
 use crate::ha::Failback;
-use crate::model::{ConnectorId, Moment, Role};
+use crate::model::{ConnectorId, LinkId, Moment, Role};
+use crate::steer::{Links, Rule};
 
 /// What an operator wants of a tunnel.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -107,10 +108,9 @@ impl Edge {
         else {
             return Err("no such connector".to_owned());
         };
-        let serves = |tunnel: &Tunnel| tunnel.usable() && !tunnel.duty().is_drained();
-        let mut left = self.count(connector, serves);
+        let mut left = self.count(connector, Tunnel::serves);
         let role = plan.role;
-        if let Some(of_role) = left.get_mut(role.index()).filter(|_| serves(tunnel)) {
+        if let Some(of_role) = left.get_mut(role.index()).filter(|_| tunnel.serves()) {
             *of_role -= 1;
         }
         let (name, other) = (&of_plan.name, role.other());
@@ -119,7 +119,10 @@ impl Edge {
             return Ok("it carried nothing".to_owned());
         }
         if of(role) > 0 {
-            return Ok("new flows go to its siblings now, and its own follow within a second".to_owned());
+            let then = "new flows go to its siblings now, and its own follow within a second";
+            let strict =
+                if of_edge.roles.active() == role { self.strict_to(index, plan, order) } else { String::new() };
+            return Ok(format!("{then}{strict}"));
         }
         if of_edge.roles.active() != role {
             let alone =
@@ -146,12 +149,34 @@ impl Edge {
         ))
     }
 
+    /// What becomes of flows whose rule lets them go to no sibling, if there is such a rule.
+    fn strict_to(&self, index: usize, plan: &TunnelPlan, order: TunnelOrder) -> String {
+        // On a tunnel that is drained such flows can stay, on one that is down they cannot.
+        let (can_carry, outcome): (fn(&Tunnel) -> bool, _) = match order {
+            TunnelOrder::Down => (Tunnel::usable, "are refused"),
+            TunnelOrder::Drain | TunnelOrder::Up => (Tunnel::serves, "stay on it"),
+        };
+        let others = self.siblings(index).filter(|other| self.tunnels.get(*other).is_some_and(can_carry));
+        let others: Vec<LinkId> = others.filter_map(|other| Some(self.plan.tunnels.get(other)?.link)).collect();
+        let needs_it = |rule: &&Rule| match rule.action.steering().map(|steering| &steering.links) {
+            Some(Links::Strict(links)) => links.contains(&plan.link) && !others.iter().any(|link| links.contains(link)),
+            Some(Links::Any | Links::Prefer(_)) | None => false,
+        };
+        let is_of =
+            |rule: &&Rule| rule.matcher.connectors.is_empty() || rule.matcher.connectors.contains(&plan.connector);
+        let rules = self.plan.rules.rules().iter().filter(needs_it).filter(is_of);
+        match listed(rules.map(|rule| rule.name.clone())) {
+            none if none.is_empty() => none,
+            rules => format!("; but flows of rules that allow none of those {outcome}: {rules}"),
+        }
+    }
+
     /// So long must a flow pause that leaves the tunnel, wherever it goes.
     fn gap_to_leave(&self, index: usize) -> Duration {
         let measured = |tunnel: &Tunnel| tunnel.health().metrics();
         let Some(from) = self.tunnels.get(index).map(measured) else { return Duration::ZERO };
         let others = self.siblings(index).filter_map(|sibling| self.tunnels.get(sibling));
-        let others = others.filter(|other| other.usable() && !other.duty().is_drained());
+        let others = others.filter(|other| other.serves());
         others.map(|other| steering::gap(from, measured(other))).max().unwrap_or_default()
     }
 

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use trefoil::edge::TunnelOrder;
 use trefoil::forward::MoveCause;
-use trefoil::model::{Moment, PathId, Role};
-use trefoil::steer::RuleSet;
+use trefoil::model::{Dscp, LinkId, Moment, PathId, Role};
+use trefoil::steer::{Action, Links, Matcher, Rule, RuleSet, Steering};
 
 use super::plans::Lifetimes;
 use super::world::World;
@@ -154,6 +154,39 @@ fn a_drained_tunnel_is_free_of_flows_within_a_second_and_nothing_is_lost_or_over
     world.run_for(SECOND);
     assert!(sent_by(&world, "fibre") > sent, "{}", world.describe());
     nothing_was_lost(world);
+}
+
+#[test]
+fn an_order_names_the_rules_whose_flows_have_nowhere_else_to_go_and_explain_says_why_they_stay() {
+    let strict = |name: &str, links: &[u16]| Rule {
+        name: name.to_owned(),
+        place: String::new(),
+        matcher: Matcher { dscp: vec![Dscp::new(links.len() as u8).unwrap()], ..Matcher::default() },
+        action: Action::Steer(Steering {
+            links: Links::Strict(links.iter().map(|link| LinkId(*link)).collect()),
+            ..Steering::default()
+        }),
+    };
+    let rules = RuleSet::new(vec![strict("cards", &[2]), strict("both", &[2, 1])], Vec::new());
+    let mut world = up(50, Lifetimes::LONG, rules);
+    world.start_flow(10_000, 1, Duration::from_millis(20));
+    world.run_for(SECOND);
+    let told = tell(&mut world, "primary/dsl", TunnelOrder::Drain, false).expect("obeyed");
+    assert!(!told.contains("but flows of rules"), "{told}");
+    let told = tell(&mut world, "primary/lte", TunnelOrder::Drain, false).expect("obeyed");
+    let stay =
+        "its own follow within a second; but flows of rules that allow none of those stay on it: cards, both. It stays";
+    assert!(told.contains(stay), "{told}");
+    world.run_for(3 * SECOND);
+    let (key, now) = (world.flow(10_000).expect("it is there").key, world.now);
+    let explained = world.branch.explain(key, Dscp::new(1).unwrap(), now);
+    assert_eq!(explained.tunnel.as_deref(), Some("pop/primary/lte"));
+    assert_eq!(explained.candidates[2].standing, "drained by the operator, and no other will do");
+
+    let told = tell(&mut world, "primary/lte", TunnelOrder::Down, false).expect("obeyed");
+    assert!(told.contains("; but flows of rules that allow none of those are refused: cards. The peer"), "{told}");
+    let refused = |world: &World| world.flow(10_000).is_some_and(|flow| flow.refused().is_some());
+    assert!(world.run_while_not(3 * SECOND, refused), "{}", world.describe());
 }
 
 #[test]

@@ -318,6 +318,11 @@ impl Tunnel {
         has_child && self.verdict() != Verdict::Down && self.duty() != Duty::Down
     }
 
+    /// Usable, and not drained.
+    pub fn serves(&self) -> bool {
+        self.usable() && !self.duty().is_drained()
+    }
+
     /// The verdict is final, and the peer may be told of it over another way. Only of a tunnel that
     /// we can set up anew.
     pub fn wants_rescue(&self, now: Moment) -> bool {
