@@ -14,7 +14,7 @@ use crate::recording::{Reader, WallTime, When, explain_at};
 /// Explains where a flow goes and why: the rule, the tunnels, the choice, and its moves so far.
 #[derive(clap::Args, Debug)]
 pub struct ExplainArgs {
-    /// tcp, udp, icmp, icmpv6, or a protocol number
+    /// A name that rules know, such as tcp, udp, icmp or gre, or a protocol number
     #[arg(value_parser = protocol_number)]
     protocol: u8,
     /// Where the flow comes from: ADDRESS:PORT, or ADDRESS where the protocol has no ports
@@ -111,13 +111,7 @@ pub(super) fn unix_ms_now() -> u64 {
 }
 
 fn protocol_number(text: &str) -> Result<u8, String> {
-    match text {
-        "tcp" => Ok(protocol::TCP),
-        "udp" => Ok(protocol::UDP),
-        "icmp" => Ok(protocol::ICMP),
-        "icmpv6" => Ok(protocol::ICMPV6),
-        number => number.parse().map_err(|_| "tcp, udp, icmp, icmpv6, or 0 to 255".to_owned()),
-    }
+    config::ip_protocol(text).map_err(|complaint| complaint.instead)
 }
 
 /// Of the source and of the destination; 0 where there are none.
@@ -436,8 +430,8 @@ the flow is on pop/primary/dsl; it began 60 s ago, sent 9000 packets, the last 0
         assert_eq!(end("[2001:db8::5]:443").map(|(_, port)| port), Ok(Some(443)));
         assert_eq!(end("10.20.1.5"), Ok(([10, 20, 1, 5].into(), None)));
         assert!(end("10.20.1:7").is_err());
-        assert_eq!((protocol_number("udp"), protocol_number("47")), (Ok(17), Ok(47)));
-        assert!(protocol_number("quic").is_err());
+        assert_eq!((protocol_number("udp"), protocol_number("gre"), protocol_number("47")), (Ok(17), Ok(47), Ok(47)));
+        assert_eq!(protocol_number("quic"), Err("tcp, udp, icmp, icmpv6, gre, esp, ah, sctp or 0 to 255".to_owned()));
         assert_eq!((code_point("ef"), code_point("63")), (Ok(46), Ok(63)));
         assert!(code_point("64").is_err() && code_point("gold").is_err());
     }

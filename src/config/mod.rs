@@ -48,6 +48,11 @@ pub use scenario::{
 pub use settings::default_routes;
 pub use wording::Complaint;
 
+/// The IP protocol of this name or number, such as `gre` or `47`, as rules have it.
+pub fn ip_protocol(text: &str) -> Result<u8, Complaint> {
+    words::ip_protocol(text)
+}
+
 /// The code point of this name or number, such as `ef` or `46`.
 pub fn dscp(text: &str) -> Option<crate::model::Dscp> {
     words::dscp(text).ok()
