@@ -1,5 +1,6 @@
 //! `[[test]]`: what the author of the rules expects of them, written beside them.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::definitions::Definitions;
@@ -61,11 +62,12 @@ impl LinkState {
 }
 
 /// A test; `Some(None)` when it is for another site than the one that is meant, `None` when something of it is
-/// wrong, which was reported.
+/// wrong, which was reported. `rules` are the names of all of them.
 pub fn read(
     mut table: Table<'_>,
     vocabulary: &Vocabulary,
     definitions: &Definitions,
+    rules: &BTreeSet<String>,
     report: &Report,
 ) -> Option<Option<PolicyTest>> {
     let spot = table.spot().clone();
@@ -101,8 +103,14 @@ pub fn read(
     }
     let breakout = breakout.map(|value| read_links(&value, "breakout", "a link, or several", vocabulary));
     let expect = expect.or(breakout.map(|links| links.map(Expected::Breakout)));
-    let rule = table.value("rule").and_then(|value| value.parse(words::name));
-    let rule = rule.map(|name| Some(name).filter(|name| name != words::NO_RULE));
+    let rule = table.value("rule").and_then(|value| value.parse_at(words::name));
+    if let Some(rule) = rule.as_ref().filter(|rule| rule.value != words::NO_RULE && !rules.contains(&rule.value)) {
+        let test = name.as_deref().map(wording::quoted).unwrap_or_default();
+        let what =
+            format!("test {test} expects the rule {}, and there is none of that name", wording::quoted(&rule.value));
+        report.warn(&rule.spot, what, wording::known(rules));
+    }
+    let rule = rule.map(|rule| Some(rule.value).filter(|name| name != words::NO_RULE));
     table.finish();
     if expect.is_none() && rule.is_none() && report.error_count() == errors_before {
         report.missing(

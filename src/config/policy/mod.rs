@@ -11,7 +11,7 @@ mod reach;
 mod trial;
 mod vocabulary;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 pub use case::{Expected, LinkState, PolicyTest};
 use definitions::Definitions;
@@ -86,6 +86,7 @@ pub fn read(mut files: Vec<Table<'_>>, vocabulary: &Vocabulary, report: &Report)
     if let Some(site) = vocabulary.site().filter(|site| !site.is_empty()) {
         definitions.check_site(site, report);
     }
+    let names_of_rules: BTreeSet<String> = reader.names.keys().cloned().collect();
     let (rules, elsewhere) = reader.finish();
     if let Some(table) = tests.get(TESTS_MAX) {
         report.error(table.spot(), "one test too many", format!("at most {TESTS_MAX} in all policy files"));
@@ -94,7 +95,7 @@ pub fn read(mut files: Vec<Table<'_>>, vocabulary: &Vocabulary, report: &Report)
     let mut names: BTreeMap<(SiteId, String), String> = BTreeMap::new();
     for table in tests.into_iter().take(TESTS_MAX) {
         let spot = table.spot().clone();
-        match case::read(table, vocabulary, &definitions, report) {
+        match case::read(table, vocabulary, &definitions, &names_of_rules, report) {
             Some(Some(test)) => {
                 // Two sites may well be asked the same.
                 let named = (test.flow.ends.site, test.name.clone());

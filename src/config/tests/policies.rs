@@ -419,3 +419,23 @@ fn a_segment_or_a_site_too_many_is_refused_and_not_taken_for_any() {
     let found = findings(&sites);
     assert!(found.len() == 1 && found[0].contains("one site too many"), "{found:?}");
 }
+
+#[test]
+fn a_test_that_expects_a_rule_which_is_not_there_is_told_with_its_name_and_those_that_are() {
+    let text = |rule: &str| {
+        format!(
+            "[[rule]]\nname = \"voice\"\ndscp = \"ef\"\nlinks = \"dsl\"\n\
+             [[rule]]\nname = \"web\"\nsite = \"lyon\"\nlinks = \"dsl\"\n\
+             [[test]]\nname = \"calls\"\nflow = \"udp 10.20.0.1:1 203.0.113.9:2\"\nrule = \"{rule}\"\n"
+        )
+    };
+    assert_eq!(
+        findings(&text("vioce")),
+        [
+            "p.toml:12:8 warning: test \"calls\" expects the rule \"vioce\", and there is none of that name (known: voice, web)"
+        ]
+    );
+    for known in ["voice", "web", "none"] {
+        assert_eq!(findings(&text(known)), Vec::<String>::new());
+    }
+}
