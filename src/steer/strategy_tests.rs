@@ -162,6 +162,11 @@ fn a_class_missed_for_delay_asks_for_no_proof_that_nothing_is_lost_and_one_misse
     assert_eq!(after(lost, measured(2, 0, 9)).of(VOICE), Some(true));
     // What it loses is held against it too where the delay came first.
     assert_eq!(after(after(late, lossy), well).of(VOICE), Some(false));
+    // When two judgements are sure that it loses no more, it is missed for what is late alone, and not when one is.
+    let late_alone = measured(40, 0, 9);
+    assert_eq!(after(after(lost, late_alone), well).of(VOICE), Some(true));
+    let once = lost.settle(lost.judge(&classes, &lossy), lost.judge(&classes, &late_alone));
+    assert_eq!(after(once, well).of(VOICE), Some(false));
     assert_eq!(met.remark(VOICE, voice, &lossy), None);
     let told = met.remark(VOICE, voice, &Quality { loss: Some(permille(33)), ..well });
     let words = "meets voice: of the 3.3 % that it lost in the window 0.0 % is certain, and 1.0 % allowed";
@@ -175,6 +180,9 @@ fn no_call_leaves_a_healthy_path_for_one_that_nobody_has_measured() {
     let new = Candidate { verdict: Verdict::Unknown, settled: false, sla: SlaStanding::UNMEASURED, ..good(DSL) };
     assert_eq!(again(&rules, &[misses, new], 0, true), (0, Some(Stay::HoldDown)));
     assert_eq!(again(&rules, &[Candidate { verdict: Verdict::Degraded, ..misses }, new], 0, true), (1, None));
+    let by_another = Present { path: misses.path, rule: None, dwelt: true, let_go: false };
+    let choice = choose_by(rules.first_match(&flow(1)), &flow(1).key, &[misses, new], Some(by_another));
+    assert_eq!((choice.path, choice.stay), (Some(new.path), None), "what another rule has chosen is chosen anew");
     let measured = Candidate { settled: true, verdict: Verdict::Healthy, ..new };
     assert_eq!(again(&rules, &[misses, measured], 0, true), (1, None), "it may be worth trying");
     assert_eq!(spread(&rules, &[misses, new]).0, [1], "and so it is for a new call");
@@ -435,6 +443,9 @@ fn a_path_in_doubt_keeps_no_flow_from_another_that_is_surely_better() {
         (fibre, Some(Stay::AmongBest)),
         "for what is sure alone none goes"
     );
+    let second = Candidate { path: PathId(9), score: Some(40_000), ..good(LTE) };
+    let four: Vec<Candidate> = paths(0).into_iter().chain([second]).collect();
+    assert_eq!(again(&best, &four, dsl, true), (lte, None), "the surest of two");
     let fresh = paths(0).map(|one| Candidate { settled: one.score != Some(25_000), ..one });
     assert_eq!(again(&best, &fresh, dsl, true), (dsl, Some(Stay::HoldDown)));
 }
