@@ -56,6 +56,11 @@ pub struct Memory {
     /// See `Quality::single_kbps`.
     #[serde(default)]
     pub(super) single: Option<u32>,
+    /// At the last judgement: see `Quality::loss_least` and `loss_likely`.
+    #[serde(default)]
+    pub(super) loss_least: Permille,
+    #[serde(default)]
+    pub(super) loss_likely: Permille,
 }
 
 impl Memory {
@@ -79,6 +84,8 @@ impl Memory {
             outages: Outages::default(),
             rate: 0,
             single: None,
+            loss_least: Permille::ZERO,
+            loss_likely: Permille::ZERO,
         }
     }
 
@@ -118,6 +125,7 @@ impl Memory {
         let before = self.condition;
         self.rate = measured.sent_kbps;
         self.single = measured.single_kbps();
+        (self.loss_least, self.loss_likely) = (measured.loss_least(), measured.loss_likely());
         let round_trip = measured.latest.or(measured.rtt).map(|rtt| RoundTrip { rtt, source: measured.source });
         self.burden.judge(round_trip, line, now);
         // What is lost, or not answered at all, is not forgiven as what is late is.

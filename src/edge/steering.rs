@@ -316,7 +316,8 @@ impl Steering {
         let weight = snapshot::weight(plan, tunnel);
         let room = ahead(memory.burden.measured().unwrap_or(u32::MAX).min(weight.saturating_mul(1_000)));
         let (weight, single) = (weight.saturating_mul(1_000), memory.single.map_or(u64::MAX, ahead));
-        let at_this_rate = Load { path, weight, room, single, sent: 0, expected: ahead(memory.rate) };
+        let Memory { rate, loss_least, loss_likely, .. } = *memory;
+        let at_this_rate = Load { path, weight, room, single, sent: 0, expected: ahead(rate), loss_least, loss_likely };
         let Some(last) = memory.sent.back().filter(|_| self.relieved.is_empty()) else { return Some(at_this_rate) };
         let expected = u128::from(*last) * horizon.as_nanos() / self.span.as_nanos().max(1);
         Some(Load { expected: u64::try_from(expected).unwrap_or(u64::MAX), ..at_this_rate })

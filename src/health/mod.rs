@@ -28,5 +28,6 @@ pub use inner_targets::{MAX_TARGETS, TargetReport, TargetStanding};
 pub use metrics::{Metrics, Recent};
 pub use path_health::{PathHealth, Probe, ProbeKind, VerdictChange};
 pub use path_mtu::PathMtu;
+pub use scrutiny::Closeness;
 pub use sensitivity::Sensitivity;
 pub use settings::{HealthSettings, ProbeTarget, TargetCounts};

@@ -94,7 +94,7 @@ impl PathHealth {
             exceeded: Exceeded::default(),
             liveness,
             alarm: Alarm::new(settings.sensitivity.nerves(), now),
-            scrutiny: settings.scrutiny.then(|| Scrutiny::new(now)),
+            scrutiny: Scrutiny::new(settings.scrutiny, now),
             targets: InnerTargets::new(&settings, targets, first, chance),
             alive: None,
             answers: 0,

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use super::Sensitivity;
+use super::{Closeness, Sensitivity};
 use crate::model::Permille;
 
 /// A target behind a tunnel, probed from the tunnel's private address.
@@ -56,7 +56,7 @@ pub struct HealthSettings {
     pub degraded_hold: Duration,
     /// Rules ask more of paths than that they carry packets: they are looked at more closely while they
     /// carry some.
-    pub scrutiny: bool,
+    pub scrutiny: Closeness,
     /// How nervously the path is watched for outages between the steady probes.
     pub sensitivity: Sensitivity,
     /// Where the peer is a Trefoil as well, measure each direction by itself.
@@ -76,7 +76,7 @@ impl Default for HealthSettings {
             rtt_limit: Duration::from_millis(400),
             jitter_limit: Duration::from_millis(60),
             degraded_hold: Duration::from_secs(10),
-            scrutiny: false,
+            scrutiny: Closeness::Never,
             sensitivity: Sensitivity::Normal,
             in_band: true,
         }

@@ -16,7 +16,7 @@ use crate::edge::{
 };
 use crate::forward::FLOWS_DEFAULT;
 use crate::ha::Failback;
-use crate::health::{HealthSettings, Sensitivity};
+use crate::health::{Closeness, HealthSettings, Sensitivity};
 use crate::ike::{Identity, Phase1, Phase2, Retransmission};
 use crate::model::{ConnectorId, LinkId, PathId, Permille, Role, Secret, TrafficSelector, UnderlayId};
 use crate::steer::{Action, Matcher, Rule, RuleSet};
@@ -39,7 +39,7 @@ const HEALTH: HealthSettings = HealthSettings {
     jitter_limit: Duration::from_millis(60),
     in_band: true,
     degraded_hold: Duration::from_secs(2),
-    scrutiny: false,
+    scrutiny: Closeness::Never,
     sensitivity: Sensitivity::Normal,
 };
 

@@ -313,13 +313,24 @@ impl Quality {
     /// trip over the root of the loss (Mathis et al. 1997). `None` while it is not certain that any is lost.
     pub fn single_kbps(&self) -> Option<u32> {
         let rtt = self.recent.map(|recent| recent.rtt).or(self.rtt)?.as_secs_f64().max(1e-3);
-        let lost = match self.recent {
-            Some(recent) => recent.loss_least.value(),
-            None => self.loss?.value().saturating_sub(ONE_OF_THIRTY),
-        };
         // Of the round trip; only what is lost on the way there slows a sender down.
-        let part = f64::from(lost) / 2_000.0;
+        let part = f64::from(self.loss_least().value()) / 2_000.0;
         (part > 0.0).then(|| (1.22 * PACKET_KILOBITS / (rtt * part.sqrt())) as u32)
+    }
+
+    /// It certainly loses more than this.
+    pub fn loss_least(&self) -> Permille {
+        match self.recent {
+            Some(recent) => recent.loss_least,
+            None => {
+                self.loss.and_then(|loss| Permille::new(loss.value().saturating_sub(ONE_OF_THIRTY))).unwrap_or_default()
+            }
+        }
+    }
+
+    /// It seems to lose this.
+    pub fn loss_likely(&self) -> Permille {
+        self.recent.map(|recent| recent.loss).or(self.loss).unwrap_or_default()
     }
 
     /// Whether loss, round trip and jitter are within the limits of a class; `None` where that is not known. `missed`: so it

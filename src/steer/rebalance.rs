@@ -1,6 +1,6 @@
 use serde::{Deserialize, Serialize};
 
-use crate::model::{FlowKey, PathId};
+use crate::model::{FlowKey, PathId, Permille};
 
 /// Nothing is moved while every path would have its share of the bytes but for this part of all,
 /// in thousandths.
@@ -8,6 +8,10 @@ const TOLERANCE: i64 = 8;
 
 /// A move that improves the shares by less than this part of all bytes is left out, in thousandths.
 const LEAST_GAIN: i64 = 4;
+
+/// A path that certainly loses so much more than another seems to is no better for any flow of it, whatever it has
+/// sent, in thousandths of round trips.
+const LOSSIER: u16 = 10;
 
 /// Moves of one re-steer in one group of paths: what is left waits for the next.
 const MOVES_AT_ONCE: usize = 16;
@@ -26,6 +30,15 @@ pub struct Load {
     pub room: u64,
     /// Bytes that a single flow can get over it in that time: little, where much is lost.
     pub single: u64,
+    /// See `Quality`.
+    pub loss_least: Permille,
+    pub loss_likely: Permille,
+}
+
+impl Load {
+    fn is_lossier_than(&self, other: &Load) -> bool {
+        self.loss_least.value() > other.loss_likely.value() + LOSSIER
+    }
 }
 
 /// A flow that may move.
@@ -77,13 +90,15 @@ pub fn rebalance(loads: &[Load], elephants: &[Elephant]) -> Vec<Shift> {
     while shifts.len() < MOVES_AT_ONCE && surplus.iter().any(|surplus| surplus.abs() > part(TOLERANCE)) {
         let mut best: Option<(i128, usize, usize, usize)> = None;
         for (index, flow) in left.iter().enumerate() {
-            let Some(from) = loads.iter().position(|load| load.path == flow.path) else { continue };
-            for (to, _) in loads.iter().enumerate().filter(|(to, _)| flow.peers >> to & 1 == 1 && *to != from) {
+            let Some((from, present)) = loads.iter().enumerate().find(|(_, load)| load.path == flow.path) else {
+                continue;
+            };
+            for (to, load) in loads.iter().enumerate().filter(|(to, _)| flow.peers >> to & 1 == 1 && *to != from) {
                 let (Some(had), Some(has)) = (surplus.get(from), surplus.get(to)) else { continue };
                 let bytes = i128::from(flow.expected);
-                let room = loads.get(to).map_or(0, |load| i128::from(load.room));
-                let is_slow = loads.get(to).is_none_or(|load| flow.expected > load.single);
-                if is_slow || ahead.get(to).is_none_or(|ahead| ahead + bytes > room) {
+                let is_slow = flow.expected > load.single;
+                let is_full = ahead.get(to).is_none_or(|ahead| ahead + bytes > i128::from(load.room));
+                if is_slow || is_full || load.is_lossier_than(present) {
                     continue;
                 }
                 let gain = had.abs() + has.abs() - (had - bytes).abs() - (has + bytes).abs();
@@ -130,7 +145,17 @@ mod tests {
     }
 
     fn load(path: u16, weight: u32, expected: u64) -> Load {
-        Load { path: PathId(path), weight, sent: 0, expected, room: u64::MAX, single: u64::MAX }
+        let none = Permille::ZERO;
+        Load {
+            path: PathId(path),
+            weight,
+            sent: 0,
+            expected,
+            room: u64::MAX,
+            single: u64::MAX,
+            loss_least: none,
+            loss_likely: none,
+        }
     }
 
     /// What each path will have sent, after the moves.
@@ -196,6 +221,22 @@ mod tests {
         let small = elephant(3, 0, 200);
         let moved = rebalance(&loads, &[elephant(1, 0, 1_000), small]);
         assert_eq!(moved, [Shift { key: key(3), from: PathId(0), to: PathId(1) }]);
+    }
+
+    #[test]
+    fn no_flow_goes_where_certainly_more_is_lost_and_one_may_where_that_may_be_chance() {
+        let part = |value| Permille::new(value).unwrap();
+        let lossy = Load { loss_least: part(33), loss_likely: part(66), ..load(1, 1, 0) };
+        let flows = [elephant(1, 0, 500), elephant(2, 0, 500)];
+        assert_eq!(rebalance(&[load(0, 1, 1_000), lossy], &flows), []);
+        let seems_alike = Load { loss_likely: part(33), ..load(0, 1, 1_000) };
+        assert_eq!(rebalance(&[seems_alike, lossy], &flows).len(), 1);
+        let flows = [elephant(1, 1, 500), elephant(2, 1, 500)];
+        assert_eq!(
+            rebalance(&[load(0, 1, 0), Load { expected: 1_000, ..lossy }], &flows).len(),
+            1,
+            "from there it may"
+        );
     }
 
     #[test]

@@ -230,3 +230,17 @@ fn flows_that_send_far_less_than_a_lossy_link_lets_through_stay_with_its_share()
     let flows = [flow(0, 0, 750), flow(1, 0, 750), flow(2, 1, 600), flow(3, 2, 375)];
     assert_eq!(scene.resteer(&flows), []);
 }
+
+#[test]
+fn no_flow_is_sent_where_certainly_more_is_lost_for_the_sake_of_shares() {
+    let mut scene = Scene::new(1);
+    let flows = [flow(0, 0, 500), flow(1, 0, 500), flow(2, 0, 500)];
+    let all = Quality { sent_kbps: 1_500, ..rtt(18) };
+    scene.play(36, &[all, losing(100, rtt(18)), losing(100, rtt(18))]);
+    assert_eq!(scene.resteer(&flows), []);
+    let lost_one = Quality { loss: Permille::new(33), ..rtt(18) };
+    scene.play(39, &[all, losing(100, rtt(18)), lost_one]);
+    assert_eq!(scene.resteer(&flows), [(0, 2)], "one lost of a window says nothing");
+    scene.play(36, &[losing(100, all), losing(100, rtt(18)), rtt(18)]);
+    assert!(!scene.resteer(&flows).is_empty(), "all lose alike");
+}

@@ -26,7 +26,8 @@ use super::{Destination, Effect, Mode, Plan, ResolveFailure, TunnelPlan, TunnelS
 use crate::crypto::Backends;
 use crate::forward::{Duty, PathCounters, ProbeOrder, SaTable, ToWorker};
 use crate::health::{
-    HealthSettings, PathHealth, PeerSigns, ProbeBudget, ProbeKind, ProbeTarget, Surroundings, Traffic, Trouble,
+    Closeness, HealthSettings, PathHealth, PeerSigns, ProbeBudget, ProbeKind, ProbeTarget, Surroundings, Traffic,
+    Trouble,
 };
 use crate::ike::{Asked, Endpoint};
 use crate::model::{Chance, Leg, LinkId, Moment, PathId, Spi, UnderlayId, Verdict};
@@ -116,15 +117,13 @@ impl Tunnel {
         let link = &plan.links[usize::from(configured.link.0)];
         let sensitivity = link.sensitivity.unwrap_or(plan.health.sensitivity);
         let inner_interval = probes.interval.unwrap_or(interval);
-        let settings = HealthSettings {
-            interval,
-            inner_interval,
-            need: probes.need,
-            sensitivity,
-            // Each probe of a metered link is paid for.
-            scrutiny: plan.rules.asks_for_quality() && !link.metered,
-            ..plan.health
+        let scrutiny = match plan.rules.asks_for_quality() {
+            true if link.metered => Closeness::Sparing,
+            true => Closeness::Close,
+            false => Closeness::Never,
         };
+        let settings =
+            HealthSettings { interval, inner_interval, need: probes.need, sensitivity, scrutiny, ..plan.health };
         Tunnel {
             path,
             initiates,

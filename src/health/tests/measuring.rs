@@ -168,7 +168,7 @@ fn the_target_with_the_least_loss_speaks_for_the_path_and_its_round_trips_are_no
         Kind::Inner(_) if now >= at(60.0) && now < at(90.0) && chance.below(5) == 0 => Fate::Lost,
         Kind::Inner(_) | Kind::Ike | Kind::Site => Fate::Back(ms(20)),
     };
-    let settings = HealthSettings { scrutiny: true, ..every(1000) };
+    let settings = HealthSettings { scrutiny: Closeness::Close, ..every(1000) };
     let mut world = World::new(settings, &[target(1), target(2)], 1, fate);
     world.flow = Some(Flow::new(5, 0, true));
     let told = |world: &World<_>| {

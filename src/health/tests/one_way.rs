@@ -6,7 +6,7 @@ const CALL: Flow =
     Flow { every: Duration::from_millis(20), spread: Duration::ZERO, answered: true, next: Moment::ZERO };
 
 fn closely<F: FnMut(Moment, Kind, &mut Chance) -> Fate>(targets: u8, seed: u64, fate: F) -> World<F> {
-    let settings = HealthSettings { scrutiny: true, ..every(1000) };
+    let settings = HealthSettings { scrutiny: Closeness::Close, ..every(1000) };
     let targets: Vec<IpAddr> = (1..=targets).map(target).collect();
     let mut world = World::new(settings, &targets, seed, fate);
     world.flow = Some(CALL);

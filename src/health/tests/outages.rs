@@ -231,7 +231,7 @@ fn a_call_is_off_a_path_that_is_cut_in_one_direction_within_half_a_second() {
             // The far end goes on talking.
             Kind::Ike | Kind::Inner(_) | Kind::Site => Fate::Back(ms(20)),
         };
-        let settings = HealthSettings { scrutiny: true, ..every(1000) };
+        let settings = HealthSettings { scrutiny: Closeness::Close, ..every(1000) };
         let mut world = World::new(settings, &[target(1)], seed, fate);
         world.flow = Some(Flow::new(20, 0, true));
         for step in 0..2_600 {
@@ -255,7 +255,7 @@ fn a_queue_that_fills_while_packets_come_in_is_no_cut() {
         Kind::Site => Fate::Back(ms(20)),
     };
     for seed in 0..20 {
-        let settings = HealthSettings { scrutiny: true, ..every(1000) };
+        let settings = HealthSettings { scrutiny: Closeness::Close, ..every(1000) };
         let mut world = World::new(settings, &[target(1)], seed, fate);
         world.flow = Some(Flow::new(5, 0, true));
         for step in 0..4_000 {
@@ -276,7 +276,7 @@ fn a_target_that_dies_while_the_ike_daemon_is_busy_is_no_cut() {
             Kind::Ike if now >= gone + ms(350) && now < gone + ms(850) => Fate::Lost,
             Kind::Ike | Kind::Inner(_) | Kind::Site => Fate::Back(ms(20)),
         };
-        let settings = HealthSettings { scrutiny: true, ..every(1000) };
+        let settings = HealthSettings { scrutiny: Closeness::Close, ..every(1000) };
         let mut world = World::new(settings, &[target(1)], seed, fate);
         world.flow = Some(Flow::new(10, 0, true));
         for step in 0..2_600 {

@@ -14,7 +14,7 @@ proptest! {
         interval in prop_oneof![Just(100u64), Just(500), Just(1000), Just(5000)],
         flow in prop_oneof![Just(None), (1u64..200, 0u64..50, any::<bool>()).prop_map(Some)],
         phases in proptest::collection::vec((1u64..40, 0u32..=1000, 1u64..2500, 0u32..400, 0u8..6), 1..12),
-        scrutiny in any::<bool>(),
+        scrutiny in prop_oneof![Just(Closeness::Never), Just(Closeness::Sparing), Just(Closeness::Close)],
     ) {
         let total: u64 = phases.iter().map(|phase| phase.0).sum();
         let fate = move |now: Moment, kind, chance: &mut Chance| {
@@ -43,7 +43,7 @@ proptest! {
         let mut degraded_since = Moment::ZERO;
         for step in 0..total * 20 {
             world.run(step as f64 / 20.0);
-            world.peer.ike = scrutiny.then_some(world.now);
+            world.peer.ike = (scrutiny != Closeness::Never).then_some(world.now);
             for (change, silence) in world.changes.iter().zip(&world.silences).skip(seen) {
                 match change.to {
                     // Down only after a silence in which that many probes got their time.
@@ -67,8 +67,12 @@ proptest! {
         }
         prop_assert!(world.changes.windows(2).all(|pair| pair[0].to == pair[1].from));
         // Never more than one probe of a kind each interval and one to confirm, and where there is
-        // doubt one of each kind each 30 ms; under scrutiny one more each 50 ms.
-        let closely = if scrutiny { total * 20 } else { 0 };
+        // doubt one of each kind each 30 ms; under scrutiny one more each 50 or 100 ms.
+        let closely = match scrutiny {
+            Closeness::Never => 0,
+            Closeness::Sparing => total * 10,
+            Closeness::Close => total * 20,
+        };
         let most = 4 * (total * 1000 / interval.min(1000) + 2) + 2 * total * 1000 / 30 + closely;
         prop_assert!(world.probes.len() as u64 <= most);
     }

@@ -28,14 +28,25 @@ fn a_path_that_comes_back_lossy_is_soon_found_out() {
 
 #[test]
 fn a_path_with_calls_shows_within_seconds_that_it_loses_some() {
+    let (median, worst) = certain_of_loss_after("four calls", Closeness::Close, 5);
+    assert!(median <= 4.5 && worst <= 25.0);
+}
+
+#[test]
+fn a_metered_path_with_one_call_shows_well_within_a_minute_that_it_loses_some() {
+    let (median, worst) = certain_of_loss_after("one call on a metered link", Closeness::Sparing, 20);
+    assert!(median <= 13.0 && worst <= 50.0);
+}
+
+/// So many seconds, at the median and at worst, until it is certain that a path loses 5 %, with a packet sent so often.
+fn certain_of_loss_after(what: &str, scrutiny: Closeness, every_ms: u64) -> (f64, f64) {
     let mut times = Vec::new();
     for seed in 0..30 {
         let fate = |now: Moment, _, chance: &mut Chance| {
             if now >= at(60.0) && chance.below(1000) < 50 { Fate::Lost } else { Fate::Back(ms(20)) }
         };
-        let settings = HealthSettings { scrutiny: true, ..every(1000) };
-        let mut world = World::new(settings, &[target(1)], seed, fate);
-        world.flow = Some(Flow::new(5, 0, true));
+        let mut world = World::new(HealthSettings { scrutiny, ..every(1000) }, &[target(1)], seed, fate);
+        world.flow = Some(Flow::new(every_ms, 0, true));
         world.run(60.0);
         let least = |world: &World<_>| world.health.metrics().recent.map_or(Permille::ZERO, |recent| recent.loss_least);
         let mut second = 60.0;
@@ -46,13 +57,13 @@ fn a_path_with_calls_shows_within_seconds_that_it_loses_some() {
         times.push(second - 60.0);
     }
     times.sort_by(f64::total_cmp);
-    println!("5 % of loss under four calls: seen after {:.1} s at the median, {:.1} s at worst", times[15], times[29]);
-    assert!(times[15] <= 4.5 && times[29] <= 25.0, "{times:?}");
+    println!("5 % of loss under {what}: seen after {:.1} s at the median, {:.1} s at worst", times[15], times[29]);
+    (times[15], times[29])
 }
 
 #[test]
 fn a_path_without_traffic_is_not_asked_more_often_for_what_rules_want() {
-    let count = |scrutiny: bool, lost: u32| {
+    let count = |scrutiny: Closeness, lost: u32| {
         let settings = HealthSettings { scrutiny, ..every(1000) };
         let fate = move |_, _, chance: &mut Chance| {
             if chance.below(100) < lost { Fate::Lost } else { Fate::Back(ms(20)) }
@@ -61,8 +72,10 @@ fn a_path_without_traffic_is_not_asked_more_often_for_what_rules_want() {
         world.run(100.0);
         world.probes.len()
     };
-    assert_eq!(count(true, 0), count(false, 0));
-    assert_eq!(count(true, 10), count(false, 10));
+    for closeness in [Closeness::Sparing, Closeness::Close] {
+        assert_eq!(count(closeness, 0), count(Closeness::Never, 0));
+        assert_eq!(count(closeness, 10), count(Closeness::Never, 10));
+    }
 }
 
 #[test]
