@@ -13,7 +13,7 @@ use crate::forward::{HEAVY_PER_PATH, HeavyFlow, MoveOrder, ToWorker};
 use crate::health::{self, Metrics};
 use crate::model::{ConnectorId, LinkId, Moment, PathId, Permille, Role, Verdict, WorkerId};
 use crate::probe::Direction;
-use crate::steer::{Elephant, Load, Quality, Recent, Shift, rebalance};
+use crate::steer::{Condition, Elephant, Load, Quality, Recent, Shift, rebalance};
 
 /// A moved flow that never pauses moves all the same after this time: well within an interval.
 const PATIENCE: Duration = DRAIN_PATIENCE;
@@ -316,8 +316,9 @@ impl Steering {
         let weight = snapshot::weight(plan, tunnel);
         let room = ahead(memory.burden.measured().unwrap_or(u32::MAX).min(weight.saturating_mul(1_000)));
         let (weight, single) = (weight.saturating_mul(1_000), memory.single.map_or(u64::MAX, ahead));
-        let Memory { rate, loss_least, loss_likely, .. } = *memory;
-        let at_this_rate = Load { path, weight, room, single, sent: 0, expected: ahead(rate), loss_least, loss_likely };
+        let &Memory { rate, loss_least, loss_likely, condition: Condition { full, .. }, .. } = memory;
+        let expected = ahead(rate);
+        let at_this_rate = Load { path, weight, room, single, sent: 0, expected, loss_least, loss_likely, full };
         let Some(last) = memory.sent.back().filter(|_| self.relieved.is_empty()) else { return Some(at_this_rate) };
         let expected = u128::from(*last) * horizon.as_nanos() / self.span.as_nanos().max(1);
         Some(Load { expected: u64::try_from(expected).unwrap_or(u64::MAX), ..at_this_rate })

@@ -9,8 +9,8 @@ const TOLERANCE: i64 = 8;
 /// A move that improves the shares by less than this part of all bytes is left out, in thousandths.
 const LEAST_GAIN: i64 = 4;
 
-/// A path that certainly loses so much more than another seems to is no better for any flow of it, whatever it has
-/// sent, in thousandths of round trips.
+/// A path that certainly loses so much more than another seems to is no better for any flow of it, unless that can carry
+/// no more; in thousandths of round trips.
 const LOSSIER: u16 = 10;
 
 /// Moves of one re-steer in one group of paths: what is left waits for the next.
@@ -33,11 +33,13 @@ pub struct Load {
     /// See `Quality`.
     pub loss_least: Permille,
     pub loss_likely: Permille,
+    /// See `Condition`.
+    pub full: bool,
 }
 
 impl Load {
-    fn is_lossier_than(&self, other: &Load) -> bool {
-        self.loss_least.value() > other.loss_likely.value() + LOSSIER
+    fn is_no_better_than(&self, present: &Load) -> bool {
+        !present.full && self.loss_least.value() > present.loss_likely.value() + LOSSIER
     }
 }
 
@@ -98,7 +100,7 @@ pub fn rebalance(loads: &[Load], elephants: &[Elephant]) -> Vec<Shift> {
                 let bytes = i128::from(flow.expected);
                 let is_slow = flow.expected > load.single;
                 let is_full = ahead.get(to).is_none_or(|ahead| ahead + bytes > i128::from(load.room));
-                if is_slow || is_full || load.is_lossier_than(present) {
+                if is_slow || is_full || load.is_no_better_than(present) {
                     continue;
                 }
                 let gain = had.abs() + has.abs() - (had - bytes).abs() - (has + bytes).abs();
@@ -155,6 +157,7 @@ mod tests {
             single: u64::MAX,
             loss_least: none,
             loss_likely: none,
+            full: false,
         }
     }
 
@@ -231,6 +234,8 @@ mod tests {
         assert_eq!(rebalance(&[load(0, 1, 1_000), lossy], &flows), []);
         let seems_alike = Load { loss_likely: part(33), ..load(0, 1, 1_000) };
         assert_eq!(rebalance(&[seems_alike, lossy], &flows).len(), 1);
+        let full = Load { full: true, ..load(0, 1, 1_000) };
+        assert_eq!(rebalance(&[full, lossy], &flows).len(), 1, "there they are in each other's way");
         let flows = [elephant(1, 1, 500), elephant(2, 1, 500)];
         assert_eq!(
             rebalance(&[load(0, 1, 0), Load { expected: 1_000, ..lossy }], &flows).len(),
