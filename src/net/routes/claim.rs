@@ -38,6 +38,7 @@ fn hold(name: &str) -> io::Result<UnixListener> {
 mod tests {
     use super::*;
     use crate::edge::OnStop;
+    use crate::net::routes::tests::in_namespace;
 
     fn plan(device: &str, table: u32, rule_priority: u32) -> RoutePlan {
         RoutePlan { device: device.to_owned(), table, rule_priority, on_stop: OnStop::Block }
@@ -45,18 +46,20 @@ mod tests {
 
     #[test]
     fn what_one_has_no_other_gets_until_it_is_given_back() {
-        let first = Claim::take(&plan("claim0", 7_300, 7_310)).unwrap();
-        for (other, told) in [
-            (plan("claim0", 7_301, 7_320), "routes.device claim0"),
-            (plan("claim1", 7_300, 7_320), "routes.table 7300"),
-            (plan("claim1", 7_301, 7_305), "routes.rule_priority 7310"),
-            (plan("claim1", 7_301, 7_315), "routes.rule_priority 7315"),
-        ] {
-            let refused = Claim::take(&other).err().expect(told).to_string();
-            assert!(refused.contains(told), "{refused}");
-        }
-        let beside = Claim::take(&plan("claim1", 7_301, 7_316)).expect("nothing in common");
-        drop((first, beside));
-        Claim::take(&plan("claim0", 7_300, 7_311)).expect("given back");
+        in_namespace(|| {
+            let first = Claim::take(&plan("claim0", 7_300, 7_310)).unwrap();
+            for (other, told) in [
+                (plan("claim0", 7_301, 7_320), "routes.device claim0"),
+                (plan("claim1", 7_300, 7_320), "routes.table 7300"),
+                (plan("claim1", 7_301, 7_305), "routes.rule_priority 7310"),
+                (plan("claim1", 7_301, 7_315), "routes.rule_priority 7315"),
+            ] {
+                let refused = Claim::take(&other).err().expect(told).to_string();
+                assert!(refused.contains(told), "{refused}");
+            }
+            let beside = Claim::take(&plan("claim1", 7_301, 7_316)).expect("nothing in common");
+            drop((first, beside));
+            Claim::take(&plan("claim0", 7_300, 7_311)).expect("given back");
+        });
     }
 }

@@ -39,12 +39,14 @@ const BLACKHOLE_METRIC: u32 = u32::MAX;
 /// | --- | --- | --- |
 /// | P | our mark: main table | the tunnels' own packets |
 /// | P+1 | from a WAN link's address: main table | name look-ups, management over the WAN |
-/// | P+2 | to a native range: main table | the LAN |
 /// | P+3 | our table, without its default route | the network ranges |
 /// | P+4 | main table, without its default route | networks that the host knows by itself |
 /// | P+5 | our table | everything else, when the connector has no network ranges |
 ///
-/// Each range also has a blackhole, so that without the device packets are dropped and never
+/// A native range is a route of our table that sends the packet on to the next rule, so that of ranges within
+/// each other the longest decides. Priority P+2 is for breakouts.
+///
+/// Each network range also has a blackhole, so that without the device packets are dropped and never
 /// leave in clear. What is there already is never taken away before what replaces it stands, so
 /// that a restart has no gap either. See docs/routing.md.
 pub struct Routes {
@@ -148,7 +150,7 @@ impl Routes {
         std::fs::read_to_string(switch).is_ok_and(|value| value.trim() == "0")
     }
 
-    /// A blackhole comes before the way into the device.
+    /// A blackhole comes before the way into the device, and what keeps traffic out of the tunnels first of all.
     fn routes_for(&self, family: Family, needs: &RouteNeeds<'_>) -> Vec<(IpNet, Lead)> {
         let everything = [IpNet::V4(Ipv4Net::default()), IpNet::V6(Ipv6Net::default())];
         let ranges = if needs.ranges.is_empty() { &everything[..] } else { needs.ranges };
@@ -157,7 +159,9 @@ impl Routes {
             leads.push(Lead::Device(needs.device_index));
         }
         let of_family = ranges.iter().filter(|range| family.has(range));
-        of_family.flat_map(|range| leads.iter().map(|lead| (range.trunc(), *lead))).collect()
+        let led = of_family.flat_map(|range| leads.iter().map(|lead| (range.trunc(), *lead)));
+        let native = needs.native.iter().filter(|network| family.has(network));
+        native.map(|network| (network.trunc(), Lead::Onward)).chain(led).collect()
     }
 
     /// Those that keep traffic out of the tunnels come first.
@@ -167,8 +171,6 @@ impl Routes {
         if family == Family::V4 {
             rules.extend(self.rules_from(needs.underlay_addresses));
         }
-        let native = needs.native.iter().filter(|network| family.has(network));
-        rules.extend(native.map(|network| Rule::new(first + 2, MAIN).to(network.trunc())));
         rules.push(Rule::new(first + 3, table).without_default_route());
         rules.push(Rule::new(first + 4, MAIN).without_default_route());
         rules.push(Rule::new(first + 5, table));
@@ -369,6 +371,8 @@ impl Family {
 enum Lead {
     Device(u32),
     Blackhole,
+    /// To whatever the rules behind the one that looked here say.
+    Onward,
 }
 
 impl Lead {
@@ -377,14 +381,15 @@ impl Lead {
         match self {
             Lead::Device(index) => builder.output_interface(index).build(),
             Lead::Blackhole => builder.kind(RouteType::BlackHole).priority(BLACKHOLE_METRIC).build(),
+            Lead::Onward => builder.kind(RouteType::Throw).build(),
         }
     }
 
     /// As the kernel lists it: by default 0 in IPv4, and 1,024 in IPv6.
     fn metric(self, family: Family) -> u32 {
         match (self, family) {
-            (Lead::Device(_), Family::V4) => 0,
-            (Lead::Device(_), Family::V6) => 1_024,
+            (Lead::Device(_) | Lead::Onward, Family::V4) => 0,
+            (Lead::Device(_) | Lead::Onward, Family::V6) => 1_024,
             (Lead::Blackhole, _) => BLACKHOLE_METRIC,
         }
     }
@@ -396,6 +401,7 @@ impl Lead {
                 route.header.kind == RouteType::Unicast && route.attributes.contains(&RouteAttribute::Oif(index))
             }
             Lead::Blackhole => route.header.kind == RouteType::BlackHole,
+            Lead::Onward => route.header.kind == RouteType::Throw,
         };
         leads && destination(route) == Some(range)
     }

@@ -44,11 +44,6 @@ impl Rule {
         Rule { source: Some(source), ..self }
     }
 
-    pub fn to(self, destination: IpNet) -> Rule {
-        // The kernel does not tell a rule to everywhere from one without a destination.
-        Rule { destination: Some(destination).filter(|network| network.prefix_len() > 0), ..self }
-    }
-
     pub fn arriving_by(self, interface: &str) -> Rule {
         Rule { interface: Some(interface.to_owned()), ..self }
     }
@@ -135,8 +130,7 @@ mod tests {
             plain.clone().arriving_by("trefoil0b1").with_mark(221_002),
             Rule::dropping(2_212).arriving_by("trefoil0b1"),
             plain.clone().from("192.0.2.7/32".parse().unwrap()),
-            plain.clone().to("10.20.0.0/16".parse().unwrap()),
-            plain.clone().to("0.0.0.0/0".parse().unwrap()),
+            Rule { destination: Some("10.20.0.0/16".parse().unwrap()), ..plain.clone() },
         ] {
             let message = rule.message(AddressFamily::Inet);
             assert_eq!(Rule::read(&message), rule);

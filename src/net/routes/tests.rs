@@ -10,7 +10,7 @@ fn ip(arguments: &str) -> String {
 }
 
 /// In a network namespace of its own, which ends with the thread.
-fn in_namespace(test: impl FnOnce() + Send + 'static) {
+pub(super) fn in_namespace(test: impl FnOnce() + Send + 'static) {
     if !nix::unistd::geteuid().is_root() {
         println!("skipped: needs root to make a network namespace");
         return;
@@ -66,12 +66,11 @@ fn install_and_remove(on_stop: OnStop, ranges: &[&str], look: impl FnOnce()) {
 #[test]
 fn ranges_lead_into_the_device_and_own_traffic_stays_out() {
     in_namespace(|| {
-        install_and_remove(OnStop::Block, &["10.90.0.0/16", "10.0.0.0/8"], || {
+        install_and_remove(OnStop::Block, &["10.90.0.0/16", "10.0.0.0/8", "10.20.90.0/24"], || {
             let rules = ip("rule show");
             for expected in [
                 "7100:\tfrom all fwmark 0x1bcd lookup main",
                 "7101:\tfrom 192.0.2.7 lookup main",
-                "7102:\tfrom all to 10.20.0.0/16 lookup main",
                 "7103:\tfrom all lookup 7117 suppress_prefixlength 0",
                 "7104:\tfrom all lookup main suppress_prefixlength 0",
                 "7105:\tfrom all lookup 7117",
@@ -79,6 +78,13 @@ fn ranges_lead_into_the_device_and_own_traffic_stays_out() {
                 assert_eq!(rules.matches(expected).count(), 1, "{expected} in\n{rules}");
             }
             assert!(ip("route get 10.90.1.1").contains("dev tf0"), "a range leads into the device");
+            ip("address add 10.20.0.1/16 dev tf1");
+            ip("link set tf1 up");
+            assert!(
+                ip("route get 10.20.7.7").contains("dev tf1"),
+                "a native range within a network range is the LAN's"
+            );
+            assert!(ip("route get 10.20.90.1").contains("dev tf0"), "and a network range within that is not");
             assert!(ip("link show tf0").contains("mtu 1400"));
         });
         let left = ip("route show table 7117");
@@ -153,8 +159,10 @@ fn a_restart_leaks_nothing_and_leaves_nothing_stale() {
                 }));
             }
             let (rules, routes) = (ip("rule show"), ip("route show table 7117"));
-            assert_eq!(rules.matches("\n710").count(), if odd { 7 } else { 6 }, "{rules}");
-            assert!(rules.contains(if odd { "to 10.20.0.0/16" } else { "to 10.21.0.0/16" }), "{rules}");
+            assert_eq!(rules.matches("\n710").count(), if odd { 6 } else { 5 }, "{rules}");
+            for (native, stands) in [("throw 10.20.0.0/16", odd), ("throw 10.21.0.0/16", !odd)] {
+                assert_eq!(routes.contains(native), stands, "{native}: {routes}");
+            }
             assert_eq!(rules.matches("from 192.0.2.8").count(), usize::from(odd), "{rules}");
             assert_eq!(routes.matches("10.91.0.0/16").count(), if odd { 0 } else { 2 }, "{routes}");
             assert_eq!(ip("-6 route show table 7117").matches("fd90::/64").count(), if odd { 2 } else { 0 });
@@ -336,8 +344,8 @@ fn what_somebody_takes_away_is_heard_of_and_stands_again() {
             let before = state();
             let mut watch = RouteWatch::open(&plan, needs.device_index).unwrap();
             for (doings, gone) in [
-                (&["rule flush protocol 117", "-6 rule flush protocol 117"][..], 11),
-                (&["route flush table 7117", "-6 route flush table 7117"], 4),
+                (&["rule flush protocol 117", "-6 rule flush protocol 117"][..], 9),
+                (&["route flush table 7117", "-6 route flush table 7117"], 6),
                 // Takes its IPv4 route along in silence, and the IPv6 one.
                 (&["link set tf0 down", "link set tf0 up"], 2),
             ] {
